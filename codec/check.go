@@ -1,0 +1,186 @@
+package codec
+
+import (
+	"fmt"
+	"math/big"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// check walks through t and all types in it as CBOR would. It fails at the
+// first that cannot be stored or would lose data unnoticed, and reports
+// whether a value of t can contain another of the same type.
+func check(t reflect.Type) (recursive bool, err error) {
+	c := checker{root: t, state: make(map[reflect.Type]bool)}
+	err = c.check(t, "")
+	return c.recursive, err
+}
+
+type checker struct {
+	root      reflect.Type
+	state     map[reflect.Type]bool // true while the type is being checked, false after
+	recursive bool
+}
+
+var (
+	cborMarshaler   = reflect.TypeFor[cbor.Marshaler]()
+	cborUnmarshaler = reflect.TypeFor[cbor.Unmarshaler]()
+
+	// cborOwn are the types that the CBOR package treats by itself.
+	cborOwn = map[reflect.Type]bool{
+		reflect.TypeFor[time.Time]():        true,
+		reflect.TypeFor[big.Int]():          true,
+		reflect.TypeFor[cbor.RawMessage]():  true,
+		reflect.TypeFor[cbor.ByteString]():  true,
+		reflect.TypeFor[cbor.SimpleValue](): true,
+	}
+)
+
+// check checks t, which is found at path in the root.
+func (c *checker) check(t reflect.Type, path string) error {
+	if open, seen := c.state[t]; seen {
+		c.recursive = c.recursive || open
+		return nil
+	}
+	c.state[t] = true
+	defer func() { c.state[t] = false }()
+
+	if cborOwn[t] {
+		return nil
+	}
+	if p := reflect.PointerTo(t); t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface {
+		if p.Implements(cborMarshaler) {
+			if !p.Implements(cborUnmarshaler) {
+				return c.unsupported(path, t, "it has MarshalCBOR but no UnmarshalCBOR")
+			}
+			return nil
+		}
+		ok, err := marshalsBinary(t)
+		if err != nil {
+			return c.unsupported(path, t, err.Error())
+		}
+		if ok {
+			if !p.Implements(binaryMarshaler) {
+				return c.unsupported(path, t, "it has AppendBinary but no MarshalBinary, which is needed within another type")
+			}
+			return nil
+		}
+	}
+
+	switch t.Kind() {
+	case reflect.Chan, reflect.Func, reflect.UnsafePointer:
+		return c.unsupported(path, t, "it has a meaning in this process only")
+	case reflect.Complex64, reflect.Complex128:
+		return c.unsupported(path, t, "complex numbers are not supported")
+	case reflect.Interface:
+		if t.NumMethod() > 0 {
+			return c.unsupported(path, t, "which type to decode into would not be known")
+		}
+		return nil
+	case reflect.Pointer:
+		if t.Elem().Kind() == reflect.Pointer && c.state[t.Elem()] {
+			return c.unsupported(path, t, "it points to nothing but pointers")
+		}
+		return c.check(t.Elem(), path)
+	case reflect.Slice, reflect.Array:
+		return c.check(t.Elem(), path+"[]")
+	case reflect.Map:
+		if t.Key().Kind() == reflect.Pointer {
+			return c.unsupported(path, t, "a pointer as key would not come back as the same")
+		}
+		if err := c.check(t.Key(), path+"[key]"); err != nil {
+			return err
+		}
+		return c.check(t.Elem(), path+"[]")
+	case reflect.Struct:
+		return c.checkStruct(t, path)
+	}
+	return nil
+}
+
+func (c *checker) checkStruct(t reflect.Type, path string) error {
+	f := fields{names: make(map[string]string), embedding: map[reflect.Type]bool{t: true}}
+	err := c.checkFields(&f, t, path)
+	if err == nil && len(f.names) == 0 && f.hidden {
+		err = c.unsupported(path, t, "it has no exported field that would be stored; "+
+			"give it MarshalBinary and UnmarshalBinary, or leave it out with a tag `cbor:\"-\"`")
+	}
+	return err
+}
+
+// fields is what is known of a struct and of the structs that it embeds, whose
+// fields are stored as if they were its own.
+type fields struct {
+	names     map[string]string     // where the field is that is stored under a name
+	embedding map[reflect.Type]bool // the structs on the way to where checkFields is
+	hidden    bool                  // there are fields that are not stored
+}
+
+func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
+	for f := range t.Fields() {
+		at := path + "." + f.Name
+		tag := f.Tag.Get("cbor")
+		if tag == "" {
+			tag = f.Tag.Get("json")
+		}
+		elem := f.Type
+		if f.Anonymous && elem.Kind() == reflect.Pointer {
+			elem = elem.Elem()
+		}
+		embedded := f.Anonymous && elem.Kind() == reflect.Struct
+		if f.Name == "_" {
+			continue
+		}
+		if tag == "-" || !f.IsExported() && !embedded {
+			into.hidden = true
+			continue
+		}
+		if !f.IsExported() && elem != f.Type {
+			return c.unsupported(at, f.Type, "a pointer to an unexported struct that is embedded could not be set")
+		}
+		name, _, _ := strings.Cut(tag, ",")
+		if embedded && name == "" {
+			if into.embedding[elem] {
+				return c.unsupported(at, f.Type, "it embeds itself")
+			}
+			into.embedding[elem] = true
+			before := len(into.names)
+			if err := c.checkFields(into, elem, at); err != nil {
+				return err
+			}
+			delete(into.embedding, elem)
+			if elem.NumField() > 0 && len(into.names) == before {
+				return c.unsupported(at, f.Type, "it is embedded and none of its fields would be stored; "+
+					"leave it out with a tag `cbor:\"-\"`")
+			}
+			continue
+		}
+		if name == "" {
+			name = f.Name
+		}
+		if other, taken := into.names[name]; taken {
+			return c.unsupported(at, f.Type, "it would be stored under the same name as "+other)
+		}
+		into.names[name] = strings.TrimPrefix(at, ".")
+		if err := c.check(f.Type, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) unsupported(path string, t reflect.Type, reason string) error {
+	return unsupported(c.root, path, t, reason)
+}
+
+// unsupported is the error for a type, found at path in root, that cannot be
+// stored.
+func unsupported(root reflect.Type, path string, t reflect.Type, reason string) error {
+	if path == "" {
+		return fmt.Errorf("codec: %v cannot be stored: %s", root, reason)
+	}
+	return fmt.Errorf("codec: %v cannot be stored: %s is %v: %s", root, strings.TrimPrefix(path, "."), t, reason)
+}
