@@ -1,0 +1,150 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/gofrs/flock"
+)
+
+// Permissions of what is made here: caches hold what their programs hold.
+const (
+	dirMode  fs.FileMode = 0o700
+	fileMode fs.FileMode = 0o600
+)
+
+// dir is an FS on the file system of the machine. All names go through an
+// os.Root, so none can lead out of the directory.
+type dir struct {
+	path string // absolute
+	root *os.Root
+}
+
+// OpenDir opens the directory at path, and makes it and its parents if they
+// do not exist. What it makes is durable when it returns.
+func OpenDir(path string) (FS, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeDir(path); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &dir{path, root}, nil
+}
+
+// makeDir is os.MkdirAll that also makes the new entries durable.
+func makeDir(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		return &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(path)
+	if parent == path {
+		return err
+	}
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := os.Open(parent)
+	if err != nil {
+		// A parent that may be written and searched but not read.
+		return nil
+	}
+	defer f.Close()
+	return syncDir(f)
+}
+
+func (d *dir) open(name string, flag int) (File, error) {
+	f, err := d.root.OpenFile(name, flag, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (d *dir) Create(name string) (File, error) {
+	return d.open(name, os.O_CREATE|os.O_EXCL|os.O_RDWR)
+}
+
+func (d *dir) Open(name string) (File, error)      { return d.open(name, os.O_RDONLY) }
+func (d *dir) OpenWrite(name string) (File, error) { return d.open(name, os.O_RDWR) }
+func (d *dir) Remove(name string) error            { return d.root.Remove(name) }
+func (d *dir) Mkdir(name string) error             { return d.root.Mkdir(name, dirMode) }
+func (d *dir) Close() error                        { return d.root.Close() }
+
+func (d *dir) Exists(name string) error {
+	_, err := d.root.Lstat(name)
+	return err
+}
+
+func (d *dir) Rename(from, to string) error {
+	if err := d.Exists(to); err == nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
+	}
+	return d.root.Rename(from, to)
+}
+
+func (d *dir) List() ([]Entry, error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	found, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Entry, len(found))
+	for i, e := range found {
+		list[i] = Entry{Name: e.Name(), IsDir: e.IsDir()}
+	}
+	return list, nil
+}
+
+func (d *dir) SyncDir(name string) error {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syncDir(f)
+}
+
+func (d *dir) Lock(name string) (io.Closer, error) {
+	lock := flock.New(filepath.Join(d.path, name), flock.SetPermissions(fileMode))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if !ok {
+		return nil, ErrLocked
+	}
+	return lock, nil
+}
+
+// osFile is an *os.File with a Size.
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}

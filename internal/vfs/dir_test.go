@@ -1,0 +1,113 @@
+package vfs_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
+)
+
+func TestDir(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a", "b")
+	d, err := vfs.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o700 {
+		t.Errorf("directory: %v, %v", info, err)
+	}
+
+	f, err := d.Create("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Create("x"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("creating again: %v", err)
+	}
+	if _, err := f.WriteAt([]byte("hello"), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(6), f.Sync(), d.SyncDir(".")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := f.Size(); n != 6 || err != nil {
+		t.Errorf("size %d, %v", n, err)
+	}
+	f.Close()
+	if info, err := os.Stat(filepath.Join(path, "x")); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("file: %v, %v", info, err)
+	}
+
+	if err := d.Mkdir("sub"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Rename("x", "sub/x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Exists("x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("exists after rename: %v", err)
+	}
+	if f, err = d.Create("y"); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := d.Rename("y", "sub/x"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("rename onto a name in use: %v", err)
+	}
+	list, err := d.List()
+	if err != nil || len(list) != 2 {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	if _, err := d.Open("../../outside"); err == nil {
+		t.Error("a name led out of the directory")
+	}
+}
+
+func TestDirIsFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{path, filepath.Join(path, "below")} {
+		if _, err := vfs.OpenDir(p); err == nil {
+			t.Errorf("OpenDir(%q) succeeded", p)
+		}
+	}
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	a, err := vfs.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b, err := vfs.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	lock, err := a.Lock("LOCK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Lock("LOCK"); !errors.Is(err, vfs.ErrLocked) {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err = b.Lock("LOCK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Close()
+}
