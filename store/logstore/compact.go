@@ -1,0 +1,265 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Compact implements store.Compactor. It does nothing if nothing was changed
+// since the last compaction.
+func (s *Store) Compact(ctx context.Context) error {
+	defer s.tell()
+	if err := s.acquire(ctx, s.compacting); err != nil {
+		return err
+	}
+	defer s.compacting.release()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	if err := s.compact(ctx); err != nil {
+		if e := s.check(ctx); e != nil {
+			return e
+		}
+		return fmt.Errorf("logstore: compact: %w", err)
+	}
+	return nil
+}
+
+// background compacts whenever it is woken.
+func (s *Store) background() {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.wake:
+			_ = s.Compact(s.ctx) // there is an event if it fails
+		}
+	}
+}
+
+// wakeIfLarge starts a compaction in the background if the journals have grown
+// large enough. The caller holds applying.
+func (s *Store) wakeIfLarge() {
+	if s.opts.CompactAt < 0 || s.journalSize() <= max(s.limit(), s.retryAt) {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// limit is how large the journals may be before they are compacted: as large
+// as the snapshots, so that compacting costs no more than writing did. The
+// caller holds applying.
+func (s *Store) limit() int64 {
+	var snapshots int64
+	for _, x := range s.snapshots {
+		snapshots += x.size
+	}
+	return max(s.opts.CompactAt, snapshots)
+}
+
+// overdue reports whether the journals are so large that Close should compact.
+func (s *Store) overdue() bool {
+	if s.opts.CompactAt < 0 || s.closed.Load() {
+		return false
+	}
+	s.applying <- struct{}{}
+	defer s.applying.release()
+	return s.retryAt == 0 && s.journalSize() > 8*s.limit()
+}
+
+// journalSize is what a replay would read. The caller holds applying.
+func (s *Store) journalSize() (n int64) {
+	for _, j := range s.journals {
+		n += j.end - journalHeader
+	}
+	if len(s.journals) > 0 && s.journals[0].seq == s.start.seq {
+		n -= s.start.off - journalHeader
+	}
+	return n
+}
+
+// compaction is the work of one compaction. It goes through these steps, and a
+// crash after any of them leaves a store in the same state as before:
+//
+//  1. A new journal takes the batches that come from now on.
+//  2. For each cache with changes in the old journals, snapshot and changes are
+//     merged into a new snapshot. Nothing refers to it yet.
+//  3. A manifest is published that names the new snapshots and the new journal.
+//  4. The old files are removed, once their last reader has finished.
+type compaction struct {
+	s      *Store
+	ctx    context.Context
+	frozen map[string]*version // as they were at step 1
+	made   map[string]*snapshot
+	start  position
+	size   int64    // of the journals that it makes obsolete
+	broken []string // files in which there was damage; they are set aside afterwards
+}
+
+func (s *Store) compact(ctx context.Context) error {
+	began := time.Now()
+	c := &compaction{s: s, ctx: ctx, made: map[string]*snapshot{}}
+	todo, err := c.freeze()
+	if err == nil && !todo {
+		return nil
+	}
+	if err == nil {
+		err = c.run()
+	}
+	if err != nil {
+		for _, x := range c.made {
+			x.doom()
+		}
+		if s.check(ctx) == nil {
+			s.applying <- struct{}{}
+			size := s.journalSize()
+			s.retryAt = size + max(defaultCompactAt/4, size/4)
+			s.applying.release()
+			s.note(Event{Kind: CompactionFailed, Err: err})
+		}
+		return err
+	}
+	s.setAside(c.broken)
+	s.note(Event{Kind: Compacted, Bytes: c.size, Took: time.Since(began)})
+	return nil
+}
+
+// freeze is step 1. It reports whether there is anything to do.
+func (c *compaction) freeze() (bool, error) {
+	s := c.s
+	if err := s.acquire(c.ctx, s.applying); err != nil {
+		return false, err
+	}
+	defer s.applying.release()
+	if c.size = s.journalSize(); c.size == 0 || s.unpublished != nil {
+		return false, nil
+	}
+	if err := s.rotate(); err != nil {
+		return false, err
+	}
+	j := s.current()
+	c.start = position{j.seq, j.end, j.frame}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.frozen = maps.Clone(s.caches)
+	for name, v := range s.caches {
+		if v.overlaid() == 0 {
+			continue
+		}
+		next := v.clone()
+		next.layers = append(next.layers, layer{t: new(table)})
+		s.caches[name] = next
+	}
+	return true, nil
+}
+
+func (c *compaction) run() error {
+	s := c.s
+	m := &manifest{start: c.start}
+	for _, name := range slices.Sorted(maps.Keys(c.frozen)) {
+		v := c.frozen[name]
+		x := v.snap
+		if v.overlaid() > 0 {
+			var err error
+			if x, err = c.merge(name, v); err != nil {
+				return err
+			}
+		}
+		entry := manifestCache{name: name, desc: v.desc}
+		if x != nil {
+			entry.id, entry.gen, entry.tag = x.id, x.gen, x.tag
+			entry.size, entry.records = x.size, uint64(x.records)
+		}
+		m.caches = append(m.caches, entry)
+	}
+	if err := s.publish(m); err != nil {
+		return err
+	}
+	for _, f := range c.adopt() {
+		if slices.Contains(c.broken, f.name) {
+			f.unpin() // and let it be set aside
+		} else {
+			f.doom()
+		}
+	}
+	return nil
+}
+
+// adopt is what follows step 3 in memory. It returns the files for step 4.
+func (c *compaction) adopt() (obsolete []*file) {
+	s := c.s
+	s.applying <- struct{}{}
+	defer s.applying.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	var snapshots []*snapshot
+	for name, old := range c.frozen {
+		x := old.snap
+		if old.overlaid() > 0 {
+			x = c.made[name]
+		}
+		if x != nil {
+			snapshots = append(snapshots, x)
+		}
+		v := s.caches[name]
+		if old.overlaid() == 0 || v == nil || !v.follows(old) {
+			continue // untouched; or cleared or dropped meanwhile
+		}
+		next := *v
+		next.layers = v.layers[len(old.layers):]
+		next.bytes -= old.bytes
+		next.snap, next.id = x, 0
+		if x != nil {
+			next.id = x.id
+		}
+		if next.records < 0 && next.overlaid() == 0 {
+			next.records = 0
+			if x != nil {
+				next.records = x.records
+			}
+		}
+		s.caches[name] = &next
+	}
+	for _, x := range s.snapshots {
+		if !slices.Contains(snapshots, x) {
+			obsolete = append(obsolete, x.file)
+		}
+	}
+	s.snapshots = snapshots
+	for len(s.journals) > 0 && s.journals[0].seq < c.start.seq {
+		obsolete = append(obsolete, s.journals[0].file)
+		s.journals = s.journals[1:]
+	}
+	s.start, s.retryAt = c.start, 0
+	return obsolete
+}
+
+// follows reports whether v consists of old, which was frozen, and what was
+// changed since. If the cache was cleared or dropped meanwhile its tables are
+// new ones.
+func (v *version) follows(old *version) bool {
+	return v.layers[0].t == old.layers[0].t
+}
+
+// damaged decides what to do about an error of reading: after damage the
+// compaction goes on without what is lost, unless the policy is Fail.
+func (c *compaction) damaged(f *file, err error) error {
+	var d *damage
+	if !errors.As(err, &d) || c.s.opts.Damage == Fail {
+		return err
+	}
+	c.s.note(Event{Kind: Damaged, File: d.file, Offset: d.offset, Policy: c.s.opts.Damage, Err: err})
+	if !slices.Contains(c.broken, f.name) {
+		c.broken = append(c.broken, f.name)
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package logstore_test
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
+	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/logstore"
+)
+
+// Whatever is left of the journal after a crash, what shows is exactly the
+// batches whose frames are whole, and the store goes on from there.
+func TestCutJournal(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	states, ends := []state{{}}, []int{0}
+	for _, st := range scenario {
+		if st.word != "" || len(states) == 4 {
+			continue
+		}
+		ops := st.ops
+		for i := range ops {
+			if len(ops[i].Value) == len(large) {
+				ops = append([]store.Op(nil), ops...)
+				ops[i].Value = ops[i].Value[:100]
+			}
+		}
+		apply(t, s, ops...)
+		states = append(states, states[len(states)-1].after(ops...))
+		ends = append(ends, len(fs.Files()["j-1.log"]))
+	}
+	want(t, s, states[len(states)-1])
+	journal := fs.Files()["j-1.log"]
+	crashed := fs.Clone()
+	for cut := range journal {
+		fs := crashed.Clone()
+		fs.WriteFile("j-1.log", journal[:cut])
+		whole := 0
+		for ends[whole+1] <= cut {
+			whole++
+		}
+		s := open(t, quiet(fs))
+		want(t, s, states[whole])
+		apply(t, s, put("new", "k", "v"))
+		s.Close()
+		s = open(t, quiet(fs))
+		want(t, s, states[whole].after(put("new", "k", "v")))
+		s.Close()
+	}
+}
+
+// The power is lost at every call that changes the disk. What was acknowledged
+// is there, nothing is torn, nothing is revived, and none of it is taken for
+// damage. Then it is lost again while the store recovers.
+func TestPowerLoss(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 2
+	}
+	for n := 1; ; n++ {
+		fs := faultfs.New()
+		fs.LoseAt(n)
+		p := player{opts: quiet(fs)}
+		err := p.play(t, scenario)
+		if !fs.Lost() {
+			if err != nil || n < 50 {
+				t.Fatalf("the scenario ends after %d calls with %v", n, err)
+			}
+			return
+		}
+		for seed := range seeds {
+			t.Run(fmt.Sprintf("%d/%d", n, seed), func(t *testing.T) {
+				p := p
+				fs := fs.Restart(seed)
+				fs.LoseAt(1 + int(seed))
+				p.opts = quiet(fs)
+				if p.open() == nil {
+					if !fs.Lost() {
+						p.check(t, p.s)
+					}
+					_ = p.play(t, []step{{word: compact}})
+					p.s.Close()
+				}
+				fs = fs.Restart(seed)
+				s := open(t, quiet(fs))
+				now := p.check(t, s)
+				apply(t, s, put("new", "k", "v"))
+				want(t, s, now.after(put("new", "k", "v")))
+				s.Close()
+			})
+		}
+	}
+}
+
+// The process dies at every call, with the power on: the next one sees all that
+// was written, also what was never synced. If the power is lost then, what the
+// second process has seen or acknowledged is still there.
+func TestProcessDeath(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		fs := faultfs.New()
+		fs.KillAt(n)
+		p := player{opts: quiet(fs)}
+		if p.play(t, scenario) == nil {
+			return
+		}
+		fs.NewProcess()
+		s := open(t, quiet(fs))
+		now := p.check(t, s)
+		seen := fs.Restart(uint64(n))
+		apply(t, s, put("new", "k", "v"))
+		for seed := range uint64(4) {
+			s := open(t, quiet(fs.Restart(seed)))
+			want(t, s, now.after(put("new", "k", "v")))
+			s.Close()
+		}
+		s = open(t, quiet(seen))
+		want(t, s, now)
+		s.Close()
+	}
+}
+
+// A call fails, once or from then on. Whoever made it is told, what was
+// acknowledged stays, the failed batch does not show, and once the cause is
+// gone the store works again.
+func TestFailingCalls(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{syscall.ENOSPC, syscall.EIO} {
+		for _, rest := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/%v", err, rest), func(t *testing.T) {
+				t.Parallel()
+				for n := 1; failAt(t, n, err, rest); n++ {
+				}
+			})
+		}
+	}
+}
+
+// failAt reports whether anything failed.
+func failAt(t *testing.T, n int, fault error, rest bool) bool {
+	fs := faultfs.New()
+	fs.FailAt(n, fault, rest)
+	p := player{opts: quiet(fs)}
+	failed := false
+	for i, st := range scenario {
+		p.maybe = nil
+		err := p.play(t, []step{st})
+		if err == nil {
+			continue
+		}
+		failed = true
+		if !errors.Is(err, fault) {
+			t.Fatalf("call %d, step %d: %v", n, i, err)
+		}
+		if p.s == nil {
+			fs.Hook(nil)
+			if err := p.open(); err != nil {
+				t.Fatalf("call %d, step %d: opening again: %v", n, i, err)
+			}
+		}
+		want(t, p.s, p.sure)
+		if p.maybe != nil {
+			// A new process may see the failed batch, but nothing else.
+			s := open(t, quiet(fs.Clone()))
+			p.check(t, s)
+			s.Close()
+		}
+		fs.Hook(nil)
+		if err := p.play(t, []step{st}); err != nil {
+			t.Fatalf("call %d, step %d: trying again: %v", n, i, err)
+		}
+		p.maybe = nil
+	}
+	fs.Hook(nil)
+	want(t, p.s, p.sure)
+	if err := p.play(t, []step{{word: compact}, {word: reopen}}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, p.s, p.sure)
+	// The failed batches are not on the disk either.
+	s := open(t, quiet(fs.Restart(uint64(n))))
+	want(t, s, p.sure)
+	s.Close()
+	p.s.Close()
+	return failed || n < 20
+}
+
+// A batch that ends with an error leaves no trace, neither in memory nor after
+// a restart, even if most of it was written.
+func TestAbandonedBatch(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "k", "old"), put("b", "k", "old"))
+	before := state{}.after(put("a", "k", "old"), put("b", "k", "old"))
+	size := len(fs.Files()["j-1.log"])
+	stop := errors.New("stop")
+	err := s.Apply(t.Context(), func(yield func(store.Op, error) bool) {
+		for i := range 30 {
+			if !yield(put("a", fmt.Sprint(i), large), nil) || !yield(put("a", "k", "new"), nil) {
+				return
+			}
+		}
+		_ = yield(op(store.Drop, "b"), nil) && yield(store.Op{}, stop)
+	})
+	if err != stop {
+		t.Fatalf("Apply: %v", err)
+	}
+	want(t, s, before)
+	if n := len(fs.Files()["j-1.log"]); n != size {
+		t.Errorf("the journal has %d bytes, not %d", n, size)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		s.Apply(t.Context(), func(yield func(store.Op, error) bool) {
+			yield(put("a", "k", "new"), nil)
+			panic("user code")
+		})
+	}()
+	want(t, s, before)
+	apply(t, s, put("a", "k", "newest"))
+	s.Close()
+	want(t, open(t, quiet(fs)), before.after(put("a", "k", "newest")))
+}
+
+// After a failed sync nothing is written to that journal any more, and the
+// batch does not show after a restart.
+func TestFailedSync(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	opts := quiet(fs)
+	var events []logstore.Event
+	opts.Observe = func(e logstore.Event) { events = append(events, e) }
+	s := open(t, opts)
+	apply(t, s, put("a", "k", "old"))
+	once := true
+	fs.Hook(func(_ int, op faultfs.Op, name string) error {
+		if op == faultfs.OpSync && name == "j-1.log" && once {
+			once = false
+			return syscall.EIO
+		}
+		if !once && name == "j-1.log" && (op == faultfs.OpSync || op == faultfs.OpWrite) {
+			t.Errorf("%s after a failed sync", op)
+		}
+		return nil
+	})
+	if err := s.Apply(t.Context(), batch(put("a", "k", "new"))); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Apply: %v", err)
+	}
+	if len(events) != 1 || events[0].Kind != logstore.JournalEnded {
+		t.Errorf("events: %v", events)
+	}
+	sure := state{}.after(put("a", "k", "old"))
+	want(t, s, sure)
+	for seed := range uint64(20) {
+		s := open(t, quiet(fs.Restart(seed)))
+		want(t, s, sure)
+		s.Close()
+	}
+	apply(t, s, put("a", "k2", "v"))
+	want(t, s, sure.after(put("a", "k2", "v")))
+}

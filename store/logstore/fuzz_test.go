@@ -1,0 +1,158 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// FuzzOps: any payload is refused or carried out, and what was decoded encodes
+// to what was there.
+func FuzzOps(f *testing.F) {
+	var b []byte
+	b = appendCache(b, "cache")
+	for _, o := range []store.Op{
+		{Kind: store.Put, Key: []byte("k"), Value: []byte("v"), Meta: []byte("m")},
+		{Kind: store.Delete, Key: []byte("k")}, {Kind: store.Clear},
+		{Kind: store.Describe, Value: []byte("d")}, {Kind: store.Drop},
+	} {
+		b = appendOp(b, &o)
+	}
+	f.Add(b)
+	f.Add([]byte{1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		s := &Store{caches: map[string]*version{}}
+		st := stage{s: s}
+		if !st.replay(chunkRef{size: uint32(len(p))}, p) {
+			st.undo()
+			return
+		}
+		st.publish()
+		d := decoder{b: p}
+		var again []byte
+		for len(d.b) > 0 {
+			o := d.op()
+			if o.kind == opCache {
+				again = appendCache(again, string(o.key))
+				continue
+			}
+			again = appendOp(again, &store.Op{Kind: o.kind, Key: o.key, Value: o.value, Meta: o.meta})
+		}
+		if d.bad || len(again) > len(p) { // a number may be written longer than need be
+			t.Fatalf("%x decodes and encodes to %x", p, again)
+		}
+	})
+}
+
+func FuzzManifest(f *testing.F) {
+	m := &manifest{n: 3, start: position{2, journalHeader, 1}, nextID: 9, caches: []manifestCache{
+		{name: "a", desc: []byte("d"), id: 1, gen: 2, tag: 3, size: 4, records: 5}, {name: "b"},
+	}}
+	f.Add(m.encode())
+	f.Add([]byte(manifestMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= preambleSize {
+			putPreamble(b, manifestMagic) // to get beyond the checksum
+		}
+		m, err := parseManifest(b, 3)
+		if err != nil {
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := parseManifest(m.encode(), 3)
+		if err != nil || len(again.caches) != len(m.caches) {
+			t.Fatalf("%+v does not come back: %+v, %v", m, again, err)
+		}
+	})
+}
+
+func FuzzSnapshot(f *testing.F) {
+	f.Add(appendIndex(nil, 100, 2, []byte("k")), appendRecord(nil, []byte("k"), []byte("m"), []byte("v")))
+	f.Add([]byte{255, 255, 3}, []byte{3, 0, 0})
+	f.Fuzz(func(t *testing.T, index, block []byte) {
+		blocks, err := parseIndex(index, snapshotHeader+100)
+		end := int64(snapshotHeader)
+		for _, b := range blocks {
+			if b.off != end {
+				t.Fatalf("a block at %d, not %d", b.off, end)
+			}
+			end += int64(b.size)
+		}
+		if err == nil && end != snapshotHeader+100 {
+			t.Fatalf("blocks end at %d", end)
+		}
+		recs, err := parseBlock(block, nil)
+		var again []byte
+		for _, r := range recs {
+			again = appendRecord(again, r.Key, r.Meta, r.Value)
+		}
+		if err == nil && len(again) > len(block) {
+			t.Fatalf("%x decodes and encodes to %x", block, again)
+		}
+	})
+}
+
+// FuzzJournal: whatever is in a journal, the store opens and works.
+func FuzzJournal(f *testing.F) {
+	fs := faultfs.New()
+	s, err := open("", Options{FS: fs, CompactAt: -1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	put := func(key string) {
+		err := s.Apply(context.Background(), func(yield func(store.Op, error) bool) {
+			yield(store.Op{Kind: store.Put, Cache: "c", Key: []byte(key), Value: []byte("v")}, nil)
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+	put("1")
+	put("2")
+	put("3")
+	s.Close()
+	journal := fs.Files()[journalName(1)]
+	f.Add(journal, uint8(0))
+	f.Add(append(bytes.Clone(journal), journal[journalHeader:]...), uint8(1))
+	f.Add(journal[:len(journal)-1], uint8(1))
+	f.Fuzz(func(t *testing.T, data []byte, policy uint8) {
+		fs := fs.Clone()
+		fs.WriteFile(journalName(1), data)
+		s, err := open("", Options{FS: fs, CompactAt: -1, Damage: Policy(policy % 3)})
+		if err != nil {
+			if errors.Is(err, store.ErrCorrupt) && policy%3 == uint8(Fail) || errors.Is(err, store.ErrFormat) {
+				return
+			}
+			t.Fatal(err)
+		}
+		defer s.Close()
+		read := func() (n int) {
+			for r, err := range s.Load(t.Context(), "c") {
+				if err != nil || string(r.Value) != "v" {
+					t.Fatalf("%q, %v", r, err)
+				}
+				n++
+			}
+			return n
+		}
+		if n := len(s.caches); n > 0 {
+			read()
+		}
+		err = s.Apply(t.Context(), func(yield func(store.Op, error) bool) {
+			yield(store.Op{Kind: store.Put, Cache: "c", Key: []byte("new"), Value: []byte("v")}, nil)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := read()
+		if err := s.Compact(t.Context()); err != nil || read() != n {
+			t.Fatalf("compact: %v", err)
+		}
+	})
+}

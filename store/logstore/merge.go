@@ -1,0 +1,209 @@
+package logstore
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// merge is step 2 for one cache. It returns nil if nothing is left of it.
+func (c *compaction) merge(name string, v *version) (*snapshot, error) {
+	s := c.s
+	id, gen := v.id, s.nextGen
+	s.nextGen++
+	if id == 0 {
+		id = s.nextID
+		s.nextID++
+	}
+	x := &snapshot{cache: name, id: id, gen: gen, tag: rand.Uint64()}
+	f, err := s.fs.Create(snapshotName(id, gen))
+	if err != nil {
+		return nil, fmt.Errorf("creating a snapshot: %w", err)
+	}
+	x.file = newFile(s.fs, snapshotName(id, gen), f)
+	w := newSnapshotWriter(f, id, gen, x.tag)
+	err = c.mergeInto(w, v)
+	if err == nil {
+		x.size, err = w.finish()
+	}
+	if err != nil || w.total == 0 {
+		x.doom()
+		return nil, err
+	}
+	x.records = int(w.total)
+	c.made[name] = x
+	return x, nil
+}
+
+func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
+	changes := c.s.sorted(v)
+	next := 0 // in changes
+	// upTo writes the changes with a key below that of r, or all.
+	var values valueReader
+	upTo := func(r *store.Record) error {
+		for next < len(changes) && (r == nil || bytes.Compare(changes[next].key, r.Key) < 0) {
+			rec, err := values.at(c, changes, next)
+			if err != nil {
+				return err
+			}
+			next++
+			if rec.Key == nil {
+				continue // damaged
+			}
+			if err := w.add(rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	values.budget = max(64<<20, c.size/16)
+
+	if v.snap != nil {
+		index, err := v.snap.blocks()
+		if err != nil {
+			if err := c.damaged(v.snap.file, err); err != nil {
+				return err
+			}
+		}
+		var recs []store.Record
+		for _, b := range index {
+			if err := c.ctx.Err(); err != nil {
+				return err
+			}
+			recs, err = v.snap.load(b, recs)
+			if err != nil {
+				if err := c.damaged(v.snap.file, err); err != nil {
+					return err
+				}
+				continue
+			}
+			for _, r := range c.s.uncovered(v, recs) {
+				if err := upTo(&r); err != nil {
+					return err
+				}
+				if err := w.add(r); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return upTo(nil)
+}
+
+// sortedChange is a live entry of a layer.
+type sortedChange struct {
+	head  uint64 // the first bytes of key, as a number that sorts like them
+	key   []byte // in the table, which does not change any more
+	place place
+	nth   uint32 // in the order of the journal
+}
+
+// headOf returns the first eight bytes of key, as a number. If those of two keys
+// differ, the numbers are in the order of the keys.
+func headOf(key []byte) uint64 {
+	if len(key) >= 8 {
+		return binary.BigEndian.Uint64(key)
+	}
+	var head [8]byte
+	copy(head[:], key)
+	return binary.BigEndian.Uint64(head[:])
+}
+
+// sorted returns the live entries of v's layers in the order of their keys.
+func (s *Store) sorted(v *version) []sortedChange {
+	var all []sortedChange
+	for k, l := range v.layers {
+		for i := uint32(0); i < l.n; {
+			s.mu.RLock()
+			for end := min(i+batch, l.n); i < end; i++ {
+				if v.live(k, i) {
+					e := l.t.at(i)
+					key := l.t.keyOf(e)
+					all = append(all, sortedChange{headOf(key), key, place{l.t.chunks[e.chunk], e.offset()}, uint32(len(all))})
+				}
+			}
+			s.mu.RUnlock()
+		}
+	}
+	slices.SortFunc(all, func(a, b sortedChange) int {
+		if a.head != b.head {
+			return cmp.Compare(a.head, b.head) // nearly always; the key is somewhere else in memory
+		}
+		return bytes.Compare(a.key, b.key)
+	})
+	return all
+}
+
+// valueReader gives the records of sorted changes. It reads those of a range
+// of keys in one pass over the journal, since the order of the keys has nothing
+// to do with that of the file; a range is as long as memory allows.
+type valueReader struct {
+	budget     int64 // of bytes in memory
+	begin, end int   // the range that is in records
+	records    []store.Record
+}
+
+// at returns the record of changes[i], where i grows by one with each call. The
+// record is empty, with a nil key, if it is damaged and that was accepted.
+func (r *valueReader) at(c *compaction, changes []sortedChange, i int) (store.Record, error) {
+	if i >= r.end {
+		if err := r.fill(c, changes, i); err != nil {
+			return store.Record{}, err
+		}
+	}
+	return r.records[i-r.begin], nil
+}
+
+func (r *valueReader) fill(c *compaction, changes []sortedChange, begin int) error {
+	end, total := begin, int64(0) // about how much the records need
+	for ; end < len(changes) && total < r.budget; end++ {
+		ref := changes[end].place.ref
+		total += int64(ref.size/ref.ops) + 1
+	}
+	order := make([]uint64, end-begin) // nth<<32 | index in changes
+	for i := range order {
+		order[i] = uint64(changes[begin+i].nth)<<32 | uint64(begin+i)
+	}
+	slices.Sort(order)
+	r.begin, r.end = begin, end
+	r.records = make([]store.Record, end-begin)
+	var chunks chunkReader
+	slab := []byte{}
+	for n, o := range order {
+		if n%batch == 0 && c.ctx.Err() != nil {
+			return c.ctx.Err()
+		}
+		i := uint32(o)
+		p := changes[i].place
+		payload, err := chunks.read(p.ref, []place{p})
+		if err != nil {
+			if err := c.damaged(p.ref.j.file, err); err != nil {
+				return err
+			}
+		}
+		if payload == nil {
+			continue
+		}
+		rec, ok := recordAt(payload, p.off)
+		if !ok {
+			if err := c.damaged(p.ref.j.file, &damage{file: p.ref.j.name, offset: p.ref.off, what: "record makes no sense"}); err != nil {
+				return err
+			}
+			continue
+		}
+		size := len(rec.Key) + len(rec.Meta) + len(rec.Value)
+		if cap(slab)-len(slab) < size {
+			slab = make([]byte, 0, max(size, int(min(total, writeSize))))
+		}
+		at := len(slab)
+		slab = append(append(append(slab, rec.Key...), rec.Meta...), rec.Value...)
+		k, m := at+len(rec.Key), at+len(rec.Key)+len(rec.Meta)
+		r.records[i-uint32(begin)] = store.Record{Key: slab[at:k:k], Meta: slab[k:m:m], Value: slab[m:]}
+	}
+	return nil
+}

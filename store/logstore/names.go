@@ -1,0 +1,98 @@
+package logstore
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
+)
+
+// The files of a store. The names of caches do not occur in them.
+const (
+	lockName   = "LOCK"
+	holderName = "HOLDER"
+)
+
+func manifestName(n uint64) string       { return fmt.Sprintf("MANIFEST-%d", n) }
+func journalName(seq uint64) string      { return fmt.Sprintf("j-%d.log", seq) }
+func snapshotName(id, gen uint64) string { return fmt.Sprintf("c%d-%d.snap", id, gen) }
+func damagedName(n uint64) string        { return fmt.Sprintf("damaged-%d", n) }
+
+// listing is a directory, sorted by what its names mean.
+type listing struct {
+	manifests []uint64 // ascending
+	journals  []uint64 // ascending
+	snapshots []string
+	foreign   []string
+	highest   uint64 // of all numbers of manifests, generations and damaged directories
+	damaged   uint64 // the highest number of a damaged directory
+}
+
+func list(fs vfs.FS) (listing, error) {
+	entries, err := fs.List()
+	if err != nil {
+		return listing{}, err
+	}
+	var l listing
+	for _, e := range entries {
+		var n, gen uint64
+		switch name := e.Name; {
+		case !e.IsDir && (name == lockName || name == holderName):
+		case !e.IsDir && scan(name, "MANIFEST-%d", &n):
+			l.manifests = append(l.manifests, n)
+		case !e.IsDir && scan(name, "j-%d.log", &n):
+			l.journals = append(l.journals, n)
+			n = 0
+		case !e.IsDir && scan(name, "c%d-%d.snap", &n, &gen):
+			l.snapshots = append(l.snapshots, name)
+			n = gen
+		case e.IsDir && scan(name, "damaged-%d", &n):
+			l.damaged = max(l.damaged, n)
+		default:
+			l.foreign = append(l.foreign, name)
+		}
+		l.highest = max(l.highest, n)
+	}
+	slices.Sort(l.manifests)
+	slices.Sort(l.journals)
+	slices.Sort(l.snapshots)
+	slices.Sort(l.foreign)
+	return l, nil
+}
+
+// scan reports whether name is what format gives for some numbers, and sets
+// them; otherwise they are zero. No number may be zero, or so high that
+// counting on could overflow.
+func scan(name, format string, numbers ...*uint64) bool {
+	args, values := make([]any, len(numbers)), make([]any, len(numbers))
+	for i, n := range numbers {
+		args[i] = n
+	}
+	_, err := fmt.Sscanf(name, format, args...)
+	ok := err == nil
+	for i, n := range numbers {
+		values[i] = *n
+		ok = ok && 0 < *n && *n < 1<<62
+	}
+	if ok && fmt.Sprintf(format, values...) == name {
+		return true
+	}
+	for _, n := range numbers {
+		*n = 0
+	}
+	return false
+}
+
+// dataFiles returns the names of all files that hold data.
+func (l listing) dataFiles() []string {
+	names := slices.Clone(l.snapshots)
+	for _, n := range l.manifests {
+		names = append(names, manifestName(n))
+	}
+	for _, n := range l.journals {
+		names = append(names, journalName(n))
+	}
+	slices.SortFunc(names, strings.Compare)
+	return names
+}

@@ -1,0 +1,139 @@
+package logstore
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
+)
+
+// Options are the choices of [Open]. The zero value is ready to use.
+type Options struct {
+	// Damage says what to do about bytes that are not what was written.
+	Damage Policy
+
+	// CompactAt is the size in bytes that the journal may reach before it is
+	// compacted in the background; below the total size of the snapshots it
+	// never is. At eight times the larger of both, Close compacts before it
+	// returns. Zero means 4 MiB. If it is negative, only Compact compacts.
+	CompactAt int64
+
+	// Observe, if not nil, is told what was found at Open and what the store
+	// did of its own accord. It is called by the goroutine that did it, with
+	// no lock held except that Open has not returned yet.
+	Observe func(Event)
+
+	// FS, if not nil, stands in for the directory, whose name is then used in
+	// messages only. The store does not close it.
+	FS vfs.FS
+}
+
+// defaultCompactAt keeps the replay at Open below some ten milliseconds, and
+// small stores from being rewritten all the time.
+const defaultCompactAt = 4 << 20
+
+// Policy is what to do about damage.
+type Policy int
+
+const (
+	// Discard forgets everything that was written before the end of the
+	// damage, since what is damaged may have been its deletion. The files
+	// are kept in a directory of their own, damaged-<n>.
+	Discard Policy = iota
+	// Salvage keeps all that can be read. A value may be older than what
+	// was last stored, and a deleted one may be back.
+	Salvage
+	// Fail makes Open return an error that wraps store.ErrCorrupt.
+	Fail
+)
+
+// String returns the name of p in lower case.
+func (p Policy) String() string {
+	switch p {
+	case Discard:
+		return "discard"
+	case Salvage:
+		return "salvage"
+	case Fail:
+		return "fail"
+	}
+	return "invalid"
+}
+
+// EventKind says what an [Event] is about.
+type EventKind int
+
+const (
+	// TornTail: an unfinished frame was cut off the journal. File, Offset
+	// and Bytes say what.
+	TornTail EventKind = iota + 1
+	// Damaged: Err describes damage at Offset of File, to which Policy was
+	// applied.
+	Damaged
+	// SetAside: Files were moved, or copied in part, to the directory File.
+	// If Err is not nil not all of them were.
+	SetAside
+	// Swept: Files, which nothing refers to any more, were removed. They are
+	// left by a crash, or by a removal that failed.
+	Swept
+	// Foreign: Files are not of this store, and were left alone.
+	Foreign
+	// JournalEnded: nothing more is written to the journal File, because of
+	// Err. What it holds up to Offset counts.
+	JournalEnded
+	// Compacted: a compaction of Bytes of journal ended after Took.
+	Compacted
+	// CompactionFailed: a compaction ended with Err. Nothing is lost, and it
+	// will be tried again.
+	CompactionFailed
+)
+
+// String returns the name of k in words.
+func (k EventKind) String() string {
+	names := [...]string{"", "torn tail", "damaged", "set aside", "swept", "foreign files",
+		"journal ended", "compacted", "compaction failed"}
+	if k > 0 && int(k) < len(names) {
+		return names[k]
+	}
+	return "invalid"
+}
+
+// Event is something that the store found, or did of its own accord. Which
+// fields are set depends on Kind.
+type Event struct {
+	Kind   EventKind
+	File   string // a name in the directory
+	Offset int64
+	Bytes  int64
+	Files  []string
+	Policy Policy
+	Took   time.Duration
+	Err    error
+}
+
+// String describes e in one line.
+func (e Event) String() string {
+	var b strings.Builder
+	b.WriteString(e.Kind.String())
+	if e.File != "" {
+		fmt.Fprintf(&b, ": %s", e.File)
+	}
+	switch e.Kind {
+	case TornTail:
+		fmt.Fprintf(&b, ": %d bytes cut off at offset %d", e.Bytes, e.Offset)
+	case Damaged:
+		fmt.Fprintf(&b, " at offset %d (%s)", e.Offset, e.Policy)
+	case JournalEnded:
+		fmt.Fprintf(&b, " at offset %d", e.Offset)
+	case Compacted:
+		fmt.Fprintf(&b, ": %d bytes of journal in %v", e.Bytes, e.Took)
+	}
+	if len(e.Files) > 0 {
+		fmt.Fprintf(&b, ": %s", strings.Join(e.Files, ", "))
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}

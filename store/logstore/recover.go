@@ -1,0 +1,379 @@
+package logstore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// recovery is the work of Open once the lock is held.
+type recovery struct {
+	s     *Store
+	files listing
+	m     *manifest  // the newest valid one; nil if there is none
+	keep  uint64     // the number of the one before it, if that is valid
+	heads []*journal // from m.start on, each the successor of the one before
+	ends  []int64    // up to where each of heads counts
+
+	// discarded is set once Discard had to be applied. The state is then
+	// that from the position from on; if that is zero, there is nothing.
+	discarded bool
+	from      position
+}
+
+// recover reads the directory. It changes nothing in it before it knows what is
+// there. Neither damage (unless the policy is Fail) nor a change that it cannot
+// make prevents the start, but failing to read or to sync does.
+func (s *Store) recover() error {
+	files, err := list(s.fs)
+	if err != nil {
+		return err
+	}
+	r := &recovery{s: s, files: files}
+	s.nextGen, s.nextID, s.nextSeq = files.highest+1, 1, 1
+	if n := len(files.journals); n > 0 {
+		s.nextSeq = files.journals[n-1] + 1
+	}
+	if len(files.foreign) > 0 {
+		s.note(Event{Kind: Foreign, Files: files.foreign})
+	}
+	if err := r.manifest(); err != nil {
+		return err
+	}
+	if r.m == nil {
+		return r.withoutManifest()
+	}
+	if err := r.adopt(); err != nil {
+		return err
+	}
+	if err := r.chain(); err != nil {
+		return err
+	}
+	for i, j := range r.heads {
+		if err := r.replay(i, j); err != nil {
+			return err
+		}
+	}
+	if err := r.sync(); err != nil {
+		return fmt.Errorf("syncing what is there: %w", err)
+	}
+	if r.discarded {
+		r.settle()
+	} else {
+		r.sweep()
+	}
+	return nil
+}
+
+// damage applies the policy to damage that lies before the position next: it
+// returns an error, or makes the state what it should be before replay goes on
+// there.
+func (r *recovery) damage(d *damage, next position) error {
+	s := r.s
+	if s.opts.Damage == Fail {
+		return d
+	}
+	s.note(Event{Kind: Damaged, File: d.file, Offset: d.offset, Policy: s.opts.Damage, Err: d})
+	if s.opts.Damage == Discard {
+		s.mu.Lock()
+		s.caches = map[string]*version{}
+		s.mu.Unlock()
+		r.discarded, r.from = true, next
+	}
+	return nil
+}
+
+// manifest finds the newest valid manifest. One that is not valid is what an
+// interrupted publish leaves; then the one before holds, and all its files are
+// there. If it was valid once, files are missing, and that is the damage.
+func (r *recovery) manifest() error {
+	for _, n := range slices.Backward(r.files.manifests) {
+		m, err := readManifest(r.s.fs, n)
+		var d *damage
+		switch {
+		case err == nil && r.m == nil:
+			r.m = m
+		case err == nil:
+			r.keep = n
+			return nil
+		case r.m == nil && !errors.As(err, &d):
+			return err
+		}
+	}
+	return nil
+}
+
+// withoutManifest starts an empty store. There may be files of one that never
+// came to be, or of one whose manifest is gone; the latter are set aside.
+func (r *recovery) withoutManifest() error {
+	s := r.s
+	s.unpublished = &manifest{}
+	names := r.files.dataFiles()
+	used := len(r.files.snapshots) > 0
+	for _, seq := range r.files.journals {
+		j, empty, err := r.journal(seq)
+		if err != nil {
+			return err
+		}
+		if j != nil {
+			j.unpin()
+		}
+		used = used || !empty
+	}
+	if !used {
+		r.remove(names)
+		return nil
+	}
+	d := &damage{file: manifestName(max(1, s.nextGen-1)), what: "no manifest can be read"}
+	if err := r.damage(d, position{}); err != nil {
+		return err
+	}
+	s.setAside(names)
+	return nil
+}
+
+// adopt makes the state what the manifest says.
+func (r *recovery) adopt() error {
+	s := r.s
+	s.manifests = [2]uint64{r.m.n, r.keep}
+	s.start, s.nextID = r.m.start, r.m.nextID
+	s.nextSeq = max(s.nextSeq, r.m.start.seq+1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range r.m.caches {
+		c := &r.m.caches[i]
+		v := &version{id: c.id, known: true, desc: c.desc, records: int(c.records)}
+		s.caches[c.name] = v
+		if c.gen == 0 {
+			continue
+		}
+		v.snap = openSnapshot(s.fs, c)
+		s.snapshots = append(s.snapshots, v.snap)
+		if slices.Contains(r.files.snapshots, v.snap.name) {
+			continue
+		}
+		// Only Fail cares: nothing older can show, and reading will say so.
+		d := &damage{cache: c.name, file: v.snap.name, what: "file is missing"}
+		if s.opts.Damage == Fail {
+			return d
+		}
+		s.note(Event{Kind: Damaged, File: d.file, Policy: s.opts.Damage, Err: d})
+	}
+	return nil
+}
+
+// journal opens a journal and reads its header. It returns nil if the header
+// is not valid. It is empty if there is no chunk in it, so that nothing that
+// was ever acknowledged can be.
+func (r *recovery) journal(seq uint64) (j *journal, empty bool, err error) {
+	name := journalName(seq)
+	f, err := r.s.fs.OpenWrite(name)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() {
+		if j == nil {
+			f.Close()
+		}
+	}()
+	size, err := f.Size()
+	if err != nil {
+		return nil, false, err
+	}
+	b := make([]byte, min(size, journalHeader))
+	if err := readFull(f, b, 0); err != nil {
+		return nil, false, err
+	}
+	w := window{f: f, end: size}
+	at, err := w.search(0, func(chunk) bool { return true })
+	if err != nil {
+		return nil, false, err
+	}
+	x, err := parseJournalHeader(b, name, seq)
+	var d *damage
+	if errors.As(err, &d) {
+		return nil, at < 0, nil
+	} else if err != nil {
+		return nil, false, err
+	}
+	x.file = newFile(r.s.fs, name, f)
+	return x, at < 0, nil
+}
+
+// chain finds the journals to replay: from the newest back to the one that the
+// manifest names, each header naming the one before.
+func (r *recovery) chain() error {
+	s, start := r.s, r.m.start.seq
+	found := map[uint64]*journal{}
+	defer func() { // what is beside the chain: an attempt that failed
+		for _, j := range found {
+			j.unpin()
+		}
+	}()
+	var newest, unreadable uint64
+	reset := false // the first journal lost its header, but there was nothing in it
+	for _, seq := range r.files.journals {
+		if seq < start {
+			continue
+		}
+		j, empty, err := r.journal(seq)
+		if err != nil {
+			return err
+		}
+		switch {
+		case j != nil:
+			found[seq], newest = j, seq
+		case !empty:
+			unreadable = seq
+		case seq == start:
+			reset = true
+		}
+	}
+	end, at := int64(math.MaxInt64), newest
+	for j := found[at]; j != nil && at >= start; j = found[at] {
+		r.heads, r.ends = append(r.heads, j), append(r.ends, end)
+		delete(found, at)
+		end, at = j.prevEnd, j.prev
+	}
+	slices.Reverse(r.heads)
+	slices.Reverse(r.ends)
+	s.mu.Lock()
+	s.journals = slices.Clone(r.heads)
+	s.mu.Unlock()
+
+	if unreadable > newest {
+		d := &damage{file: journalName(unreadable), what: "header of the newest journal is damaged"}
+		if s.opts.Damage == Discard {
+			r.heads = nil // nothing that is newer can be read
+		}
+		return r.damage(d, position{})
+	}
+	switch {
+	case len(r.heads) > 0 && r.heads[0].seq == start:
+		return nil
+	case len(r.heads) == 0 && reset:
+		s.unpublished = r.m
+		return nil
+	}
+	d := &damage{file: journalName(max(at, start)), what: "journal is missing, or its header damaged"}
+	next := position{}
+	if len(r.heads) > 0 {
+		next = position{r.heads[0].seq, journalHeader, 1}
+	}
+	return r.damage(d, next)
+}
+
+// replay carries out the frames of r.heads[i].
+func (r *recovery) replay(i int, j *journal) error {
+	size, err := j.f.Size()
+	if err != nil {
+		return err
+	}
+	newest := i == len(r.heads)-1
+	w := window{f: j.f, end: min(size, r.ends[i])}
+	off, frame := int64(journalHeader), uint64(1)
+	if j.seq == r.m.start.seq {
+		off, frame = r.m.start.off, r.m.start.frame
+	}
+	next := position{}
+	if !newest {
+		next = position{r.heads[i+1].seq, journalHeader, 1}
+	}
+	for off < w.end {
+		st := stage{s: r.s}
+		end, ok, err := w.frame(&st, j, off, frame)
+		if err != nil {
+			return err
+		}
+		if ok {
+			st.publish()
+			off, frame = end, frame+1
+			continue
+		}
+		st.undo()
+		later, err := w.search(off+1, func(c chunk) bool { return c.journal == j.id && c.frame > frame })
+		if err != nil {
+			return err
+		}
+		if later < 0 && newest {
+			r.cut(j, off, frame, size)
+			return nil
+		}
+		d := &damage{file: j.name, offset: off, what: "frame is damaged"}
+		good := int64(-1)
+		if later >= 0 {
+			var number uint64
+			good, err = w.search(later, func(c chunk) bool {
+				number = c.frame
+				return c.journal == j.id && c.frame > frame && c.no == 0
+			})
+			if err != nil {
+				return err
+			}
+			if good >= 0 {
+				if err := r.damage(d, position{j.seq, good, number}); err != nil {
+					return err
+				}
+				off, frame = good, number
+				continue
+			}
+		}
+		if err := r.damage(d, next); err != nil {
+			return err
+		}
+		if newest {
+			j.bad = d
+		}
+		off = w.end
+	}
+	if !newest && off < r.ends[i] {
+		d := &damage{file: j.name, offset: off, what: "journal is cut off"}
+		if err := r.damage(d, next); err != nil {
+			return err
+		}
+	}
+	if newest && off > w.end {
+		// The manifest starts it beyond its end.
+		d := &damage{file: j.name, offset: w.end, what: "journal is cut off"}
+		j.bad = d
+		if err := r.damage(d, next); err != nil {
+			return err
+		}
+	}
+	j.end, j.frame = off, frame
+	return nil
+}
+
+// cut takes the torn frame off the end of the newest journal.
+func (r *recovery) cut(j *journal, off int64, frame uint64, size int64) {
+	j.end, j.frame = off, frame
+	err := j.f.Truncate(off)
+	r.s.note(Event{Kind: TornTail, File: j.name, Offset: off, Bytes: size - off, Err: err})
+	if err != nil {
+		r.s.poison(j, err)
+	}
+}
+
+// sync makes durable what was read: the one who wrote it may have died before it
+// could, and from now on it is built upon.
+func (r *recovery) sync() error {
+	s := r.s
+	f, err := s.fs.OpenWrite(manifestName(r.m.n))
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	f.Close()
+	if err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir("."); err != nil {
+		return err
+	}
+	// The other journals were synced before their successors were made.
+	if j := s.current(); j != nil {
+		return j.f.Sync()
+	}
+	return nil
+}

@@ -1,0 +1,488 @@
+package logstore_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
+	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/logstore"
+)
+
+// observed returns opts with an observer, and what it was told.
+func observed(opts logstore.Options) (logstore.Options, *[]logstore.Event) {
+	var events []logstore.Event
+	opts.Observe = func(e logstore.Event) { events = append(events, e) }
+	return opts, &events
+}
+
+func kinds(events []logstore.Event) (k []logstore.EventKind) {
+	for _, e := range events {
+		k = append(k, e.Kind)
+	}
+	return k
+}
+
+// Every bit of a small directory is flipped. The store opens all the same and
+// gives no value that is not the last one, except that damage to the very last
+// frame cannot be told from a torn one. It goes on to work, for good.
+func TestFlippedBits(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"), put("a", "2", "old"), op(store.Describe, "a"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, put("a", "2", "two"), put("b", "1", "x"))
+	apply(t, s, op(store.Drop, "b"), del("a", "1"), put("c", "1", "un"))
+	before, _ := dump(t, s)
+	lastFrame := len(fs.Files()["j-2.log"])
+	apply(t, s, put("a", "3", "three"), put("c", "1", "deux"))
+	final, _ := dump(t, s)
+	files := fs.Files()
+	for name, data := range files {
+		if name == "HOLDER" || name == "LOCK" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for i := range 8 * len(data) {
+				fs := fs.Clone()
+				bad := slices.Clone(data)
+				bad[i/8] ^= 1 << (i % 8)
+				fs.WriteFile(name, bad)
+				s := open(t, logstore.Options{FS: fs, CompactAt: -1})
+				got, damaged := dump(t, s)
+				torn := name == "j-2.log" && i/8 >= lastFrame
+				for cache, m := range got {
+					for k, v := range m {
+						if v != final[cache][k] && !(torn && v == before[cache][k]) {
+							t.Fatalf("%s, bit %d: %s has %q: %q", name, i, cache, k, v)
+						}
+					}
+				}
+				if len(final) != len(got) && damaged == 0 && name == "c1-2.snap" {
+					t.Fatalf("%s, bit %d: silently lost records: %v", name, i, got)
+				}
+				apply(t, s, put("new", "k", "v"))
+				s.Close()
+				s = open(t, logstore.Options{FS: fs, CompactAt: -1})
+				again, _ := dump(t, s)
+				if g, w := again.String(), got.after(put("new", "k", "v")).String(); g != w {
+					t.Fatalf("%s, bit %d: after another batch\n got %s\nwant %s", name, i, g, w)
+				}
+				if err := s.Compact(t.Context()); err != nil {
+					t.Fatalf("%s, bit %d: compact: %v", name, i, err)
+				}
+				want(t, s, again)
+				s.Close()
+			}
+		})
+	}
+}
+
+// damagedStore has a snapshot, and a journal whose second frame of three is
+// damaged: it held the deletion of a/1.
+func damagedStore(t *testing.T) (fs *faultfs.FS, offset int64) {
+	fs = faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "stale"), put("b", "1", "x"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, put("a", "2", "two"))
+	at := len(fs.Files()["j-2.log"])
+	apply(t, s, del("a", "1"))
+	apply(t, s, put("a", "3", "three"))
+	s.Close()
+	j := fs.Files()["j-2.log"]
+	j[at+42] ^= 1
+	fs.WriteFile("j-2.log", j)
+	return fs, int64(at)
+}
+
+func TestDamageDiscard(t *testing.T) {
+	t.Parallel()
+	fs, at := damagedStore(t)
+	before := fs.Files()
+	opts, events := observed(logstore.Options{FS: fs, CompactAt: -1})
+	s := open(t, opts)
+	sure := state{}.after(put("a", "3", "three"))
+	want(t, s, sure)
+	if k := kinds(*events); !slices.Equal(k, []logstore.EventKind{logstore.Damaged, logstore.SetAside}) {
+		t.Fatalf("events: %v", *events)
+	}
+	if e := (*events)[0]; e.File != "j-2.log" || e.Offset != at || !errors.Is(e.Err, store.ErrCorrupt) {
+		t.Errorf("event: %v", e)
+	}
+	aside := (*events)[1]
+	files := fs.Files()
+	for _, name := range []string{"c1-2.snap", "c2-3.snap", "MANIFEST-4"} {
+		if _, ok := files[name]; ok || !slices.Contains(aside.Files, name) ||
+			!bytes.Equal(files[aside.File+"/"+name], before[name]) {
+			t.Errorf("%s was not set aside: %v", name, aside)
+		}
+	}
+	if front := files[aside.File+"/j-2.log.damaged"]; len(front) < int(at) || !bytes.HasPrefix(before["j-2.log"], front) {
+		t.Errorf("the damaged journal was not copied: %v", aside)
+	}
+	apply(t, s, put("a", "4", "four"))
+	s.Close()
+
+	*events = nil
+	s = open(t, opts)
+	want(t, s, sure.after(put("a", "4", "four")))
+	if len(*events) > 0 {
+		t.Errorf("events at the next open: %v", *events)
+	}
+}
+
+func TestDamageSalvage(t *testing.T) {
+	t.Parallel()
+	fs, _ := damagedStore(t)
+	opts, events := observed(logstore.Options{FS: fs, CompactAt: -1, Damage: logstore.Salvage})
+	s := open(t, opts)
+	want(t, s, state{}.after(put("a", "1", "stale"), put("a", "2", "two"), put("a", "3", "three"), put("b", "1", "x")))
+	if k := kinds(*events); !slices.Equal(k, []logstore.EventKind{logstore.Damaged}) {
+		t.Errorf("events: %v", *events)
+	}
+}
+
+func TestDamageFail(t *testing.T) {
+	t.Parallel()
+	fs, at := damagedStore(t)
+	before := fs.Files()
+	_, err := logstore.Open("dir", quiet(fs))
+	if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf("j-2.log, offset %d", at)) {
+		t.Errorf("Open: %v", err)
+	}
+	if after := fs.Files(); !maps.EqualFunc(before, after, bytes.Equal) {
+		t.Error("a failing Open changed something")
+	}
+}
+
+// The beginning of the last frame is gone, but later chunks of it are there: a
+// crash does that, and it is not damage.
+func TestTornFrameOfManyChunks(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	at := len(fs.Files()["j-1.log"])
+	var ops []store.Op
+	for i := range 20 {
+		ops = append(ops, put("a", fmt.Sprint(i), large[:50_000]))
+	}
+	apply(t, s, ops...)
+	s.Close()
+	j := fs.Files()["j-1.log"]
+	j[at+100] ^= 1
+	fs.WriteFile("j-1.log", j)
+
+	opts, events := observed(quiet(fs))
+	s = open(t, opts)
+	want(t, s, state{}.after(put("a", "1", "one")))
+	if len(*events) != 1 || (*events)[0].Kind != logstore.TornTail ||
+		(*events)[0].Offset != int64(at) || (*events)[0].Bytes != int64(len(j)-at) {
+		t.Errorf("events: %v", *events)
+	}
+	if n := len(fs.Files()["j-1.log"]); n != at {
+		t.Errorf("the journal has %d bytes, not %d", n, at)
+	}
+}
+
+func TestMissingFiles(t *testing.T) {
+	t.Parallel()
+	whole := faultfs.New()
+	s := open(t, quiet(whole))
+	apply(t, s, put("a", "1", "one"), put("b", "1", "x"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, put("a", "2", "two"))
+	s.Close()
+	remove := func(name string) *faultfs.FS {
+		fs := whole.Clone()
+		if err := fs.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		return fs
+	}
+
+	t.Run("snapshot", func(t *testing.T) {
+		fs := remove("c1-2.snap")
+		opts, events := observed(logstore.Options{FS: fs, CompactAt: -1})
+		s := open(t, opts)
+		got, damaged := dump(t, s)
+		if w := (state{}).after(put("a", "2", "two"), put("b", "1", "x")); damaged != 1 || got.String() != w.String() {
+			t.Errorf("%d damaged, got %v", damaged, got)
+		}
+		if len(*events) != 1 || (*events)[0].Kind != logstore.Damaged {
+			t.Errorf("events: %v", *events)
+		}
+		if _, err := s.Get(t.Context(), "a", []byte("1")); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "c1-2.snap") {
+			t.Errorf("Get: %v", err)
+		}
+		if _, err := logstore.Open("dir", quiet(fs.Clone())); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("Open with Fail: %v", err)
+		}
+	})
+	t.Run("journal", func(t *testing.T) {
+		s := open(t, logstore.Options{FS: remove("j-2.log"), CompactAt: -1})
+		want(t, s, state{})
+	})
+	t.Run("manifest", func(t *testing.T) {
+		// The one before leads to files that are gone; newer frames count.
+		s := open(t, logstore.Options{FS: remove("MANIFEST-4"), CompactAt: -1})
+		want(t, s, state{}.after(put("a", "2", "two")))
+	})
+	t.Run("manifests", func(t *testing.T) {
+		fs := remove("MANIFEST-4")
+		fs.Remove("MANIFEST-1")
+		opts, events := observed(logstore.Options{FS: fs, CompactAt: -1})
+		s := open(t, opts)
+		want(t, s, state{})
+		if k := kinds(*events); !slices.Equal(k, []logstore.EventKind{logstore.Damaged, logstore.SetAside}) {
+			t.Errorf("events: %v", *events)
+		}
+		apply(t, s, put("a", "3", "three"))
+		s.Close()
+		want(t, open(t, quiet(fs)), state{}.after(put("a", "3", "three")))
+	})
+}
+
+// The header of the newest journal is damaged, and there are frames in it: what
+// is older may be stale.
+func TestDamagedJournalHeader(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "stale"))
+	fs.FailAt(2, syscall.EIO, false) // the sync, so that there is a second journal
+	if err := s.Apply(t.Context(), batch(put("a", "2", "x"))); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Apply: %v", err)
+	}
+	fs.Hook(nil)
+	apply(t, s, del("a", "1"))
+	s.Close()
+	j := fs.Files()["j-2.log"]
+	j[20] ^= 1
+	fs.WriteFile("j-2.log", j)
+
+	if _, err := logstore.Open("dir", quiet(fs.Clone())); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("Open with Fail: %v", err)
+	}
+	s = open(t, logstore.Options{FS: fs.Clone(), CompactAt: -1, Damage: logstore.Salvage})
+	want(t, s, state{}.after(put("a", "1", "stale")))
+	opts, events := observed(logstore.Options{FS: fs, CompactAt: -1})
+	s = open(t, opts)
+	want(t, s, state{})
+	if k := kinds(*events); !slices.Equal(k, []logstore.EventKind{logstore.Damaged, logstore.SetAside}) {
+		t.Errorf("events: %v", *events)
+	}
+	apply(t, s, put("a", "3", "three"))
+	s.Close()
+	want(t, open(t, quiet(fs)), state{}.after(put("a", "3", "three")))
+}
+
+// What a dead process left behind must be made durable before it is built upon.
+// If it cannot, the store does not open, and nothing is removed that may still
+// be needed.
+func TestFailingSyncAtStart(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		fs := faultfs.New()
+		fs.KillAt(n)
+		p := player{opts: quiet(fs)}
+		if p.play(t, scenario[:3]) == nil {
+			return
+		}
+		fs.NewProcess()
+		fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+			if op == faultfs.OpSyncDir {
+				return syscall.EIO
+			}
+			return nil
+		})
+		if s, err := logstore.Open("dir", quiet(fs)); err == nil {
+			want(t, s, state{}) // there was nothing yet
+			s.Close()
+		} else if !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+		fs.Hook(nil)
+		for seed := range uint64(8) {
+			s := open(t, quiet(fs.Restart(seed)))
+			p.check(t, s)
+			s.Close()
+		}
+		s := open(t, quiet(fs))
+		now := p.check(t, s)
+		apply(t, s, put("new", "k", "v"))
+		for seed := range uint64(8) {
+			s := open(t, quiet(fs.Restart(seed)))
+			want(t, s, now.after(put("new", "k", "v")))
+			s.Close()
+		}
+		s.Close()
+	}
+}
+
+func TestNewerFormat(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	s.Close()
+	for name, data := range fs.Files() {
+		if name == "LOCK" {
+			continue
+		}
+		fs := fs.Clone()
+		fs.WriteFile(name, logstore.WithVersion(data, 7, strings.HasPrefix(name, "j-")))
+		_, err := logstore.Open("dir", logstore.Options{FS: fs})
+		if !errors.Is(err, store.ErrFormat) || !strings.Contains(err.Error(), "7") || !strings.Contains(err.Error(), "up to 1") {
+			t.Errorf("%s: %v", name, err)
+		}
+		// The lock is not kept.
+		if _, err := logstore.Open("dir", logstore.Options{FS: fs}); !errors.Is(err, store.ErrFormat) {
+			t.Errorf("%s, again: %v", name, err)
+		}
+	}
+}
+
+func TestForeignFiles(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	foreign := []string{"MANIFEST-0", "MANIFEST-01", "c1.snap", "j-1.log.bak", "j-18446744073709551616.log", "notes.txt"}
+	for _, name := range foreign {
+		fs.WriteFile(name, []byte("mine"))
+	}
+	opts, events := observed(quiet(fs))
+	s := open(t, opts)
+	apply(t, s, put("a", "1", "one"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one")))
+	if len(*events) == 0 || (*events)[0].Kind != logstore.Foreign || !slices.Equal((*events)[0].Files, foreign) {
+		t.Errorf("events: %v", *events)
+	}
+	for _, name := range foreign {
+		if string(fs.Files()[name]) != "mine" {
+			t.Errorf("%s was changed", name)
+		}
+	}
+}
+
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "deep", "down")
+	s, err := logstore.Open(dir, logstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = logstore.Open(dir, logstore.Options{})
+	var locked *store.LockedError
+	if !errors.As(err, &locked) || !errors.Is(err, store.ErrLocked) {
+		t.Fatalf("second Open: %v", err)
+	}
+	host, _ := os.Hostname()
+	if locked.Path != dir || locked.PID != os.Getpid() || locked.Host != host || locked.Since.IsZero() {
+		t.Errorf("%+v", locked)
+	}
+	apply(t, s, put("a", "1", "one"))
+	s.Close()
+	if _, err := os.Stat(filepath.Join(dir, "HOLDER")); !os.IsNotExist(err) {
+		t.Errorf("HOLDER after Close: %v", err)
+	}
+	s, err = logstore.Open(dir, logstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	want(t, s, state{}.after(put("a", "1", "one")))
+}
+
+func TestBadDirectories(t *testing.T) {
+	t.Parallel()
+	t.Run("file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := logstore.Open(path, logstore.Options{}); !errors.Is(err, syscall.ENOTDIR) || !strings.Contains(err.Error(), path) {
+			t.Errorf("Open: %v", err)
+		}
+	})
+	t.Run("read-only", func(t *testing.T) {
+		dir := t.TempDir()
+		if runtime.GOOS == "windows" || os.Geteuid() == 0 {
+			t.Skip("the mode of a directory does not keep this user from writing")
+		}
+		if err := os.Chmod(dir, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := logstore.Open(dir, logstore.Options{}); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("Open: %v", err)
+		}
+	})
+	for _, errno := range []error{syscall.EROFS, syscall.EACCES} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			fs := faultfs.New()
+			s := open(t, quiet(fs))
+			apply(t, s, put("a", "1", "one"))
+			s.Close()
+			fs.Hook(func(_ int, op faultfs.Op, name string) error {
+				if op.Changes() || op == faultfs.OpLock {
+					return errno
+				}
+				return nil
+			})
+			if _, err := logstore.Open("dir", quiet(fs)); !errors.Is(err, errno) {
+				t.Errorf("Open: %v", err)
+			}
+			fs.Hook(nil)
+			want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one")))
+		})
+	}
+}
+
+// A directory that is removed under the store is noticed by the next batch,
+// though the open file takes it.
+func TestVanishedDirectory(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("files in use cannot be removed")
+	}
+	dir := filepath.Join(t.TempDir(), "store")
+	s, err := logstore.Open(dir, logstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	apply(t, s, put("a", "1", "one"))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := s.Apply(t.Context(), batch(put("a", "2", "two"))); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("Apply: %v", err)
+		}
+	}
+	if err := s.Compact(t.Context()); err == nil {
+		t.Error("Compact succeeded")
+	}
+	want(t, s, state{}.after(put("a", "1", "one")))
+}

@@ -1,0 +1,252 @@
+package logstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// Store is a store.Store, store.Getter and store.Compactor in a directory.
+type Store struct {
+	dir    string // for messages
+	opts   Options
+	fs     vfs.FS
+	ownsFS bool
+	lock   io.Closer
+
+	ctx    context.Context // ends at Close
+	cancel context.CancelFunc
+	closed atomic.Bool
+	wake   chan struct{}  // asks for a compaction in the background
+	tasks  sync.WaitGroup // the goroutine that does it
+
+	compacting semaphore // held by a compaction
+	applying   semaphore // held by a batch, and whoever else changes which files there are
+
+	// Guarded by applying.
+	nextSeq uint64 // of journals; higher than any file has
+	buf     []byte // of the last batch, for the next
+	retryAt int64  // how large the journals must be to compact again after an error
+	start   position
+	// unpublished, if not nil, is the manifest that there must be before
+	// anything is written. While there is one no compaction runs.
+	unpublished *manifest
+
+	// Guarded by compacting; by applying while there is an unpublished manifest.
+	nextGen   uint64    // of manifests, snapshots and damaged directories; higher than any has
+	nextID    uint64    // of caches
+	manifests [2]uint64 // the newest, and the one before, which is kept; 0 if none
+
+	// mu guards what readers see. It is held for short, never across I/O.
+	mu        sync.RWMutex
+	caches    map[string]*version // the known ones
+	journals  []*journal          // oldest first; changed under applying too
+	snapshots []*snapshot         // what the manifest names; changed under applying too
+
+	eventMu sync.Mutex
+	events  []Event // not yet told
+}
+
+var (
+	_ store.Store     = (*Store)(nil)
+	_ store.Getter    = (*Store)(nil)
+	_ store.Compactor = (*Store)(nil)
+)
+
+// position is where replay starts.
+type position struct {
+	seq   uint64 // of the journal
+	off   int64
+	frame uint64 // the number of the frame that is there
+}
+
+// Open opens the store in the directory dir, which it makes if it does not
+// exist. It replays the journal, so it takes time in proportion to what was
+// changed since the last compaction, but reads no snapshot.
+//
+// If another process, or another part of this one, has the store open, the
+// error matches store.ErrLocked and is a *store.LockedError. If it was written
+// by a newer version of this package, the error wraps store.ErrFormat.
+func Open(dir string, opts Options) (*Store, error) {
+	s, err := open(dir, opts)
+	if err != nil {
+		return nil, fmt.Errorf("logstore: open %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func open(dir string, opts Options) (*Store, error) {
+	if opts.CompactAt == 0 {
+		opts.CompactAt = defaultCompactAt
+	}
+	if opts.Damage < Discard || opts.Damage > Fail {
+		return nil, errors.New("invalid damage policy")
+	}
+	s := &Store{
+		dir:        dir,
+		opts:       opts,
+		fs:         opts.FS,
+		caches:     map[string]*version{},
+		wake:       make(chan struct{}, 1),
+		compacting: make(semaphore, 1),
+		applying:   make(semaphore, 1),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if s.fs == nil {
+		fs, err := vfs.OpenDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		s.fs, s.ownsFS = fs, true
+	}
+	lock, err := takeLock(s.fs, dir)
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	s.lock = lock
+	err = s.recover()
+	s.tell()
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	if opts.CompactAt > 0 {
+		s.tasks.Go(s.background)
+	}
+	return s, nil
+}
+
+// Close waits for batches that are being applied, and gives the directory free.
+// It stops a compaction, unless that is long overdue: where every process ends
+// soon after its last batch, one of them must see it through. It returns nil.
+func (s *Store) Close() error {
+	if s.overdue() {
+		_ = s.Compact(s.ctx) // there is an event if it fails
+	}
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.cancel()
+	s.tasks.Wait()
+	s.compacting <- struct{}{}
+	s.applying <- struct{}{}
+	defer s.tell()
+	if j := s.current(); j != nil && j.bad != nil {
+		// Record that what failed does not count, if that is possible by now.
+		_ = s.ready()
+	}
+	s.release()
+	return nil
+}
+
+// release lets go of everything.
+func (s *Store) release() {
+	s.cancel()
+	s.mu.Lock()
+	for _, j := range s.journals {
+		j.unpin()
+	}
+	for _, x := range s.snapshots {
+		x.unpin()
+	}
+	s.journals, s.snapshots, s.caches = nil, nil, nil
+	s.mu.Unlock()
+	if s.lock != nil {
+		_ = s.fs.Remove(holderName)
+		s.lock.Close()
+	}
+	if s.ownsFS {
+		s.fs.Close()
+	}
+}
+
+// Caps says that batches are atomic and durable and cost what they change, and
+// that everything comes back as it was given.
+func (s *Store) Caps() store.Caps {
+	return store.Caps{Atomic: true, Durable: true, Incremental: true, Persistent: true, Described: true}
+}
+
+// Caches lists the known caches. The number of records is not known while a
+// cache has changes that are not compacted, unless all its records are such.
+func (s *Store) Caches(ctx context.Context) ([]store.Info, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed.Load() {
+		return nil, store.ErrClosed
+	}
+	infos := make([]store.Info, 0, len(s.caches))
+	for name, v := range s.caches {
+		info := store.Info{Cache: name, Description: slices.Clone(v.desc), Records: v.records, Bytes: v.bytes}
+		if v.snap != nil {
+			info.Bytes += v.snap.size
+		}
+		infos = append(infos, info)
+	}
+	slices.SortFunc(infos, func(a, b store.Info) int { return cmp.Compare(a.Cache, b.Cache) })
+	return infos, nil
+}
+
+// check returns why a method cannot go on, or nil.
+func (s *Store) check(ctx context.Context) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	return ctx.Err()
+}
+
+// semaphore is a lock that one can stop waiting for.
+type semaphore chan struct{}
+
+// acquire takes the lock, unless ctx ends or the store is closed first.
+func (s *Store) acquire(ctx context.Context, sem semaphore) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	select {
+	case sem <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return store.ErrClosed
+	}
+	if err := s.check(ctx); err != nil {
+		sem.release()
+		return err
+	}
+	return nil
+}
+
+func (sem semaphore) release() { <-sem }
+
+// note keeps an event until the locks are released.
+func (s *Store) note(e Event) {
+	s.eventMu.Lock()
+	defer s.eventMu.Unlock()
+	s.events = append(s.events, e)
+}
+
+// tell tells the observer what was noted. No lock may be held.
+func (s *Store) tell() {
+	s.eventMu.Lock()
+	events := s.events
+	s.events = nil
+	s.eventMu.Unlock()
+	if s.opts.Observe == nil {
+		return
+	}
+	for _, e := range events {
+		s.opts.Observe(e)
+	}
+}

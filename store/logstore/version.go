@@ -1,0 +1,276 @@
+package logstore
+
+import (
+	"slices"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// version is the state of one cache after some batch. It is never changed once
+// it is in Store.caches; a batch makes a copy and puts it in its place.
+type version struct {
+	id      uint64 // of its snapshots; 0 until there is one
+	known   bool
+	desc    []byte
+	snap    *snapshot // nil if there is none, or what is in it was cleared
+	layers  []layer   // what changed since snap, oldest first; only the last grows
+	records int       // -1 if not known
+	bytes   int64     // of the records in layers, deleted and replaced ones too
+}
+
+// layer is a table as it was when it had n entries.
+type layer struct {
+	t *table
+	n uint32
+}
+
+// clone returns a copy whose last layer takes new entries.
+func (v *version) clone() *version {
+	c := *v
+	c.layers = slices.Clone(v.layers)
+	if len(c.layers) == 0 {
+		c.layers = []layer{{t: new(table)}}
+	}
+	return &c
+}
+
+func (v *version) clear() {
+	v.snap, v.layers, v.records, v.bytes = nil, []layer{{t: new(table)}}, 0, 0
+}
+
+func (v *version) top() *layer { return &v.layers[len(v.layers)-1] }
+
+// overlaid returns the number of entries in all layers.
+func (v *version) overlaid() (n int) {
+	for _, l := range v.layers {
+		n += int(l.n)
+	}
+	return n
+}
+
+// find returns the entry of key in the newest of the layers that has one, from
+// layer number from on. Store.mu is held.
+func (v *version) find(key []byte, hash uint32, from int) (*table, *entry) {
+	for i := len(v.layers) - 1; i >= from; i-- {
+		if e := v.layers[i].t.find(key, hash, v.layers[i].n); e != nil {
+			return v.layers[i].t, e
+		}
+	}
+	return nil, nil
+}
+
+// live reports whether entry i of layer k is the last word on its key, and not
+// that it is gone. Store.mu is held.
+func (v *version) live(k int, i uint32) bool {
+	l := v.layers[k]
+	return !l.t.at(i).dead() && v.current(k, i)
+}
+
+// current reports whether entry i of layer k is the last word on its key.
+func (v *version) current(k int, i uint32) bool {
+	l := v.layers[k]
+	if !l.t.newestOf(i, l.n) {
+		return false
+	}
+	if v.emptyAfter(k) {
+		return true
+	}
+	e := l.t.at(i)
+	_, later := v.find(l.t.keyOf(e), e.hash, k+1)
+	return later == nil
+}
+
+func (v *version) emptyAfter(k int) bool {
+	for _, l := range v.layers[k+1:] {
+		if l.n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// stage collects the effect of one frame. Its entries go into the tables that
+// readers use, beyond the lengths that they know; publish lets them know.
+type stage struct {
+	s       *Store
+	of      map[string]*version
+	name    string // the cache of the last op
+	v       *version
+	grown   map[*table]uint32 // how long tables were before this frame
+	waiting []change          // of the chunk that is not yet known in full
+	runs    []run             // whose those are
+	hashes  []uint32          // of a run
+}
+
+// change is an op of the current chunk that puts or deletes a record.
+type change struct {
+	at, size    uint32 // of the op in the payload; at with dead if it deletes
+	key, keyLen uint32 // of the key in the payload
+}
+
+// run is a number of changes in a row to the same table.
+type run struct {
+	v *version
+	t *table // of v, when the ops came; another one since if v was cleared
+	n int
+}
+
+// cache makes name the cache of the next ops.
+func (st *stage) cache(name string) {
+	if st.v != nil && st.name == name {
+		return
+	}
+	st.name, st.v = name, st.of[name]
+	if st.v != nil {
+		return
+	}
+	if v := st.s.caches[name]; v != nil {
+		st.v = v.clone()
+	} else {
+		st.v = (&version{}).clone()
+	}
+	if st.of == nil {
+		st.of = map[string]*version{}
+	}
+	st.of[name] = st.v
+}
+
+// matters reports whether an op of this kind does anything.
+func (st *stage) matters(kind store.Kind) bool {
+	return st.v.known || kind == store.Put || kind == store.Describe
+}
+
+// do carries out an op that lies at payload[at:end], with its key at key.
+func (st *stage) do(kind store.Kind, at, end, key, keyLen int, desc []byte) {
+	v := st.v
+	if !st.matters(kind) {
+		return
+	}
+	v.known = true
+	switch kind {
+	case store.Put, store.Delete:
+		c := change{uint32(at), uint32(end - at), uint32(key), uint32(keyLen)}
+		if kind == store.Delete {
+			c.at |= dead
+		}
+		st.waiting = append(st.waiting, c)
+		t := v.top().t
+		if n := len(st.runs); n == 0 || st.runs[n-1].t != t {
+			st.runs = append(st.runs, run{v: v, t: t})
+		}
+		st.runs[len(st.runs)-1].n++
+	case store.Clear:
+		v.clear()
+	case store.Describe:
+		v.desc = append(make([]byte, 0, len(desc)), desc...)
+	case store.Drop:
+		v.clear()
+		v.known, v.desc, v.id = false, nil, 0
+	}
+}
+
+// chunk puts the changes of a whole chunk into the tables.
+func (st *stage) chunk(ref chunkRef, payload []byte) {
+	ref.ops = uint32(len(st.waiting))
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	changes := st.waiting
+	for _, r := range st.runs {
+		if r.v.top().t == r.t { // otherwise it was cleared later in the chunk
+			st.enter(r.t, ref)
+			st.hashes = st.hashes[:0]
+			for _, c := range changes[:r.n] {
+				st.hashes = append(st.hashes, hashOf(payload[c.key:c.key+c.keyLen]))
+			}
+			r.t.touch(st.hashes)
+			for i, c := range changes[:r.n] {
+				r.v.change(c, payload[c.key:c.key+c.keyLen], st.hashes[i])
+			}
+		}
+		changes = changes[r.n:]
+	}
+	st.waiting, st.runs = st.waiting[:0], st.runs[:0]
+}
+
+// enter notes that t gets entries of the chunk ref.
+func (st *stage) enter(t *table, ref chunkRef) {
+	if st.grown == nil {
+		st.grown = map[*table]uint32{}
+	}
+	if _, ok := st.grown[t]; !ok {
+		st.grown[t] = t.n
+	}
+	if n := len(t.chunks); n == 0 || t.chunks[n-1] != ref {
+		t.chunks = append(t.chunks, ref)
+	}
+}
+
+// change adds a change to the last layer, and counts. Store.mu is held.
+func (v *version) change(c change, key []byte, hash uint32) {
+	top := v.top()
+	old := top.t.add(key, hash, c.at)
+	top.n = top.t.n
+	v.bytes += int64(c.size)
+	if v.records < 0 {
+		return
+	}
+	if old == nil && len(v.layers) > 1 {
+		below := version{layers: v.layers[:len(v.layers)-1]}
+		_, old = below.find(key, hash, 0)
+	}
+	if old == nil && v.snap != nil {
+		v.records = -1 // only a read could tell whether it is in there
+		return
+	}
+	if old != nil && !old.dead() {
+		v.records--
+	}
+	if c.at&dead == 0 {
+		v.records++
+	}
+}
+
+// publish shows the effect of the frame to readers.
+func (st *stage) publish() {
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	for name, v := range st.of {
+		if v.known {
+			st.s.caches[name] = v
+		} else {
+			delete(st.s.caches, name)
+		}
+	}
+}
+
+// undo leaves no trace of the frame.
+func (st *stage) undo() {
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	for t, n := range st.grown {
+		t.truncate(n)
+	}
+}
+
+// replay carries out the ops of a chunk that was read from a journal. It
+// reports whether they made sense.
+func (st *stage) replay(ref chunkRef, payload []byte) bool {
+	d := decoder{b: payload}
+	st.v = nil
+	for len(d.b) > 0 {
+		at := len(payload) - len(d.b)
+		o := d.op()
+		if d.bad || st.v == nil && o.kind != opCache {
+			return false
+		}
+		if o.kind == opCache {
+			st.cache(string(o.key))
+			continue
+		}
+		end := len(payload) - len(d.b)
+		key := end - len(o.value) - len(o.meta) - len(o.key)
+		st.do(o.kind, at, end, key, len(o.key), o.value)
+	}
+	st.chunk(ref, payload)
+	return true
+}
