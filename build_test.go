@@ -1,0 +1,440 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// gated is a builder that waits until it is let go.
+type gated struct {
+	runs  atomic.Int64
+	begun chan context.Context // gets the ctx of each run
+	let   chan int             // what it returns
+}
+
+func newGated() *gated {
+	return &gated{begun: make(chan context.Context, 100), let: make(chan int)}
+}
+
+func (g *gated) build(ctx context.Context, k string) (int, error) {
+	g.runs.Add(1)
+	g.begun <- ctx
+	select {
+	case v := <-g.let:
+		return v, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func TestOneRunForAllCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated()
+		c := must(Register(newManager(t), "c", Spec[string, int]{Build: g.build}))
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				if v, err := c.Get(t.Context(), "k"); v != 7 || err != nil {
+					t.Errorf("got %v, %v", v, err)
+				}
+			})
+		}
+		synctest.Wait()
+		g.let <- 7
+		wg.Wait()
+		equal(t, "runs", g.runs.Load(), 1)
+		equal(t, "held", must(c.Get(t.Context(), "k")), 7)
+		equal(t, "runs", g.runs.Load(), 1)
+		st := c.Stats()
+		if st.Builds != 1 || st.Misses != 100 || st.Hits != 1 {
+			t.Errorf("statistics are wrong: %+v", st)
+		}
+	})
+}
+
+// TestCancelledCallerLeavesAlone: the first caller's ctx ends, the second gets
+// the value; when the last has left, the run is cancelled, and a later caller
+// starts a new one.
+func TestCancelledCallerLeavesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated()
+		c := must(Register(newManager(t), "c", Spec[string, int]{Build: g.build}))
+		get := func(ctx context.Context) chan error {
+			result := make(chan error, 1)
+			go func() {
+				_, err := c.Get(ctx, "k")
+				result <- err
+			}()
+			synctest.Wait()
+			return result
+		}
+		ctx1, cancel1 := context.WithCancel(t.Context())
+		ctx2, cancel2 := context.WithCancel(t.Context())
+		first, second := get(ctx1), get(ctx2)
+		cancel1()
+		if err := <-first; err != context.Canceled {
+			t.Fatalf("the cancelled caller got %v", err)
+		}
+		run := <-g.begun
+		synctest.Wait()
+		ok(t, run.Err())
+		cancel2()
+		if err := <-second; err != context.Canceled {
+			t.Fatalf("the cancelled caller got %v", err)
+		}
+		synctest.Wait()
+		if run.Err() == nil {
+			t.Fatal("nobody waits, and the run goes on")
+		}
+		third := get(t.Context())
+		g.let <- 1
+		ok(t, <-third)
+		equal(t, "runs", g.runs.Load(), 2)
+	})
+}
+
+// TestWriteDuringBuild: a value whose key was set, deleted or invalidated while
+// it was being built goes to those who waited and is not kept, and whoever
+// comes after the write does not join the old run.
+// (google/guava#1881, vectorize-io/hindsight#2315.)
+func TestWriteDuringBuild(t *testing.T) {
+	writes := map[string]func(c *Cache[string, int]) error{
+		"Set":           func(c *Cache[string, int]) error { return c.Set("k", 2) },
+		"Delete":        func(c *Cache[string, int]) error { return c.Delete("k") },
+		"Invalidate":    func(c *Cache[string, int]) error { return c.Invalidate("k") },
+		"InvalidateAll": func(c *Cache[string, int]) error { return c.InvalidateAll() },
+		"Clear":         func(c *Cache[string, int]) error { return c.Clear() },
+		"Reload":        func(c *Cache[string, int]) error { return c.Reload(context.Background()) },
+		"upstream":      func(c *Cache[string, int]) error { return c.m.Invalidate(Only("up")) },
+		"upstream set": func(c *Cache[string, int]) error {
+			up, err := Lookup[string, int](c.m, "up")
+			if err != nil {
+				return err
+			}
+			return up.Set("x", 1)
+		},
+	}
+	for name, write := range writes {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGated()
+				m := newManager(t)
+				must(Register(m, "up", Spec[string, int]{}))
+				c := must(Register(m, "c", Spec[string, int]{Build: g.build, DependsOnChange: []string{"up"}}))
+				result := make(chan int, 2)
+				get := func() {
+					v, err := c.Get(t.Context(), "k")
+					if err != nil {
+						t.Error(err)
+					}
+					result <- v
+				}
+				go get()
+				synctest.Wait()
+				ok(t, write(c))
+				if name == "Set" {
+					equal(t, "read after the write", must(c.Get(t.Context(), "k")), 2)
+					g.let <- 1
+					equal(t, "given to the waiter", <-result, 1)
+					equal(t, "kept", must(c.Get(t.Context(), "k")), 2)
+					return
+				}
+				go get() // must not join
+				synctest.Wait()
+				equal(t, "runs", g.runs.Load(), 2)
+				g.let <- 1
+				g.let <- 1
+				<-result
+				<-result
+			})
+		})
+	}
+}
+
+// TestInvalidatedBuildIsNotKept is the other half: nobody asks while the
+// outdated run ends, and its result is not there afterwards.
+func TestInvalidatedBuildIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated()
+		c := must(Register(newManager(t), "c", Spec[string, int]{Build: g.build}))
+		done := make(chan int)
+		go func() { v, _ := c.Get(t.Context(), "k"); done <- v }()
+		synctest.Wait()
+		ok(t, c.Invalidate("k"))
+		g.let <- 1
+		equal(t, "given to the waiter", <-done, 1)
+		if v, ok := c.Peek("k"); ok {
+			t.Fatalf("the outdated value %v was kept", v)
+		}
+	})
+}
+
+// TestGrowDuringBuild: a cache that outgrows its shard while a builder runs
+// keeps the result.
+func TestGrowDuringBuild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c *Cache[int, int]
+		c = must(Register(newManager(t), "c", Spec[int, int]{Build: func(context.Context, int) (int, error) {
+			for i := range 2 * growAt {
+				c.Set(i, i)
+			}
+			return 7, nil
+		}}))
+		must(c.Get(t.Context(), -1))
+		if v, ok := c.Peek(-1); !ok || v != 7 {
+			t.Fatalf("the cache has %v, %v", v, ok)
+		}
+	})
+}
+
+// TestBuilderWithItsOwnDeadline: that a builder ran into a limit of its own is
+// not mistaken for the caller's.
+func TestBuilderWithItsOwnDeadline(t *testing.T) {
+	c := must(Register(newManager(t), "c", Spec[int, int]{Build: func(context.Context, int) (int, error) {
+		return 0, context.DeadlineExceeded
+	}}))
+	_, err := c.Get(t.Context(), 1)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Cache != "c" || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestNestedBuilds(t *testing.T) {
+	const depth = 2000
+	var c *Cache[int, int]
+	c = must(Register(newManager(t), "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		if k == 0 {
+			return 0, nil
+		}
+		v, err := c.Get(ctx, k-1)
+		return v + 1, err
+	}}))
+	equal(t, "sum", must(c.Get(t.Context(), depth)), depth)
+	equal(t, "builds", c.Stats().Builds, depth+1)
+}
+
+func TestCycles(t *testing.T) {
+	t.Run("one goroutine", func(t *testing.T) {
+		m := newManager(t)
+		var a, b *Cache[int, int]
+		a = must(Register(m, "a", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return b.Get(ctx, k) }}))
+		b = must(Register(m, "b", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return a.Get(ctx, k+1-1) }}))
+		_, err := a.Get(t.Context(), 1)
+		if !errors.Is(err, ErrCycle) || !strings.Contains(err.Error(), "b[1] → a[1]") || !strings.Contains(err.Error(), "a[1] → b[1]") {
+			t.Fatalf("got %v", err) // the path may begin with either
+		}
+	})
+	t.Run("itself", func(t *testing.T) {
+		var c *Cache[int, int]
+		c = must(Register(newManager(t), "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Get(ctx, k) }}))
+		if _, err := c.Get(t.Context(), 1); !errors.Is(err, ErrCycle) {
+			t.Fatalf("got %v", err)
+		}
+	})
+	// Each of two goroutines builds one half and then wants the other's:
+	// neither can see the other on its own stack. (openfga/openfga#1335)
+	t.Run("two goroutines", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			meet := make(chan bool)
+			var c *Cache[string, int]
+			c = must(Register(newManager(t), "c", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+				if k == "a" {
+					meet <- true
+					return c.Get(ctx, "b")
+				}
+				<-meet
+				return c.Get(ctx, "a")
+			}}))
+			errs := make(chan error, 2)
+			for _, k := range []string{"a", "b"} {
+				go func() { _, err := c.Get(t.Context(), k); errs <- err }()
+			}
+			for range 2 {
+				if err := <-errs; !errors.Is(err, ErrCycle) {
+					t.Errorf("got %v", err)
+				}
+			}
+		})
+	})
+	// A builder that waits in a goroutine of its own, as well as itself.
+	t.Run("fan-out", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var c *Cache[string, int]
+			c = must(Register(newManager(t), "c", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+				switch k {
+				case "top":
+					go c.Get(ctx, "slow")
+					return c.Get(ctx, "back")
+				case "back":
+					return c.Get(ctx, "top")
+				}
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}}))
+			if _, err := c.Get(t.Context(), "top"); !errors.Is(err, ErrCycle) {
+				t.Fatalf("got %v", err)
+			}
+		})
+	})
+}
+
+func TestBuilderFailures(t *testing.T) {
+	boom := errors.New("boom")
+	runs := 0
+	var events []Event
+	m := newDisk().open(t, Options{Observe: func(e Event) {
+		if e.Kind == EventBuildFailed {
+			events = append(events, e)
+		}
+	}})
+	c := must(Register(m, "c", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		runs++
+		switch k {
+		case "error":
+			return 1, boom
+		case "panic":
+			panic(boom)
+		case "goexit":
+			runtime.Goexit()
+		}
+		return 0, ErrNotFound
+	}}))
+	for _, k := range []string{"error", "panic", "goexit", "absent"} {
+		v, err := c.Get(t.Context(), k)
+		e, isError := errors.AsType[*Error](err)
+		if !isError || e.Cache != "c" || e.Key != k {
+			t.Errorf("%s: %v does not name cache and key", k, err)
+		}
+		_, isPanic := errors.AsType[*PanicError](err)
+		if isPanic != (k == "panic" || k == "goexit") {
+			t.Errorf("%s: %v", k, err)
+		}
+		if errors.Is(err, boom) != (k == "error" || k == "panic") || errors.Is(err, ErrNotFound) != (k == "absent") {
+			t.Errorf("%s: %v has lost its cause", k, err)
+		}
+		if c.Has(k) || v != 0 && k != "error" {
+			t.Errorf("%s: a failure was kept, or gave %v", k, v)
+		}
+		c.Get(t.Context(), k)
+	}
+	equal(t, "runs", runs, 8)
+	equal(t, "events", len(events), 8)
+	equal(t, "errors counted", c.Stats().BuildErrors, 8)
+}
+
+// TestCloseCancelsBuilders: they see their ctx end, their callers get ErrClosed.
+func TestCloseCancelsBuilders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated()
+		m := newManager(t)
+		c := must(Register(m, "c", Spec[string, int]{Build: g.build}))
+		result := make(chan error)
+		go func() { _, err := c.Get(t.Context(), "k"); result <- err }()
+		synctest.Wait()
+		ok(t, m.Close())
+		if err := <-result; !errors.Is(err, ErrClosed) {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+func TestBuildAll(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	runs := 0
+	spec := Spec[string, int]{BuildAll: func(context.Context) (map[string]int, error) {
+		runs++
+		return map[string]int{"a": runs, "b": runs}, nil
+	}}
+	c := must(Register(m, "c", spec))
+	if c.Len() != 0 || runs != 0 {
+		t.Fatal("a read without ctx built")
+	}
+	ok(t, c.Set("b", 10))
+	equal(t, "built", must(c.Get(t.Context(), "a")), 1)
+	wantContents(t, c, map[string]int{"a": 1, "b": 10})
+	if _, err := c.Get(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	equal(t, "runs", runs, 1)
+	ok(t, m.Close())
+
+	m = d.open(t, Options{})
+	c = must(Register(m, "c", spec))
+	equal(t, "after a restart", must(c.Get(t.Context(), "a")), 1)
+	equal(t, "runs", runs, 1)
+	ok(t, c.InvalidateAll())
+	ok(t, m.Close()) // nothing but the invalidation is saved
+
+	m = d.open(t, Options{})
+	c = must(Register(m, "c", spec))
+	equal(t, "after an invalidation", must(c.Get(t.Context(), "b")), 2)
+}
+
+// TestBuildAllInvalidated: contents that were invalidated while they were built
+// go to those who waited and are not kept.
+func TestBuildAllInvalidated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan int)
+		runs := 0
+		c := must(Register(newManager(t), "c", Spec[string, int]{BuildAll: func(context.Context) (map[string]int, error) {
+			runs++
+			return map[string]int{"a": <-let}, nil
+		}}))
+		got := make(chan int)
+		get := func() { v, _ := c.Get(t.Context(), "a"); got <- v }
+		go get()
+		synctest.Wait()
+		ok(t, c.InvalidateAll())
+		let <- 1
+		equal(t, "given to the waiter", <-got, 1)
+		if c.Has("a") {
+			t.Fatal("outdated contents were kept")
+		}
+		go get()
+		let <- 2
+		equal(t, "built again", <-got, 2)
+		equal(t, "runs", runs, 2)
+	})
+}
+
+func TestOff(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	runs := 0
+	c := must(Register(m, "c", Spec[string, int]{Off: true, Build: func(context.Context, string) (int, error) { runs++; return runs, nil }}))
+	ok(t, c.Set("a", 5))
+	equal(t, "first", must(c.Get(t.Context(), "a")), 1)
+	equal(t, "second", must(c.Get(t.Context(), "a")), 2)
+	wantContents(t, c, map[string]int{})
+	all := must(Register(m, "all", Spec[string, int]{Off: true, BuildAll: func(context.Context) (map[string]int, error) {
+		runs++
+		return map[string]int{"a": runs}, nil
+	}}))
+	equal(t, "third", must(all.Get(t.Context(), "a")), 3)
+	equal(t, "fourth", must(all.Get(t.Context(), "a")), 4)
+	wantContents(t, all, map[string]int{})
+	ok(t, m.Close())
+	equal(t, "saves", d.count(), 0)
+}
+
+// TestTimeInBuilds: statistics know what builders cost.
+func TestTimeInBuilds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := must(Register(newManager(t), "c", Spec[int, int]{Build: func(context.Context, int) (int, error) {
+			time.Sleep(time.Second)
+			return 1, nil
+		}}))
+		for i := range 3 {
+			must(c.Get(t.Context(), i))
+		}
+		equal(t, "build time", c.Stats().BuildTime, 3*time.Second)
+	})
+}

@@ -1,0 +1,439 @@
+package cacheman
+
+import (
+	"context"
+	"iter"
+	"reflect"
+	"sync"
+	"sync/atomic"
+)
+
+// Cache is a named map from K to V that is saved by its Manager.
+//
+// All methods may be called concurrently. A write is seen by every read that
+// begins after it returned. Values are shared, not copied: a value that was
+// given to the cache or came out of it must not be changed any more; to change
+// it, Set a new one or use Update.
+//
+// Reads that take no ctx give what the cache holds. They never call a builder.
+// The first of them after a restart reads the contents from the local store, or
+// waits for that; if this fails, the reason is an event, and the cache is as if
+// empty until it succeeds.
+type Cache[K comparable, V any] struct {
+	core
+	spec  Spec[K, V]
+	table atomic.Pointer[table[K, V]] // replaced with the gate held exclusively
+	clip  func(V) V                   // see Update; nil unless V is a slice
+
+	tasks struct {
+		sync.Mutex
+		load, build *task[K, V] // running, or the last
+	}
+}
+
+// Name returns the cache's name.
+func (c *Cache[K, V]) Name() string { return c.slot.name }
+
+// Peek returns the value of k, if the cache holds one.
+func (c *Cache[K, V]) Peek(k K) (V, bool) {
+	v, ok := c.peek(k)
+	if ok {
+		return v, true
+	}
+	if c.held() {
+		v, ok = c.lookup(k)
+	}
+	c.count(k, ok)
+	return v, ok
+}
+
+// held waits until what was saved is there, for a read without ctx. It reports
+// false if the cache is closed.
+func (c *Cache[K, V]) held() bool {
+	if c.state.Load() == stateUnloaded {
+		c.prepare(context.Background(), false) // on failure, what was set since remains
+	}
+	return c.state.Load() != stateClosed
+}
+
+// peek is the fast part of a read: for a present entry that needs no work.
+func (c *Cache[K, V]) peek(k K) (v V, ok bool) {
+	if c.state.Load() != stateReady {
+		return v, false
+	}
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	if e := s.entries[k]; e != nil && e.kind == decoded {
+		v, ok = e.value, true
+		s.mu.RUnlock()
+		s.hits.Add(1)
+		return v, ok
+	}
+	s.mu.RUnlock()
+	return v, false
+}
+
+// lookup is the rest of it: it decodes the entry if need be.
+func (c *Cache[K, V]) lookup(k K) (v V, ok bool) {
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || e.kind == absent {
+		s.mu.RUnlock()
+		return v, false
+	}
+	st := e.state
+	s.mu.RUnlock()
+	if st.kind == decoded {
+		return st.value, true
+	}
+	return c.decode(s, e, st.raw)
+}
+
+func (c *Cache[K, V]) count(k K, hit bool) {
+	s := c.table.Load().shard(k)
+	if hit {
+		s.hits.Add(1)
+	} else {
+		s.misses.Add(1)
+	}
+}
+
+// Has reports whether the cache holds a value for k.
+func (c *Cache[K, V]) Has(k K) bool {
+	_, ok := c.Peek(k)
+	return ok
+}
+
+// Len returns the number of entries.
+func (c *Cache[K, V]) Len() int {
+	if !c.held() {
+		return 0
+	}
+	return c.table.Load().len()
+}
+
+// All iterates over the entries, in no particular order, like a range over a
+// Go map: an entry that is there all the time comes exactly once, with the
+// value it has at that moment; one that is deleted before its turn does not
+// come; one that is added may or may not. The body may use the cache freely.
+func (c *Cache[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for f := range c.present() {
+			v, ok := f.value, true
+			if f.kind == encoded {
+				v, ok = c.decode(f.shard, f.entry, f.raw)
+			}
+			if ok && !yield(f.key, v) {
+				return
+			}
+		}
+	}
+}
+
+// Keys iterates over the keys, as All does over entries. It does not decode
+// values, so a key may come whose value turns out to be damaged.
+func (c *Cache[K, V]) Keys() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for f := range c.present() {
+			if !yield(f.key) {
+				return
+			}
+		}
+	}
+}
+
+// found is an entry as it was when it was looked at.
+type found[K comparable, V any] struct {
+	*shard[K, V]
+	*entry[K, V]
+	state[V]
+}
+
+// present iterates over the entries that are there, each as it is when its turn
+// comes.
+func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
+	return func(yield func(found[K, V]) bool) {
+		if !c.held() {
+			return
+		}
+		t := c.table.Load()
+		var batch []*entry[K, V]
+		for i := range t.shards {
+			s := &t.shards[i]
+			batch = batch[:0]
+			s.mu.RLock()
+			for _, e := range s.entries {
+				if e.kind != absent {
+					batch = append(batch, e)
+				}
+			}
+			s.mu.RUnlock()
+			for _, e := range batch {
+				f := found[K, V]{shard: s, entry: e}
+				if now := c.table.Load(); now != t { // it has been replaced
+					f.shard = now.shard(e.key)
+				}
+				f.mu.RLock()
+				if f.shard != s {
+					f.entry = f.entries[e.key]
+				}
+				if f.entry != nil {
+					f.state = f.entry.state
+				}
+				f.mu.RUnlock()
+				if f.kind != absent && !yield(f) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Values iterates over the values, as All does over entries.
+func (c *Cache[K, V]) Values() iter.Seq[V] {
+	return func(yield func(V) bool) {
+		for _, v := range c.All() {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// Set makes v the value of k. It fails only with ErrClosed.
+func (c *Cache[K, V]) Set(k K, v V) error {
+	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) bool {
+		s.set(t, k, v)
+		return true
+	})
+}
+
+// SetAll sets every entry of seq, one after another; maps.All makes one of a
+// map. It stops at the first error.
+func (c *Cache[K, V]) SetAll(seq iter.Seq2[K, V]) error {
+	for k, v := range seq {
+		if err := c.Set(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Delete removes k. It fails only with ErrClosed.
+func (c *Cache[K, V]) Delete(k K) error { return c.remove("delete", k) }
+
+func (c *Cache[K, V]) remove(op string, k K) error {
+	return c.write(op, k, func(t *table[K, V], s *shard[K, V]) bool {
+		loaded := c.state.Load() != stateUnloaded
+		return s.delete(t, k, loaded) || !loaded // what the store has is not known
+	})
+}
+
+// Update sets k to what fn makes of its value, as one step: no other change to
+// k comes between. ok tells fn whether k has a value; if fn returns false, k is
+// deleted. Update returns what fn returned last.
+//
+// fn is called without any lock, and again if k was changed meanwhile. It must
+// not change what v refers to, for others may be reading it; but if V is a
+// slice, appending to v is safe, because v comes without spare capacity.
+func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
+	for {
+		if err := c.prepare(context.Background(), false); err != nil {
+			var zero V
+			return zero, c.err(context.Background(), "update", k, err)
+		}
+		old, ok, seen := c.version(k)
+		if c.clip != nil {
+			old = c.clip(old)
+		}
+		v, keep := fn(old, ok)
+		again := false
+		err := c.write("update", k, func(t *table[K, V], s *shard[K, V]) bool {
+			if s.version(k) != seen {
+				again = true
+				return false
+			}
+			if !keep {
+				return s.delete(t, k, true)
+			}
+			s.set(t, k, v)
+			return true
+		})
+		if !again || err != nil {
+			return v, err
+		}
+	}
+}
+
+// version returns the value of k, and which one it is.
+func (c *Cache[K, V]) version(k K) (v V, ok bool, seen version[K, V]) {
+	for {
+		s := c.table.Load().shard(k)
+		s.mu.RLock()
+		seen = s.version(k)
+		if seen.entry == nil {
+			s.mu.RUnlock()
+			return v, false, seen
+		}
+		st := seen.entry.state
+		s.mu.RUnlock()
+		if st.kind == decoded {
+			return st.value, true, seen
+		}
+		c.decode(s, seen.entry, st.raw) // and look again
+	}
+}
+
+// Clear removes all entries. Unlike InvalidateAll it leaves an empty cache, and
+// not one that is yet to be built, and concerns dependents only as any change
+// to an entry does. It costs no more for many entries than for few.
+func (c *Cache[K, V]) Clear() error {
+	m := c.m
+	m.gate.Lock()
+	err := c.writable()
+	var gone []*slot
+	if err == nil && !c.off {
+		gone = dependentsOf([]*slot{c.slot}, true)
+		c.replace(newTable[K, V](1, c.lane != nil), stateReady)
+		c.table.Load().cleared = c.lane != nil
+		c.edited(1)
+		m.drop(gone)
+	}
+	m.gate.Unlock()
+	m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
+	return c.err(context.Background(), "clear", nil, err)
+}
+
+// Invalidate removes keys for good: a value computed before is not served
+// again, also if its builder is running at this moment. It fails only with
+// ErrClosed.
+func (c *Cache[K, V]) Invalidate(keys ...K) error {
+	for _, k := range keys {
+		if err := c.remove("invalidate", k); err != nil {
+			return err
+		}
+		if c.m.watched(EventInvalidated) {
+			c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Key: k, Reason: "by call"})
+		}
+	}
+	return nil
+}
+
+// write runs f, which changes the entry of k and returns whether it did, with
+// the locks held that this needs. If others depend on every change to this
+// cache, they are invalidated in the same step.
+func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) bool) error {
+	m := c.m
+	var gone []*slot
+	m.gate.RLock()
+	exclusive := c.slot.changeDependents()
+	if exclusive {
+		m.gate.RUnlock()
+		m.gate.Lock()
+	}
+	err := c.writable()
+	grow := false
+	if err == nil && !c.off {
+		t := c.table.Load()
+		s := t.shard(k)
+		s.mu.Lock()
+		changed := f(t, s)
+		grow = len(t.shards) == 1 && len(s.entries) > growAt
+		s.mu.Unlock()
+		if changed {
+			c.edited(1)
+			if exclusive {
+				gone = dependentsOf([]*slot{c.slot}, true)
+				m.drop(gone)
+			}
+		}
+	}
+	if exclusive {
+		m.gate.Unlock()
+		m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
+	} else {
+		m.gate.RUnlock()
+	}
+	if err != nil {
+		return c.err(context.Background(), op, k, err)
+	}
+	if grow {
+		c.grow()
+	}
+	return nil
+}
+
+// grow divides the table among more shards.
+func (c *Cache[K, V]) grow() {
+	c.m.gate.Lock()
+	defer c.m.gate.Unlock()
+	old := c.table.Load()
+	if len(old.shards) > 1 {
+		return
+	}
+	t := newTable[K, V](manyShards, old.recorded)
+	t.absorb(old, false)
+	c.table.Store(t)
+}
+
+// replace makes t the contents, which are in the given state from now on. What
+// is running to provide other contents is out of date. The gate is held
+// exclusively.
+func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
+	c.table.Store(t)
+	c.epoch++
+	if c.state.Load() != stateClosed {
+		c.state.Store(state)
+	}
+}
+
+// drop implements typed.
+func (c *Cache[K, V]) drop() {
+	c.replace(newTable[K, V](1, c.lane != nil), c.emptyState())
+}
+
+// emptyState is the state of contents that are not there.
+func (c *Cache[K, V]) emptyState() int32 {
+	if c.spec.BuildAll != nil {
+		return stateUnbuilt
+	}
+	return stateReady
+}
+
+// typeName implements typed.
+func (c *Cache[K, V]) typeName() string { return typeName[K, V]() }
+
+// Stats returns the cache's figures. It costs about a microsecond and changes
+// nothing.
+func (c *Cache[K, V]) Stats() Stats { return c.stats() }
+
+func (c *Cache[K, V]) stats() (st Stats) {
+	c.fill(&st)
+	c.m.gate.RLock() // keeps cuts away
+	defer c.m.gate.RUnlock()
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		st.Entries += s.live
+		st.Dirty += len(s.dirty) + len(s.taken)
+		s.mu.RUnlock()
+		st.Hits += s.hits.Load()
+		st.Misses += s.misses.Load()
+	}
+	return st
+}
+
+// clipper returns a function that takes the spare capacity from a slice, or
+// nil if V is no slice.
+func clipper[V any]() func(V) V {
+	if reflect.TypeFor[V]().Kind() != reflect.Slice {
+		return nil
+	}
+	return func(v V) V {
+		s := reflect.ValueOf(&v).Elem()
+		s.SetCap(s.Len())
+		return v
+	}
+}

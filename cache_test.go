@@ -1,0 +1,200 @@
+package cacheman
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+)
+
+func TestMapVocabulary(t *testing.T) {
+	c := must(Register(newManager(t), "c", Spec[string, int]{}))
+	wantContents(t, c, map[string]int{})
+	ok(t, c.Set("a", 1))
+	ok(t, c.Set("b", 2))
+	ok(t, c.Set("a", 3))
+	ok(t, c.SetAll(maps.All(map[string]int{"c": 4, "d": 5})))
+	ok(t, c.Delete("c"))
+	ok(t, c.Delete("never there"))
+	wantContents(t, c, map[string]int{"a": 3, "b": 2, "d": 5})
+	if c.Has("c") || !c.Has("b") {
+		t.Fatal("membership is wrong")
+	}
+	if v, ok := c.Peek("c"); ok || v != 0 {
+		t.Fatalf("a deleted key gives %v, %v", v, ok)
+	}
+	equal(t, "keys", fmt.Sprint(slices.Sorted(c.Keys())), "[a b d]")
+	equal(t, "values", fmt.Sprint(slices.Sorted(c.Values())), "[2 3 5]")
+	if _, err := c.Get(t.Context(), "c"); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("Get of a missing key without a builder: %v", err)
+	}
+	ok(t, c.Clear())
+	wantContents(t, c, map[string]int{})
+}
+
+func TestUpdate(t *testing.T) {
+	c := must(Register(newManager(t), "c", Spec[string, []int]{}))
+	add := func(n int) func([]int, bool) ([]int, bool) {
+		return func(v []int, ok bool) ([]int, bool) { return append(v, n), true }
+	}
+	must(c.Update("k", add(1)))
+	v := must(c.Update("k", add(2)))
+	equal(t, "updated", fmt.Sprint(v), "[1 2]")
+	if _, err := c.Update("k", func([]int, bool) ([]int, bool) { return nil, false }); err != nil || c.Has("k") {
+		t.Fatalf("Update did not delete: %v", err)
+	}
+}
+
+// TestUpdateAppend: concurrent appends to one value lose nothing, although
+// append writes into spare capacity where there is any.
+func TestUpdateAppend(t *testing.T) {
+	c := must(Register(newManager(t), "c", Spec[string, []int]{}))
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 200 {
+				c.Update("k", func(v []int, _ bool) ([]int, bool) { return append(v, g*1000+i), true })
+			}
+		})
+	}
+	wg.Wait()
+	v, _ := c.Peek("k")
+	seen := make(map[int]bool)
+	for _, n := range v {
+		seen[n] = true
+	}
+	if len(v) != 800 || len(seen) != 800 {
+		t.Fatalf("%d appended, %d different ones; want 800", len(v), len(seen))
+	}
+}
+
+// TestIteration: the body may change the cache; what is deleted before its turn
+// does not come, what stays comes once.
+func TestIteration(t *testing.T) {
+	for _, n := range []int{10, 5000} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			c := must(Register(newManager(t), "c", Spec[int, int]{}))
+			for i := range n {
+				c.Set(i, i)
+			}
+			seen := make(map[int]int)
+			for k := range c.All() {
+				if seen[k]++; len(seen) == n/2 {
+					for i := range n {
+						if seen[i] == 0 && i%2 == 0 {
+							c.Delete(i)
+						}
+					}
+					for i := range n {
+						c.Set(n+i, 0)
+					}
+				}
+				if k < n && k%2 == 0 && len(seen) > n/2 {
+					t.Fatalf("%d came after it was deleted", k)
+				}
+			}
+			for i := 1; i < n; i += 2 {
+				if seen[i] != 1 {
+					t.Fatalf("%d came %d times", i, seen[i])
+				}
+			}
+		})
+	}
+}
+
+// TestGrow: a cache that outgrows its single shard keeps everything, also what
+// was unsaved, and what was deleted.
+func TestGrow(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	c := must(Register(m, "c", Spec[int, int]{}))
+	want := make(map[int]int)
+	for i := range 10 * growAt {
+		c.Set(i, i)
+		want[i] = i
+		if i%7 == 0 {
+			c.Delete(i)
+			delete(want, i)
+		}
+		if i == growAt/2 {
+			ok(t, c.Sync(t.Context()))
+			c.Delete(3)
+			delete(want, 3)
+		}
+	}
+	wantContents(t, c, want)
+	ok(t, m.Close())
+	wantContents(t, must(Register(d.open(t, Options{}), "c", Spec[int, int]{})), want)
+}
+
+func TestConcurrentUse(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{}))
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 3000 {
+				k := (i*7 + g) % 2000
+				switch i % 8 {
+				case 0, 1, 2:
+					c.Set(k, i)
+				case 3:
+					c.Delete(k)
+				case 4:
+					c.Update(k, func(v int, ok bool) (int, bool) { return v + 1, true })
+				case 5:
+					c.Peek(k)
+				case 6:
+					if i%500 == 6 {
+						c.Sync(t.Context())
+						c.Len()
+					}
+				case 7:
+					if i%1000 == 7 {
+						for range c.All() {
+						}
+						c.Clear()
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	ok(t, m.Sync(t.Context()))
+	checkTable(t, c)
+}
+
+// checkTable verifies the invariants of a table at rest.
+func checkTable[K comparable, V any](t *testing.T, c *Cache[K, V]) {
+	t.Helper()
+	tab := c.table.Load()
+	if tab.saving {
+		t.Error("a cut is left behind")
+	}
+	for i := range tab.shards {
+		s := &tab.shards[i]
+		live, dirty := 0, 0
+		for k, e := range s.entries {
+			if e.key != k || tab.shard(k) != s {
+				t.Errorf("the entry of %v is in the wrong place", k)
+			}
+			if e.kind != absent {
+				live++
+			}
+			switch {
+			case e.dirty == tab.gen:
+				dirty++
+			case e.dirty != 0:
+				t.Errorf("%v is marked for cut %d, the next is %d", k, e.dirty, tab.gen)
+			case e.kind == absent && c.state.Load() == stateReady:
+				t.Errorf("a trace of %v is left", k)
+			}
+		}
+		if live != s.live || dirty != len(s.dirty) || len(s.taken)+len(s.before)+len(s.flights) != 0 {
+			t.Errorf("shard %d: live %d, counted %d; dirty %d, listed %d; taken %d, before %d, flights %d",
+				i, s.live, live, dirty, len(s.dirty), len(s.taken), len(s.before), len(s.flights))
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package cacheman
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// core is a registered cache without its types.
+type core struct {
+	m     *Manager
+	slot  *slot
+	typed typed // the Cache around it
+	off   bool
+
+	lane      *lane       // where changes are saved; nil for a cache in memory only
+	triggers  []trigger   // of autosync; nil if it is off
+	whole     bool        // saved as a whole by a hook, and not entry by entry
+	described description // what the store is to know of it; dependencies are in slot
+
+	state  atomic.Int32 // of the contents; changed only with the gate held exclusively
+	epoch  uint64       // counts what replaced the contents; guarded by the gate
+	sealed bool         // writes are refused, for it is being deregistered; guarded by the gate
+
+	edits  atomic.Int64 // unsaved edits
+	oldest atomic.Int64 // when the first of them was made, in ns since m.opened
+
+	counts
+}
+
+// The states of a cache's contents.
+const (
+	stateUnloaded = int32(iota) // the store was not read yet; only what was set since is there
+	stateUnbuilt                // nothing valid was there; BuildAll is to run when they are asked for
+	stateReady                  // they are there
+	stateClosed                 // the cache was deregistered or its Manager closed
+)
+
+// typed is what a Manager asks of a Cache without knowing its types.
+type typed interface {
+	typeName() string
+	stats() Stats
+
+	// With the gate held exclusively:
+
+	drop()             // replaces the contents by none
+	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
+	forget()           // notes that what was saved was deleted
+
+	// With nothing held:
+
+	prepare(ctx context.Context, build bool) error
+	reload(ctx context.Context) error
+	keysToRebuild() []any
+	rebuild(ctx context.Context, keys []any) error
+	callDelete(ctx context.Context) error // the Delete hook
+}
+
+// counts are the statistics that are no property of the contents.
+type counts struct {
+	builds, buildErrors, buildTime atomic.Int64
+	syncs, syncErrors, bytes       atomic.Int64
+	lastSync                       atomic.Int64 // Unix time in ns
+
+	mu        sync.Mutex
+	lastError error // guarded by mu
+}
+
+func (c *counts) built(d time.Duration, err error) {
+	c.buildTime.Add(int64(d))
+	if err == nil {
+		c.builds.Add(1)
+		return
+	}
+	c.buildErrors.Add(1)
+	c.failed(err)
+}
+
+func (c *counts) failed(err error) {
+	c.mu.Lock()
+	c.lastError = err
+	c.mu.Unlock()
+}
+
+// writable returns why c cannot be changed, or nil. The gate is held.
+func (c *core) writable() error {
+	if c.sealed || c.m.closed || c.state.Load() == stateClosed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// err puts err under an *Error about c.
+func (c *core) err(ctx context.Context, op string, key any, err error) error {
+	return wrap(ctx, op, c.slot.name, key, err)
+}

@@ -1,0 +1,231 @@
+package cacheman
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// dependent is a cache that is to be invalidated with another.
+type dependent struct {
+	slot     *slot
+	onChange bool // also when an entry changes
+}
+
+// dependency is the same edge seen from the other end, as it is stored.
+type dependency struct {
+	Cache    string `json:"cache"`
+	OnChange bool   `json:"onChange,omitzero"`
+}
+
+// Depend declares that the cache named dependent was computed from the cache
+// named on: whenever that is invalidated, rebuilt or touched, dependent is
+// invalidated. Both must be registered. Circles are allowed: then each goes
+// with the other. Dependencies are stored with the dependent, and hold also in
+// runs of the program in which it is not registered.
+func (m *Manager) Depend(dependent, on string) error { return m.depend(dependent, on, false) }
+
+// DependOnChange is Depend, but any change to an entry of the cache named on
+// invalidates dependent, too.
+func (m *Manager) DependOnChange(dependent, on string) error { return m.depend(dependent, on, true) }
+
+func (m *Manager) depend(name, on string, onChange bool) error {
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	for _, n := range []string{name, on} {
+		if s := m.slots[n]; s == nil || s.cache == nil {
+			return &Error{Op: "depend", Cache: n, Err: ErrUnknown}
+		}
+	}
+	m.slots[name].link(m.slots[on], onChange)
+	m.slots[name].redescribe()
+	return nil
+}
+
+// redescribe sees to it that what the store knows of s is brought up to date,
+// also if nothing else is to be saved. The gate is held exclusively.
+func (s *slot) redescribe() {
+	if s.lane != nil && s.stored {
+		s.lane.add(s)
+	}
+}
+
+// link makes s a dependent of on. The gate is held exclusively.
+func (s *slot) link(on *slot, onChange bool) {
+	if i := slices.IndexFunc(on.dependents, func(d dependent) bool { return d.slot == s }); i >= 0 {
+		if !onChange || on.dependents[i].onChange {
+			return
+		}
+		on.dependents[i].onChange = true
+		j := slices.IndexFunc(s.dependsOn, func(d dependency) bool { return d.Cache == on.name })
+		s.dependsOn[j].OnChange = true
+	} else {
+		on.dependents = append(on.dependents, dependent{s, onChange})
+		s.dependsOn = append(s.dependsOn, dependency{on.name, onChange})
+	}
+}
+
+// unlink takes from s the dependencies that are not in keep. The gate is held
+// exclusively.
+func (m *Manager) unlink(s *slot, keep []dependency) {
+	for _, d := range s.dependsOn {
+		if !slices.Contains(keep, d) {
+			on := m.slots[d.Cache]
+			on.dependents = slices.DeleteFunc(on.dependents, func(d dependent) bool { return d.slot == s })
+		}
+	}
+	s.dependsOn = nil
+	for _, d := range keep {
+		s.link(m.slots[d.Cache], d.OnChange)
+	}
+}
+
+// changeDependents reports whether a change to an entry of s concerns others.
+func (s *slot) changeDependents() bool {
+	for _, d := range s.dependents {
+		if d.onChange {
+			return true
+		}
+	}
+	return false
+}
+
+// dependentsOf returns every cache that depends on one of roots, directly or
+// through others, each once and without the roots. If onChange is set, the
+// first step goes along dependencies on change only. The gate is held.
+func dependentsOf(roots []*slot, onChange bool) []*slot {
+	var found []*slot
+	seen := make(map[*slot]bool)
+	for _, s := range roots {
+		seen[s] = true
+	}
+	visit := func(s *slot, onChange bool) {
+		for _, d := range s.dependents {
+			if (d.onChange || !onChange) && !seen[d.slot] {
+				seen[d.slot] = true
+				found = append(found, d.slot)
+			}
+		}
+	}
+	for _, s := range roots {
+		visit(s, onChange)
+	}
+	for i := 0; i < len(found); i++ { // found grows: a walk in breadth, without recursion
+		visit(found[i], false)
+	}
+	return found
+}
+
+// upstreamFirst puts slots into an order in which every cache comes after
+// those of slots it depends on; within a circle the order is that of slots.
+// The gate is held.
+func upstreamFirst(slots []*slot) []*slot {
+	waits := make(map[*slot]int, len(slots)) // how many of slots each depends on
+	for _, s := range slots {
+		waits[s] += 0
+	}
+	for _, s := range slots {
+		for _, d := range s.dependents {
+			if _, in := waits[d.slot]; in && d.slot != s {
+				waits[d.slot]++
+			}
+		}
+	}
+	order := make([]*slot, 0, len(slots))
+	take := func(s *slot) {
+		waits[s] = -1
+		order = append(order, s)
+	}
+	for _, s := range slots {
+		if waits[s] == 0 {
+			take(s)
+		}
+	}
+	circle := 0 // slots before this one are all taken
+	for i := 0; len(order) < len(slots); i++ {
+		if i == len(order) { // only circles are left: open one
+			for waits[slots[circle]] < 0 {
+				circle++
+			}
+			take(slots[circle])
+		}
+		for _, d := range order[i].dependents {
+			if n := waits[d.slot]; n == 1 {
+				take(d.slot)
+			} else if n > 1 {
+				waits[d.slot] = n - 1
+			}
+		}
+	}
+	return order
+}
+
+// drop invalidates the caches of slots in one step. The gate is held
+// exclusively; the caller emits an event for each.
+func (m *Manager) drop(slots []*slot) {
+	for _, s := range slots {
+		c := s.cache
+		if c != nil {
+			c.typed.drop()
+		}
+		saves := c != nil && c.lane != nil
+		if saves || s.stored {
+			s.dropped = true
+			s.lane.add(s)
+		}
+		if saves {
+			c.edited(1)
+		} else if s.stored {
+			s.lane.armDefault()
+		}
+	}
+}
+
+func (m *Manager) emitInvalidated(slots []*slot, reason string) {
+	if m.watched(EventInvalidated) {
+		for _, s := range slots {
+			m.emit(Event{Kind: EventInvalidated, Cache: s.name, Reason: reason})
+		}
+	}
+}
+
+// descriptionFormat is the version of how entries are laid out in records.
+const descriptionFormat = 1
+
+// description is what the store keeps about a cache, readable by tools that
+// do not have its types.
+type description struct {
+	Format    int          `json:"format"`
+	Type      string       `json:"type"`
+	Version   string       `json:"version,omitzero"`
+	KeyCodec  string       `json:"keyCodec"`
+	Codec     string       `json:"codec"`
+	DependsOn []dependency `json:"dependsOn,omitzero"`
+}
+
+// describe returns the description that the store is to have of s.
+func (s *slot) describe() []byte {
+	d := s.cache.described
+	d.DependsOn = s.dependsOn
+	data, err := json.Marshal(d)
+	if err != nil {
+		panic(fmt.Sprintf("cacheman: a description does not encode: %v", err))
+	}
+	return data
+}
+
+func parseDescription(data []byte) (d description, err error) {
+	err = json.Unmarshal(data, &d)
+	return d, err
+}
+
+// restoreDependencies makes the edges that the description of s tells of.
+func (m *Manager) restoreDependencies(s *slot) {
+	d, err := parseDescription(s.description)
+	if err != nil {
+		return // the cache will be found unreadable when it is loaded
+	}
+	for _, on := range d.DependsOn {
+		s.link(m.slot(on.Cache), on.OnChange)
+	}
+}

@@ -1,0 +1,148 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// Errors of reading and building.
+var (
+	// ErrNotFound is returned by Get for a key that the cache does not hold
+	// and cannot build. Builders return it to say that there is no value.
+	ErrNotFound = errors.New("not found")
+
+	// ErrCycle is matched by the error of a Get that would wait for itself:
+	// builders that need each other's results. The error's text has the path.
+	ErrCycle = errors.New("builders need each other")
+)
+
+// Errors of registering and using caches.
+var (
+	// ErrClosed is returned by operations on a closed Manager, and on a
+	// cache that was deregistered.
+	ErrClosed = errors.New("closed")
+
+	// ErrUnknown is returned for the name of a cache nobody registered.
+	ErrUnknown = errors.New("no cache of that name is registered")
+
+	// ErrRegistered is returned by Register for a name that is taken.
+	ErrRegistered = errors.New("a cache of that name is registered already")
+
+	// ErrType is returned when a name belongs to a cache of other types, and
+	// by Register for types that cannot be stored.
+	ErrType = errors.New("wrong type")
+
+	// ErrSpec is returned by Register for a Spec that contradicts itself,
+	// and for names that are empty, too long or not UTF-8.
+	ErrSpec = errors.New("invalid specification")
+)
+
+// Errors of what is on disk; they are those of package store.
+var (
+	// ErrLocked is returned by Open for a directory that a Manager has open,
+	// in this process or another. The error names the holder.
+	ErrLocked = store.ErrLocked
+
+	// ErrCorrupt is wrapped by errors about bytes that are not what was
+	// written.
+	ErrCorrupt = store.ErrCorrupt
+
+	// ErrFormat is returned by Open for a directory that a newer version of
+	// this package wrote.
+	ErrFormat = store.ErrFormat
+)
+
+// Error says which operation failed, on which cache and key. All errors of
+// this package are of this type, except that of a caller's ctx that ended. It
+// unwraps to its cause.
+type Error struct {
+	Op    string // the method, in lower case: "get", "sync", "register", …
+	Cache string // "" if no single cache is concerned
+	Key   any    // nil if no single key is concerned
+	Err   error
+}
+
+func (e *Error) Error() string {
+	where := ""
+	if e.Cache != "" {
+		where = " " + entryName(e.Cache, e.Key)
+	}
+	return "cacheman: " + e.Op + where + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is lets a cycle match ErrCycle and a closed store ErrClosed.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case ErrCycle:
+		_, ok := e.Err.(*flight.CycleError)
+		return ok
+	case ErrClosed:
+		return e.Err == store.ErrClosed
+	}
+	return false
+}
+
+// wrap puts err under an *Error, unless it is one already (the innermost names
+// the place where it happened) or says only that ctx ended.
+func wrap(ctx context.Context, op, cache string, key any, err error) error {
+	if err == nil || ctx.Err() != nil && (err == ctx.Err() || err == context.Cause(ctx)) {
+		return err
+	}
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return &Error{Op: op, Cache: cache, Key: key, Err: err}
+}
+
+// entryName is how an entry is written in errors, paths and logs.
+func entryName(cache string, key any) string {
+	switch k := key.(type) {
+	case nil, Single:
+		return cache
+	case string:
+		return fmt.Sprintf("%s[%q]", cache, k)
+	default:
+		return fmt.Sprintf("%s[%v]", cache, k)
+	}
+}
+
+// PanicError is the error of a hook or builder that panicked, or that ended
+// its goroutine. If it panicked with an error, it unwraps to that.
+type PanicError struct {
+	Value any    // what panic was called with; nil after runtime.Goexit
+	Stack []byte // where
+}
+
+func (e *PanicError) Error() string {
+	if e.Value == nil {
+		return "called runtime.Goexit"
+	}
+	return fmt.Sprintf("panicked: %v\n\n%s", e.Value, e.Stack)
+}
+
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// guard calls f, which is user code, and turns a panic into its error. For
+// runtime.Goexit, which cannot be stopped, *err is set before the goroutine
+// ends; whoever depends on f's end must do its part in a deferred call.
+func guard(err *error, f func() error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		*err = &PanicError{Value: recover(), Stack: debug.Stack()}
+	}()
+	*err = f()
+	returned = true
+}

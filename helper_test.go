@@ -1,0 +1,113 @@
+package cacheman
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"sync"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/memstore"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func equal[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Fatalf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// wantContents checks all entries of c.
+func wantContents[K, V comparable](t *testing.T, c *Cache[K, V], want map[K]V) {
+	t.Helper()
+	if got := maps.Collect(c.All()); !maps.Equal(got, want) {
+		t.Fatalf("%s holds %v, want %v", c.Name(), got, want)
+	}
+	if c.Len() != len(want) {
+		t.Fatalf("%s: Len is %d, want %d", c.Name(), c.Len(), len(want))
+	}
+}
+
+// disk is a store that survives the Managers on it, like a directory, and can
+// be made to fail.
+type disk struct {
+	*memstore.Store
+	mu      sync.Mutex
+	applies int
+	ops     []store.Op // of the last batch, without keys and values
+	fail    error      // what Apply returns
+	before  func()     // called by Apply first
+	after   func()     // called when it has been given all ops
+}
+
+func newDisk() *disk { return &disk{Store: memstore.New()} }
+
+func (d *disk) Close() error { return nil }
+
+func (d *disk) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
+	d.mu.Lock()
+	fail, before := d.fail, d.before
+	d.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	var seen []store.Op
+	err := d.Store.Apply(ctx, func(yield func(store.Op, error) bool) {
+		for op, err := range ops {
+			seen = append(seen, store.Op{Kind: op.Kind, Cache: op.Cache})
+			if !yield(op, err) {
+				return
+			}
+		}
+		if d.after != nil {
+			d.after()
+		}
+		if fail != nil {
+			yield(store.Op{}, fail)
+		}
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.applies++
+	d.ops = seen
+	return err
+}
+
+func (d *disk) setFail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = err
+}
+
+func (d *disk) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.applies
+}
+
+// open opens a Manager on d, to be closed at the end of the test.
+func (d *disk) open(t *testing.T, opts Options) *Manager {
+	t.Helper()
+	opts.Store = d
+	m, err := Open("", opts)
+	ok(t, err)
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func newManager(t *testing.T) *Manager { return newDisk().open(t, Options{}) }

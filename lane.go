@@ -1,0 +1,393 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// lane is the way to one place where contents are saved: a store, with all
+// caches in it, or the Save hook of one cache. On a lane one save follows
+// another; lanes do not wait for each other.
+type lane struct {
+	m     *Manager
+	store store.Store   // nil for a hook
+	busy  chan struct{} // holds a token while a save is under way
+
+	mu      sync.Mutex
+	pending []*slot       // those with listed set: they have something to save
+	timer   *time.Timer   // calls autosync
+	at      time.Time     // when; zero if it is not set
+	retry   time.Duration // the pause after the last failure; 0 after a success
+	notYet  time.Time     // autosync pauses until then
+	stopped bool
+}
+
+func (m *Manager) newLane(s store.Store) *lane {
+	return &lane{m: m, store: s, busy: make(chan struct{}, 1)}
+}
+
+// laneOf returns the lane of s. The gate is held exclusively, or m not shared.
+func (m *Manager) laneOf(s store.Store) *lane {
+	l := m.lanes[s]
+	if l == nil {
+		l = m.newLane(s)
+		m.lanes[s] = l
+	}
+	return l
+}
+
+func (l *lane) lock(ctx context.Context) error {
+	select {
+	case l.busy <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case l.busy <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l *lane) unlock() { <-l.busy }
+
+// add notes that s has something to save. The gate is held.
+func (l *lane) add(s *slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !s.listed {
+		s.listed = true
+		l.pending = append(l.pending, s)
+	}
+}
+
+// pendingCaches returns the registered caches that have something to save.
+func (l *lane) pendingCaches() (caches []*core) {
+	l.m.gate.RLock()
+	defer l.m.gate.RUnlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.pending {
+		if s.cache != nil {
+			caches = append(caches, s.cache)
+		}
+	}
+	return caches
+}
+
+// arm makes sure that autosync looks at the lane at the given time.
+func (l *lane) arm(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at.Before(l.notYet) {
+		at = l.notYet
+	}
+	if l.stopped || !l.at.IsZero() && !at.Before(l.at) {
+		return
+	}
+	l.at = at
+	if d := time.Until(at); l.timer == nil {
+		l.timer = time.AfterFunc(d, l.autosync)
+	} else {
+		l.timer.Reset(d)
+	}
+}
+
+// armDefault arms for one edit under the Manager's own rules.
+func (l *lane) armDefault() {
+	for _, t := range l.m.triggers() {
+		if t.edits == 1 {
+			l.arm(time.Now().Add(t.after))
+			return
+		}
+	}
+}
+
+func (m *Manager) triggers() []trigger {
+	if m.opts.Autosync != nil {
+		return m.opts.Autosync.triggers()
+	}
+	return Autosync{}.triggers()
+}
+
+// stop ends autosync for good.
+func (l *lane) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}
+
+// autosync is called by the timer. It saves everything in the lane if anything
+// is due, for one batch costs less than several and is more consistent.
+func (l *lane) autosync() {
+	due, next := false, time.Time{}
+	l.m.gate.RLock()
+	l.mu.Lock()
+	l.at = time.Time{}
+	for _, s := range l.pending {
+		if s.cache == nil {
+			due = due || s.dropped
+		} else if at, ok := s.cache.due(); ok && !at.After(time.Now()) {
+			due = true
+		} else if ok && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	l.mu.Unlock()
+	l.m.gate.RUnlock()
+	if due {
+		l.sync(l.m.ctx, cutDue, nil) // failures are events, and armed again
+	} else if !next.IsZero() {
+		l.arm(next)
+	}
+}
+
+// What a sync takes from a cache that has something to save.
+const (
+	cutDue    = iota // unsaved edits, unless autosync is off for the cache
+	cutEdited        // unsaved edits
+	cutAll           // and contents that were deleted from the store
+)
+
+// cut is what one cache has to save: its part of a batch.
+type cut struct {
+	slot     *slot
+	cache    *core // nil: an unregistered one, of which only dropped is to be saved
+	edits    int64 // what is restored if saving fails …
+	oldest   int64
+	dropped  bool
+	describe []byte // nil: the store has the right description
+	part     part   // nil: no entries
+}
+
+// part is what a table has to save.
+type part interface {
+	// write gives the ops to yield, unless that returns false: then so does
+	// write. For entries that cannot be encoded, what is stored of them is
+	// removed, and the reason added to errs.
+	write(ctx context.Context, yield func(store.Op, error) bool, errs *errorList) bool
+	// save calls the Save hook.
+	save(ctx context.Context) error
+	// finish is called last; if what was given was not saved, or could not
+	// be encoded, it is unsaved again.
+	finish(saved bool)
+}
+
+// sync saves what the caches of the lane have to save: those in only, or all
+// if that is nil. Whatever only says, invalidations are always saved, so that
+// they stay one step with those of their dependents.
+func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error {
+	if err := l.lock(caller); err != nil {
+		return err
+	}
+	defer l.unlock()
+	ctx, done := l.m.untilClosed(caller)
+	defer done()
+	cuts, err := l.cut(ctx, take, only)
+	if len(cuts) == 0 || err != nil {
+		return err
+	}
+	start := time.Now()
+	b := &batch{}
+	for _, c := range cuts {
+		// Hooks first: where one fails, the others are saved all the same.
+		if err := b.callDelete(ctx, c); err != nil {
+			l.finish([]*cut{c}, err)
+			continue
+		}
+		b.cuts = append(b.cuts, c)
+	}
+	if l.store == nil {
+		err = b.callSave(ctx)
+	} else if len(b.cuts) > 0 {
+		err = l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
+	}
+	l.finish(b.cuts, err)
+	b.errs.add(err)
+	err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
+	event := Event{Kind: EventSynced, Count: b.entries, Bytes: b.bytes, Duration: time.Since(start), Err: err}
+	if err != nil {
+		event.Kind = EventSyncFailed
+	}
+	if !errors.Is(err, ErrClosed) { // then Close saves once more
+		l.m.emit(event)
+	}
+	l.rearm(err != nil)
+	return err
+}
+
+// cut takes from the caches what they have to save, in one step.
+func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
+	if l.store == nil {
+		// The hook gets the whole contents, so they must be there.
+		for _, c := range l.pendingCaches() {
+			if c.state.Load() == stateUnloaded {
+				if err := c.typed.prepare(ctx, false); err != nil {
+					return nil, c.err(ctx, "sync", nil, fmt.Errorf("the whole contents are to be saved, but they cannot be loaded: %w", err))
+				}
+			}
+		}
+	}
+	l.m.gate.Lock()
+	defer l.m.gate.Unlock()
+	l.mu.Lock()
+	pending := l.pending
+	l.pending = nil
+	for _, s := range pending {
+		s.listed = false
+	}
+	l.mu.Unlock()
+	var cuts []*cut
+	for _, s := range pending {
+		wanted := only == nil || only[s]
+		if s.cache != nil && take == cutDue && s.cache.triggers == nil {
+			wanted = false
+		}
+		c := l.cutSlot(s, wanted, take == cutAll)
+		if c != nil {
+			cuts = append(cuts, c)
+		}
+		if !wanted || c == nil && s.deleted {
+			l.add(s) // it has something for another time
+		}
+	}
+	return cuts, nil
+}
+
+func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
+	c := &cut{slot: s, cache: s.cache, dropped: s.dropped}
+	s.dropped = false
+	if s.cache != nil && wanted {
+		c.oldest = s.cache.oldest.Load()
+		if c.edits = s.cache.edits.Swap(0); c.edits > 0 || all {
+			c.part = s.cache.typed.cut(all)
+			s.deleted = false
+		}
+		if c.part != nil || s.stored && !c.dropped {
+			if d := s.describe(); string(d) != string(s.description) || c.dropped || !s.stored {
+				c.describe = d
+			}
+		}
+	}
+	if !c.dropped && c.part == nil && c.describe == nil {
+		return nil
+	}
+	return c
+}
+
+// finish settles what was taken by cuts, which were saved or met with err.
+func (l *lane) finish(cuts []*cut, err error) {
+	for _, c := range cuts {
+		if c.part != nil {
+			c.part.finish(err == nil)
+		}
+	}
+	l.m.gate.Lock()
+	defer l.m.gate.Unlock()
+	for _, c := range cuts {
+		if s := c.slot; err != nil {
+			s.dropped = s.dropped || c.dropped
+			l.add(s)
+		} else {
+			if c.dropped {
+				s.stored, s.description = false, nil
+			}
+			if c.describe != nil {
+				s.description = c.describe
+			}
+			s.stored = s.stored || c.part != nil
+			s.records = -1
+		}
+		switch {
+		case c.cache == nil:
+		case err != nil:
+			if c.edits > 0 {
+				c.cache.edits.Add(c.edits)
+				c.cache.oldest.Store(c.oldest)
+			}
+			c.cache.syncErrors.Add(1)
+			c.cache.failed(err)
+		default:
+			c.cache.syncs.Add(1)
+			c.cache.lastSync.Store(time.Now().UnixNano())
+		}
+	}
+}
+
+// rearm sets the timer after a save.
+func (l *lane) rearm(failed bool) {
+	l.mu.Lock()
+	l.notYet = time.Time{}
+	if l.retry *= 2; !failed {
+		l.retry = 0
+	} else {
+		l.retry = min(max(l.retry, firstRetry), lastRetry)
+		l.notYet = time.Now().Add(l.retry)
+	}
+	next := l.notYet
+	l.mu.Unlock()
+	if !next.IsZero() {
+		l.arm(next)
+	}
+}
+
+// syncAll syncs lanes beside each other and returns their errors.
+func syncAll(ctx context.Context, lanes []*lane, take int, only map[*slot]bool) error {
+	if len(lanes) == 1 {
+		return lanes[0].sync(ctx, take, only)
+	}
+	var errs errorList
+	var wg sync.WaitGroup
+	for _, l := range lanes {
+		wg.Go(func() { errs.add(l.sync(ctx, take, only)) })
+	}
+	wg.Wait()
+	return errs.join()
+}
+
+// errorList collects errors from many goroutines. It keeps the first few of
+// them, for there may be one for each of a million entries.
+type errorList struct {
+	mu   sync.Mutex
+	errs []error
+	more int
+}
+
+const maxErrors = 8
+
+func (l *errorList) add(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil:
+	case len(l.errs) < maxErrors:
+		l.errs = append(l.errs, err)
+	default:
+		l.more++
+	}
+}
+
+// join returns nil, the only error, or all of them as one.
+func (l *errorList) join() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case len(l.errs) == 0:
+		return nil
+	case len(l.errs) == 1:
+		return l.errs[0]
+	case l.more > 0:
+		return errors.Join(append(slices.Clone(l.errs), fmt.Errorf("and %d more errors", l.more))...)
+	}
+	return errors.Join(l.errs...)
+}

@@ -1,0 +1,380 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// task is something that provides contents, once for all who wait for it.
+type task[K comparable, V any] struct {
+	*flight.Run
+	contents map[K]V // what BuildAll made; valid when the run is finished
+	stored   bool    // it became the cache's contents
+	err      error
+}
+
+// Load makes the contents available: it reads them from the store or the Load
+// hook, or where there is nothing valid calls BuildAll. It does nothing if they
+// are there. Other methods do the same when they need the contents, except
+// that those without ctx do not build.
+func (c *Cache[K, V]) Load(ctx context.Context) error {
+	return c.err(ctx, "load", nil, c.prepare(ctx, true))
+}
+
+// prepare brings the contents to stateReady, or without build also to
+// stateUnbuilt.
+func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
+	for {
+		switch state := c.state.Load(); {
+		case state == stateReady, state == stateUnbuilt && (!build || c.off):
+			return nil
+		case state == stateClosed:
+			return ErrClosed
+		}
+		if t, err := c.provide(ctx); err != nil || t.contents != nil && !t.stored {
+			return err
+		}
+	}
+}
+
+// provide loads contents that are not loaded, or builds those that are not
+// built, or waits for whoever does.
+func (c *Cache[K, V]) provide(ctx context.Context) (*task[K, V], error) {
+	c.tasks.Lock()
+	t, do := &c.tasks.load, c.load
+	switch c.state.Load() {
+	case stateUnbuilt:
+		t, do = &c.tasks.build, c.buildAll
+	case stateUnloaded:
+	default:
+		c.tasks.Unlock()
+		return &task[K, V]{}, nil
+	}
+	if *t == nil || !(*t).Join() {
+		c.begin(ctx, t, do)
+	}
+	mine := *t
+	c.tasks.Unlock()
+	if err := mine.Wait(ctx); err != nil {
+		return mine, err
+	}
+	return mine, mine.err
+}
+
+// begin starts do in a goroutine of its own and puts it at t, from where it is
+// taken when it has finished. c.tasks is held.
+func (c *Cache[K, V]) begin(ctx context.Context, t **task[K, V], do func(context.Context, *task[K, V]) error) {
+	mine := &task[K, V]{}
+	mine.Run, ctx = flight.New(ctx, c.Name)
+	*t = mine
+	go func() {
+		defer context.AfterFunc(c.m.ctx, func() { mine.Cancel(ErrClosed) })()
+		defer func() {
+			c.tasks.Lock()
+			if *t == mine {
+				*t = nil
+			}
+			c.tasks.Unlock()
+			mine.err = ended(ctx, mine.err)
+			mine.Finish()
+		}()
+		guard(&mine.err, func() error { return do(ctx, mine) })
+	}()
+}
+
+// load reads the contents for the first time. What was set before stays.
+func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
+	epoch, ok := c.begun(stateUnloaded)
+	if !ok {
+		return nil
+	}
+	t, found, err := c.read(ctx)
+	if err != nil {
+		c.failed(err)
+		if c.spec.BuildAll == nil || ctx.Err() != nil {
+			c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err})
+			return err
+		}
+		c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err, Reason: "will be built"})
+	}
+	c.m.gate.Lock()
+	defer c.m.gate.Unlock()
+	if c.epoch != epoch {
+		return nil // invalidated, cleared or reloaded meanwhile
+	}
+	t.absorb(c.table.Load(), true)
+	if found {
+		c.replace(t, stateReady)
+	} else {
+		c.replace(t, c.emptyState())
+	}
+	return nil
+}
+
+// begun returns the epoch in which contents are to be provided, unless they are
+// no longer in the state that asks for it.
+func (c *core) begun(state int32) (epoch uint64, ok bool) {
+	c.m.gate.RLock()
+	defer c.m.gate.RUnlock()
+	return c.epoch, c.state.Load() == state
+}
+
+// read returns the contents as the store or the Load hook has them, in a new
+// table, and whether there were any that are valid. It always returns a table.
+func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err error) {
+	start := time.Now()
+	switch {
+	case c.lane == nil:
+		return newTable[K, V](1, false), false, nil
+	case c.spec.Load != nil:
+		t, found, err = c.readHook(ctx)
+	case c.lane.store != nil:
+		t, found, err = c.readStore(ctx)
+	}
+	if err != nil || !found {
+		t = newTable[K, V](1, true)
+		t.cleared = true
+		return t, false, err
+	}
+	if c.spec.Validate != nil {
+		var invalid error
+		contents := c.contents(t)
+		guard(&invalid, func() error { return c.spec.Validate(ctx, contents) })
+		if invalid != nil {
+			if ctx.Err() != nil {
+				return t, false, context.Cause(ctx)
+			}
+			c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: "what was saved is not valid", Err: invalid})
+			t = newTable[K, V](1, true)
+			t.cleared = true
+			return t, false, nil
+		}
+	}
+	c.m.emit(Event{Kind: EventLoaded, Cache: c.slot.name, Count: t.len(), Duration: time.Since(start)})
+	return t, true, nil
+}
+
+func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool, err error) {
+	var contents map[K]V
+	guard(&err, func() (err error) {
+		contents, err = c.spec.Load(ctx)
+		return err
+	})
+	t = newTable[K, V](shardsFor(len(contents)), true)
+	t.cleared, t.rewrite = true, true // the store does not have them
+	if errors.Is(err, ErrNotFound) {
+		return t, false, nil
+	}
+	for k, v := range contents {
+		if err != nil {
+			break
+		}
+		if v, err = c.afterLoad(ctx, k, v); err == nil {
+			t.fill(k, state[V]{value: v, kind: decoded})
+		}
+	}
+	return t, err == nil, err
+}
+
+func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool, err error) {
+	c.m.gate.RLock()
+	saved, records, dropped, description := c.slot.stored, c.slot.records, c.slot.dropped, c.slot.description
+	c.m.gate.RUnlock()
+	t = newTable[K, V](shardsFor(max(records, 0)), true)
+	if !saved || dropped {
+		return t, false, nil
+	}
+	if reason := c.readable(description); reason != "" {
+		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: reason})
+		return t, false, nil
+	}
+	for i := range t.shards {
+		t.shards[i].entries = make(map[K]*entry[K, V], max(records, 0)/len(t.shards))
+	}
+	for rec, err := range c.lane.store.Load(ctx, c.slot.name) {
+		switch {
+		case err == nil:
+		case errors.Is(err, store.ErrCorrupt):
+			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a record cannot be read", Err: err})
+			continue
+		case errors.Is(err, store.ErrNotFound):
+			return t, false, nil
+		default:
+			return t, false, err
+		}
+		var k K
+		guard(&err, func() (err error) {
+			k, err = c.spec.KeyCodec.Decode(rec.Key)
+			return err
+		})
+		if err != nil {
+			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a key cannot be decoded", Err: err})
+			continue
+		}
+		t.fill(k, state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded})
+	}
+	return t, true, nil
+}
+
+// readable returns why what the store has under description cannot be read as
+// this cache, or "".
+func (c *Cache[K, V]) readable(stored []byte) string {
+	if len(stored) == 0 {
+		return ""
+	}
+	d, err := parseDescription(stored)
+	switch {
+	case err != nil:
+		return "its description cannot be read: " + err.Error()
+	case d.Format != descriptionFormat:
+		return fmt.Sprintf("it was saved in format %d, this is %d", d.Format, descriptionFormat)
+	case d.Version != c.described.Version:
+		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version)
+	case d.KeyCodec != c.described.KeyCodec:
+		return fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec)
+	case d.Codec != c.described.Codec:
+		return fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec)
+	}
+	return ""
+}
+
+// fill gives a new key a state that is saved already, in a table nobody else
+// has yet. Entries that are loaded together are allocated together, which
+// halves the time it takes; one that stays keeps its neighbours' room.
+func (t *table[K, V]) fill(k K, st state[V]) {
+	s := t.shard(k)
+	if s.entries == nil {
+		s.entries = make(map[K]*entry[K, V])
+	}
+	if len(t.spare) == 0 {
+		t.spare = make([]entry[K, V], 256)
+	}
+	e := &t.spare[0]
+	t.spare = t.spare[1:]
+	e.key, e.state = k, st
+	s.entries[k] = e
+	s.live++
+}
+
+// contents returns the entries of a table nobody else has yet, all decoded;
+// those that cannot be decoded are taken from it.
+func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
+	all := make(map[K]V)
+	for i := range t.shards {
+		s := &t.shards[i]
+		for k, e := range s.entries {
+			if e.kind == encoded {
+				c.decode(s, e, e.raw)
+			}
+			if e.kind == decoded {
+				all[k] = e.value
+			}
+		}
+	}
+	return all
+}
+
+// decode makes a value of raw, which e of s held, and puts it into e if that
+// still holds raw. An entry that cannot be decoded becomes absent, in memory:
+// what the store has of it stays until it is overwritten.
+func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, ok bool) {
+	var err error
+	guard(&err, func() (err error) {
+		if v, err = c.spec.Codec.Decode(unsafe.Slice(unsafe.StringData(raw), len(raw))); err != nil {
+			return err
+		}
+		v, err = c.afterLoad(c.m.ctx, e.key, v)
+		return err
+	})
+	s.mu.Lock()
+	current := e.kind == encoded && unsafe.StringData(e.raw) == unsafe.StringData(raw)
+	switch {
+	case current && err == nil:
+		e.state = state[V]{value: v, kind: decoded}
+	case current:
+		e.state = state[V]{}
+		s.live--
+	}
+	s.mu.Unlock()
+	if err != nil {
+		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: e.key, Reason: "its value cannot be used", Err: err})
+		return v, false
+	}
+	return v, true
+}
+
+// afterLoad applies the hook to a value that was loaded or built.
+func (c *Cache[K, V]) afterLoad(ctx context.Context, k K, v V) (V, error) {
+	if c.spec.AfterLoad == nil {
+		return v, nil
+	}
+	var err error
+	guard(&err, func() (err error) {
+		v, err = c.spec.AfterLoad(ctx, k, v)
+		return err
+	})
+	return v, err
+}
+
+// Reload drops what is unsaved and reads the contents from the store, or the
+// Load hook, again. A cache that was never saved, or is in memory only, is
+// empty then; so is one that was invalidated, for an invalidation is not undone.
+// If reading fails, the contents stay as they were.
+func (c *Cache[K, V]) Reload(ctx context.Context) error { return c.reload(ctx) }
+
+func (c *Cache[K, V]) reload(caller context.Context) error {
+	m := c.m
+	ctx, done := m.untilClosed(caller)
+	defer done()
+	for {
+		if ctx.Err() != nil {
+			return c.err(caller, "reload", nil, context.Cause(ctx))
+		}
+		m.gate.RLock()
+		err := c.writable()
+		epoch, syncs := c.epoch, c.syncs.Load()
+		m.gate.RUnlock()
+		var t *table[K, V]
+		found := false
+		if err == nil {
+			t, found, err = c.read(ctx)
+		}
+		if err = ended(ctx, err); err != nil {
+			if err != ErrClosed {
+				c.failed(err)
+				m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err})
+			}
+			return c.err(caller, "reload", nil, err)
+		}
+		m.gate.Lock()
+		if old := c.table.Load(); c.epoch == epoch && c.syncs.Load() == syncs && !old.saving {
+			var gone []*slot
+			if c.edits.Swap(0) > 0 {
+				gone = dependentsOf([]*slot{c.slot}, true)
+			}
+			if found {
+				c.replace(t, stateReady)
+			} else {
+				c.replace(t, c.emptyState())
+			}
+			m.drop(gone)
+			m.gate.Unlock()
+			m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
+			return nil
+		}
+		m.gate.Unlock()
+		// It was invalidated or saved meanwhile: what was read may be old.
+		if c.lane != nil {
+			if err := c.lane.lock(ctx); err != nil {
+				return c.err(caller, "reload", nil, err)
+			}
+			c.lane.unlock()
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/logstore"
+)
+
+// Options configure a Manager. The zero value is a good choice.
+type Options struct {
+	// Program names the default directory. If it is empty, the import path
+	// of the running program's main package does.
+	Program string
+
+	// Store keeps the caches instead of a directory. It is closed with the
+	// Manager. With memstore.New() nothing outlives the process.
+	Store store.Store
+
+	// Autosync says when changes are saved, for caches that do not say it
+	// themselves; nil means ClassicRules.
+	Autosync *Autosync
+
+	// Off turns all caches off; see Spec.Off.
+	Off bool
+
+	// Logger gets every event as a record. Nil means none.
+	Logger *slog.Logger
+
+	// Observe is called with every event, from the goroutine in which it
+	// happened, which waits for it. It may be called by many at once.
+	Observe func(Event)
+}
+
+// Manager owns one directory, the named caches in it, and the dependencies
+// between them. Its methods may be called concurrently.
+type Manager struct {
+	opts   Options
+	dir    string
+	store  store.Store
+	opened time.Time
+
+	// gate is held shared by whoever changes entries of one cache, and
+	// exclusively, and shortly, by whoever does something that concerns
+	// contents as a whole, or several caches, and must be seen as one step.
+	// No user code runs and nothing blocks while it is held. Reads of
+	// entries do not take it. Locks of shards and lanes are taken after it.
+	gate   sync.RWMutex
+	slots  map[string]*slot      // guarded by gate
+	lanes  map[store.Store]*lane // of the stores in use; guarded by gate
+	closed bool                  // guarded by gate
+
+	main *lane // the lane of store
+
+	ctx     context.Context // ends at Close
+	cancel  context.CancelCauseFunc
+	closing atomic.Bool
+	done    chan struct{} // closed when m is
+	err     error         // what Close returns; valid when done is closed
+}
+
+// slot is a name: what is known of a cache, whether or not it is registered
+// in this process. The gate guards it.
+type slot struct {
+	name        string
+	cache       *core // nil while nobody has it registered
+	lane        *lane // where its contents are saved; nil if nowhere
+	dependents  []dependent
+	dependsOn   []dependency
+	dropped     bool   // invalidated, and the store does not know it yet
+	stored      bool   // the store has contents
+	deleted     bool   // they were deleted there, and those in memory are to be saved when there is a reason
+	description []byte // as the store has it
+	records     int    // about how many the store has; -1 = not known
+
+	listed bool // in lane.pending; guarded by lane.mu
+}
+
+// Open opens the Manager of a directory, which is created if need be. An empty
+// dir stands for a directory of this program in the user's cache directory.
+//
+// One Manager at a time may have a directory open; to others Open answers at
+// once with an error that matches ErrLocked and says who has it. Open reads no
+// contents of caches; damage it finds is an event, not an error.
+func Open(dir string, opts Options) (*Manager, error) {
+	if err := opts.Autosync.check(); err != nil {
+		return nil, &Error{Op: "open", Err: err}
+	}
+	m := &Manager{
+		opts:   opts,
+		opened: time.Now(),
+		slots:  make(map[string]*slot),
+		lanes:  make(map[store.Store]*lane),
+		done:   make(chan struct{}),
+	}
+	m.ctx, m.cancel = context.WithCancelCause(context.Background())
+	if err := m.openStore(dir); err != nil {
+		return nil, &Error{Op: "open", Err: err}
+	}
+	m.main = m.laneOf(m.store)
+	infos, err := m.store.Caches(m.ctx)
+	if err != nil {
+		return nil, &Error{Op: "open", Err: errors.Join(err, m.store.Close())}
+	}
+	for _, info := range infos {
+		s := m.slot(info.Cache)
+		s.lane = m.main
+		s.stored = true
+		s.records = info.Records
+		s.description = info.Description
+	}
+	for _, info := range infos { // after all slots are there
+		m.restoreDependencies(m.slots[info.Cache])
+	}
+	return m, nil
+}
+
+func (m *Manager) openStore(dir string) (err error) {
+	if m.opts.Store != nil {
+		if dir != "" {
+			return fmt.Errorf("%w: both a directory and Options.Store are given", ErrSpec)
+		}
+		m.store = m.opts.Store
+		return nil
+	}
+	if dir == "" {
+		if dir, err = defaultDir(m.opts.Program); err != nil {
+			return err
+		}
+	}
+	if m.dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	m.store, err = logstore.Open(m.dir, logstore.Options{Observe: func(e logstore.Event) {
+		m.emit(Event{Kind: EventStore, Reason: e.String(), Err: e.Err})
+	}})
+	return err
+}
+
+// defaultDir is a directory for program in the user's cache directory.
+func defaultDir(program string) (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no default directory, name one: %w", err)
+	}
+	if program == "" {
+		if info, ok := debug.ReadBuildInfo(); ok {
+			program = info.Path
+		}
+	}
+	if program == "" || program == "command-line-arguments" {
+		program = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	}
+	name, err := filepath.Localize(program)
+	if err != nil {
+		return "", fmt.Errorf("no default directory for program %q: %w", program, err)
+	}
+	return filepath.Join(base, name), nil
+}
+
+// Dir returns the directory of m, or "" if it has none.
+func (m *Manager) Dir() string { return m.dir }
+
+// Names returns the names of the registered caches in alphabetical order.
+func (m *Manager) Names() []string {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	var names []string
+	for name, s := range m.slots {
+		if s.cache != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// slot returns the slot of name, making it if it is new. The gate is held
+// exclusively, or m not yet shared.
+func (m *Manager) slot(name string) *slot {
+	s := m.slots[name]
+	if s == nil {
+		s = &slot{name: name, records: -1}
+		m.slots[name] = s
+	}
+	return s
+}
+
+// untilClosed returns a ctx that ends with ctx, or when the Manager begins to
+// close. What runs while it is closing already is not concerned.
+func (m *Manager) untilClosed(ctx context.Context) (_ context.Context, done func()) {
+	if m.ctx.Err() != nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(m.ctx, func() { cancel(ErrClosed) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// ended returns err, the error of something that ran with ctx, or ErrClosed if
+// it failed because the Manager was closed.
+func ended(ctx context.Context, err error) error {
+	if err != nil && context.Cause(ctx) == ErrClosed {
+		return ErrClosed
+	}
+	return err
+}
+
+// Close saves what is unsaved and closes m: Shutdown without a limit of time.
+func (m *Manager) Close() error { return m.Shutdown(context.Background()) }
+
+// Shutdown saves what is unsaved and closes m. From its beginning, writes fail
+// with ErrClosed and running builders are cancelled; reads give what is in
+// memory until it has returned. If saving fails, or ctx ends first, the error
+// is returned and what is unsaved is lost, but m is closed all the same; to be
+// able to try again, call Sync before. Further calls wait for the first to
+// complete and return its error.
+func (m *Manager) Shutdown(ctx context.Context) error {
+	if m.closing.Swap(true) {
+		<-m.done
+		return m.err
+	}
+	m.gate.Lock()
+	m.closed = true
+	lanes := slices.Collect(maps.Values(m.lanes))
+	cores := make([]*core, 0, len(m.slots))
+	for _, s := range m.slots {
+		if s.cache != nil {
+			cores = append(cores, s.cache)
+			if s.lane != nil && s.lane.store == nil {
+				lanes = append(lanes, s.lane)
+			}
+		}
+	}
+	m.gate.Unlock()
+
+	m.cancel(ErrClosed)
+	errs := syncAll(ctx, lanes, cutEdited, nil)
+	for _, l := range lanes {
+		l.stop()
+	}
+	for _, c := range cores {
+		c.state.Store(stateClosed)
+	}
+	m.err = wrap(ctx, "close", "", nil, errors.Join(errs, m.store.Close()))
+	close(m.done)
+	return m.err
+}

@@ -1,0 +1,184 @@
+package cacheman
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// Register makes the cache of a name known to m and returns it. What was saved
+// under the name by an earlier run of the program is its contents, unless spec
+// says otherwise.
+//
+// A name is any non-empty UTF-8 text of up to 4096 bytes; whatever is in it, it
+// is safe on disk. A name that is registered already is an error, which names
+// both types if they differ; use Lookup to get at a registered cache.
+func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*Cache[K, V], error) {
+	c, before, err := register(m, name, spec)
+	if err != nil {
+		return nil, wrap(context.Background(), "register", name, nil, err)
+	}
+	if spec.Eager {
+		if err := c.Load(context.Background()); err != nil {
+			m.gate.Lock()
+			defer m.gate.Unlock()
+			c.state.Store(stateClosed)
+			c.slot.cache = nil
+			m.unlink(c.slot, before)
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Lookup returns the registered cache of a name. The error is ErrUnknown if
+// there is none, and ErrType, naming both types, if it has others.
+func Lookup[K comparable, V any](m *Manager, name string) (*Cache[K, V], error) {
+	c, err := m.lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := c.typed.(*Cache[K, V]); ok {
+		return c, nil
+	}
+	err = fmt.Errorf("%w: it is a %s, not a %s", ErrType, c.typed.typeName(), typeName[K, V]())
+	return nil, &Error{Op: "lookup", Cache: name, Err: err}
+}
+
+func (m *Manager) lookup(name string) (*core, error) {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	if m.closed {
+		return nil, &Error{Op: "lookup", Cache: name, Err: ErrClosed}
+	}
+	if s := m.slots[name]; s != nil && s.cache != nil {
+		return s.cache, nil
+	}
+	return nil, &Error{Op: "lookup", Cache: name, Err: ErrUnknown}
+}
+
+// register also returns the dependencies that were known of the name before.
+func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c *Cache[K, V], before []dependency, err error) {
+	if err := checkName(name); err != nil {
+		return nil, nil, err
+	}
+	if err := spec.complete(); err != nil {
+		return nil, nil, err
+	}
+	var elsewhere *store.Info // what the cache's own store has of it
+	if spec.Store != nil {
+		if !reflect.TypeOf(spec.Store).Comparable() {
+			return nil, nil, fmt.Errorf("%w: a Store must be comparable; use a pointer", ErrSpec)
+		}
+		infos, err := spec.Store.Caches(m.ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		elsewhere = &store.Info{}
+		for _, info := range infos {
+			if info.Cache == name {
+				elsewhere = &info
+			}
+		}
+	}
+
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	if m.closed {
+		return nil, nil, ErrClosed
+	}
+	if s := m.slots[name]; s != nil && s.cache != nil {
+		if have, want := s.cache.typed.typeName(), typeName[K, V](); have != want {
+			return nil, nil, fmt.Errorf("%w: the name belongs to a %s, this is a %s", ErrType, have, want)
+		}
+		return nil, nil, ErrRegistered
+	}
+	for _, names := range [][]string{spec.DependsOn, spec.DependsOnChange} {
+		for _, on := range names {
+			if s := m.slots[on]; s == nil || s.cache == nil {
+				return nil, nil, fmt.Errorf("depends on %q: %w", on, ErrUnknown)
+			}
+		}
+	}
+
+	c = &Cache[K, V]{spec: spec, clip: clipper[V]()}
+	c.m = m
+	c.typed = c
+	c.off = spec.Off || m.opts.Off
+	c.whole = spec.Save != nil
+	c.described = description{
+		Format:   descriptionFormat,
+		Type:     typeName[K, V](),
+		Version:  spec.Version,
+		KeyCodec: spec.KeyCodec.Name,
+		Codec:    spec.Codec.Name,
+	}
+	c.slot = m.slot(name)
+	switch {
+	case spec.Memory || c.off:
+	case spec.Save != nil:
+		c.lane = m.newLane(nil)
+	case spec.Store != nil:
+		c.lane = m.laneOf(spec.Store)
+	default:
+		c.lane = m.main
+	}
+	if c.lane != nil {
+		m.move(c.slot, c.lane, elsewhere)
+		if spec.Autosync != nil {
+			c.triggers = spec.Autosync.triggers()
+		} else {
+			c.triggers = m.triggers()
+		}
+	}
+	c.start(spec.Contents)
+	c.slot.cache = &c.core
+	before = slices.Clone(c.slot.dependsOn)
+	for _, on := range spec.DependsOn {
+		c.slot.link(m.slots[on], false)
+	}
+	for _, on := range spec.DependsOnChange {
+		c.slot.link(m.slots[on], true)
+	}
+	c.slot.redescribe()
+	return c, before, nil
+}
+
+// move makes l the lane of s, and there what a store has of it, if that is not
+// the Manager's own. What the lane it comes from has is out of date from now on,
+// and dropped there. The gate is held exclusively.
+func (m *Manager) move(s *slot, l *lane, there *store.Info) {
+	if s.lane != l {
+		if s.stored && s.lane.store != nil {
+			old := &slot{name: s.name, lane: s.lane, stored: true, dropped: true}
+			old.lane.add(old)
+			old.lane.armDefault()
+		}
+		s.lane, s.stored, s.dropped, s.description, s.records = l, false, false, nil, 0
+	}
+	if there != nil && !s.dropped {
+		s.stored, s.description, s.records = there.Cache != "", there.Description, there.Records
+	}
+}
+
+// start gives a new cache its first contents. The gate is held exclusively.
+func (c *Cache[K, V]) start(contents map[K]V) {
+	t := newTable[K, V](shardsFor(len(contents)), c.lane != nil)
+	c.table.Store(t)
+	switch {
+	case contents != nil && !c.off:
+		for k, v := range contents {
+			t.shard(k).set(t, k, v)
+		}
+		t.cleared = t.recorded
+		c.state.Store(stateReady)
+		c.edited(int64(max(1, len(contents))))
+	case c.spec.Load != nil && !c.off, c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil:
+		c.state.Store(stateUnloaded)
+	default:
+		c.state.Store(c.emptyState())
+	}
+}

@@ -1,0 +1,297 @@
+package cacheman
+
+import (
+	"context"
+	"unsafe"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// batch writes cuts as one batch of the store.
+type batch struct {
+	cuts []*cut
+	errs errorList // of entries that cannot be encoded
+
+	entries int // put or deleted
+	bytes   int64
+}
+
+// write gives all ops. The store may stop it at any of them.
+func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
+	give := func(op store.Op, err error) bool {
+		if op.Kind == store.Put || op.Kind == store.Delete {
+			b.entries++
+			b.bytes += int64(len(op.Key) + len(op.Value))
+		}
+		return yield(op, err)
+	}
+	for _, c := range b.cuts {
+		name := c.slot.name
+		if c.dropped && !give(store.Op{Kind: store.Drop, Cache: name}, nil) {
+			return
+		}
+		if c.describe != nil && !give(store.Op{Kind: store.Describe, Cache: name, Value: c.describe}, nil) {
+			return
+		}
+		if c.part == nil {
+			continue
+		}
+		before := b.bytes
+		if !c.part.write(ctx, give, &b.errs) {
+			return
+		}
+		c.cache.bytes.Add(b.bytes - before)
+	}
+}
+
+// callDelete calls the Delete hook of c if that was invalidated.
+func (b *batch) callDelete(ctx context.Context, c *cut) error {
+	if !c.dropped || c.cache == nil {
+		return nil
+	}
+	err := c.cache.typed.callDelete(ctx)
+	b.errs.add(err)
+	return err
+}
+
+// callSave saves by the hook of the lane's only cache.
+func (b *batch) callSave(ctx context.Context) error {
+	for _, c := range b.cuts {
+		if c.part == nil {
+			continue
+		}
+		if err := c.part.save(ctx); err != nil {
+			return c.cache.err(ctx, "sync", nil, err)
+		}
+	}
+	return nil
+}
+
+// callDelete implements typed.
+func (c *Cache[K, V]) callDelete(ctx context.Context) (err error) {
+	switch {
+	case c.spec.Delete != nil:
+		guard(&err, func() error { return c.spec.Delete(ctx) })
+	case c.spec.Save != nil:
+		guard(&err, func() error { return c.spec.Save(ctx, map[K]V{}) })
+	}
+	return c.err(ctx, "delete", nil, err)
+}
+
+// tablePart is the part of a cut that comes from one table.
+type tablePart[K comparable, V any] struct {
+	c       *Cache[K, V]
+	t       *table[K, V]
+	gen     uint32
+	cleared bool
+	rewrite bool
+	failed  []*entry[K, V] // not encodable
+	whole   []saving[K, V] // for the Save hook: all entries, as they were at the cut
+}
+
+// saving is an entry on its way to the store.
+type saving[K comparable, V any] struct {
+	*entry[K, V]
+	state[V]
+}
+
+// cut implements typed.
+func (c *Cache[K, V]) cut(all bool) part {
+	t := c.table.Load()
+	if !t.recorded {
+		return nil
+	}
+	p := &tablePart[K, V]{c: c, t: t, gen: t.gen, cleared: t.cleared, rewrite: t.rewrite}
+	if t.rewrite {
+		t.rewriteAll()
+	}
+	n := 0
+	for i := range t.shards {
+		s := &t.shards[i]
+		n += len(s.dirty)
+		s.taken, s.dirty = s.dirty, nil
+		if c.whole {
+			s.mu.RLock() // reads may be decoding
+			for _, e := range s.entries {
+				if e.kind != absent {
+					p.whole = append(p.whole, saving[K, V]{e, e.state})
+				}
+			}
+			s.mu.RUnlock()
+		}
+	}
+	if n == 0 && !t.cleared && !t.rewrite {
+		return nil
+	}
+	t.cleared, t.rewrite = false, false
+	t.gen++
+	t.saving = true
+	return p
+}
+
+// rewriteAll makes all entries unsaved. The gate is held exclusively.
+func (t *table[K, V]) rewriteAll() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		for _, e := range s.entries {
+			if e.dirty != t.gen {
+				e.dirty = t.gen
+				s.dirty = append(s.dirty, e)
+			}
+		}
+	}
+}
+
+// write implements part.
+func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error) bool, errs *errorList) bool {
+	name := p.c.slot.name
+	if p.cleared && !yield(store.Op{Kind: store.Clear, Cache: name}, nil) {
+		return false
+	}
+	var key, value []byte
+	var some [256]saving[K, V]
+	for i := range p.t.shards {
+		s := &p.t.shards[i]
+		for taken := s.taken; len(taken) > 0; {
+			n := min(len(taken), len(some))
+			p.collect(s, taken[:n], some[:n])
+			taken = taken[n:]
+			for _, e := range some[:n] {
+				op := store.Op{Kind: store.Put, Cache: name}
+				var err error
+				if key, value, err = p.encode(ctx, e, key[:0], value[:0]); err != nil {
+					errs.add(p.c.err(ctx, "sync", e.key, err))
+					p.failed = append(p.failed, e.entry)
+				}
+				if op.Key, op.Value = key, value; err != nil || e.kind == absent {
+					op.Kind, op.Value = store.Delete, nil
+				}
+				if !yield(op, nil) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// collect copies the states of entries as they were at the cut, and marks them
+// as saved, unless they have changed since.
+func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into []saving[K, V]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, e := range entries {
+		into[i] = saving[K, V]{e, e.state}
+		if e.dirty == p.gen {
+			e.dirty = 0
+		} else if st, ok := s.before[e]; ok {
+			into[i].state = st
+			delete(s.before, e)
+		}
+	}
+}
+
+// encode appends the key of e, and its value if it has one, to key and value.
+func (p *tablePart[K, V]) encode(ctx context.Context, e saving[K, V], key, value []byte) ([]byte, []byte, error) {
+	spec := &p.c.spec
+	var err error
+	guard(&err, func() (err error) {
+		if key, err = spec.KeyCodec.Append(key, e.key); err != nil || e.kind == absent {
+			return err
+		}
+		if e.kind == encoded {
+			value = append(value, unsafe.Slice(unsafe.StringData(e.raw), len(e.raw))...)
+			return nil
+		}
+		v := e.value
+		if spec.BeforeSave != nil {
+			if v, err = spec.BeforeSave(ctx, e.key, v); err != nil {
+				return err
+			}
+		}
+		value, err = spec.Codec.Append(value, v)
+		return err
+	})
+	return key, value, err
+}
+
+// save implements part.
+func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
+	contents := make(map[K]V, len(p.whole))
+	for _, e := range p.whole {
+		v := e.value
+		if e.kind == encoded {
+			var ok bool
+			if v, ok = p.c.decode(p.t.shard(e.key), e.entry, e.raw); !ok {
+				continue
+			}
+		}
+		if p.c.spec.BeforeSave != nil {
+			guard(&err, func() (err error) {
+				v, err = p.c.spec.BeforeSave(ctx, e.key, v)
+				return err
+			})
+			if err != nil {
+				return p.c.err(ctx, "sync", e.key, err)
+			}
+		}
+		contents[e.key] = v
+	}
+	guard(&err, func() error { return p.c.spec.Save(ctx, contents) })
+	return err
+}
+
+// finish implements part.
+func (p *tablePart[K, V]) finish(saved bool) {
+	t := p.t
+	again := func(s *shard[K, V], e *entry[K, V]) {
+		if e.dirty != t.gen {
+			e.dirty = t.gen
+			s.dirty = append(s.dirty, e)
+		}
+	}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for _, e := range s.taken {
+			switch {
+			case !saved:
+				again(s, e)
+			case p.c.whole && e.dirty == p.gen:
+				e.dirty = 0
+			}
+			if saved && e.kind == absent && e.dirty == 0 && p.c.state.Load() != stateUnloaded && s.entries[e.key] == e {
+				delete(s.entries, e.key)
+			}
+		}
+		s.taken, s.before = nil, nil
+		s.mu.Unlock()
+	}
+	if saved {
+		for _, e := range p.failed {
+			s := t.shard(e.key)
+			s.mu.Lock()
+			again(s, e)
+			s.mu.Unlock()
+		}
+	}
+	p.c.m.gate.Lock()
+	defer p.c.m.gate.Unlock()
+	t.saving = false
+	now := p.c.table.Load() // it may have grown out of t
+	if !saved {
+		now.cleared = now.cleared || p.cleared
+		now.rewrite = now.rewrite || p.rewrite
+	}
+	if n := len(p.failed); saved && n > 0 {
+		p.c.edited(int64(n))
+	}
+}
+
+// forget notes that the store has nothing of the contents any more. The gate is
+// held exclusively.
+func (c *Cache[K, V]) forget() {
+	t := c.table.Load()
+	t.rewrite = t.recorded
+	t.cleared = false
+}

@@ -1,0 +1,165 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"unicode/utf8"
+
+	"github.com/cacheman-go/cacheman/codec"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// Spec says what one cache is. Its zero value is a persistent map that is
+// loaded at first use and saved by the Manager's autosync rules.
+//
+// The functions are hooks. Each may be given alone; the others keep their
+// defaults. They are called without any lock held, from goroutines of the
+// Manager or of the caller, for one cache never two loads or two saves at once.
+// A panic in a hook becomes its error. Hooks may use other caches; a hook that
+// reads the cache whose contents it is about to provide waits for itself, and so
+// do Save, Delete, BeforeSave and codecs that call Sync or Close, for they are
+// part of a sync.
+type Spec[K comparable, V any] struct {
+	// Version says what the builders mean. Change it when they are to make
+	// other values than before: contents that were saved under another Version
+	// are not loaded.
+	Version string
+
+	// Memory keeps the cache in memory only: saving does nothing, reloading
+	// empties it, and a restart begins afresh.
+	Memory bool
+
+	// Off turns the cache off: it holds nothing, every Get builds, every Set
+	// is forgotten. Use it to find out whether a cache is to blame.
+	Off bool
+
+	// Contents, if not nil, are the cache's contents from the start. They
+	// replace what was saved; nothing is loaded and no hook is called.
+	Contents map[K]V
+
+	// Build makes the value of one key that the cache does not hold. It runs
+	// once for any number of callers who want the key at the same time. The
+	// ctx it gets ends when none of them waits any more, or the Manager is
+	// closed; reads of other caches should be given that ctx, so that builders
+	// that need each other in a circle get ErrCycle rather than wait for ever.
+	// An error is given to the callers and is not kept.
+	Build func(ctx context.Context, key K) (V, error)
+
+	// BuildAll makes the whole contents. It is called by the first Get or
+	// Load after nothing valid could be loaded or the contents were
+	// invalidated, and by Rebuild. What it returns is saved. Reads without
+	// ctx (Peek, All, Len, …) do not cause it.
+	BuildAll func(ctx context.Context) (map[K]V, error)
+
+	// Eager loads, or else builds, the contents in Register, which then
+	// returns the error, instead of at first use.
+	Eager bool
+
+	// Load replaces reading the contents from the store. An error means that
+	// there is nothing valid to load; return ErrNotFound to say that nothing
+	// was saved, which is no failure.
+	Load func(ctx context.Context) (map[K]V, error)
+
+	// Save replaces writing changes to the store: it gets the whole contents,
+	// in a map that is its own, on every sync in which something changed.
+	// Collecting them holds up writers, for some 100 ns per entry. Without a
+	// Load to go with it, the cache starts empty.
+	Save func(ctx context.Context, contents map[K]V) error
+
+	// Delete is called when the saved contents are to be deleted: by
+	// DeleteSaved, and by the sync after an invalidation. If there is no
+	// Save, what the store has is deleted as well. If there is a Save but no
+	// Delete, Save is called with an empty map instead.
+	Delete func(ctx context.Context) error
+
+	// Validate is asked about contents that were loaded. If it returns an
+	// error or panics they are not used: the cache is built anew, or empty.
+	// With it, all values are decoded when the contents are loaded.
+	Validate func(ctx context.Context, contents map[K]V) error
+
+	// BeforeSave is applied to each value on its way to the store or to Save;
+	// the value in memory stays as it is. If it fails, the entry is not
+	// saved: Sync returns the error and the entry stays unsaved.
+	BeforeSave func(ctx context.Context, key K, value V) (V, error)
+
+	// AfterLoad is applied to each value that was loaded, before it is first
+	// used, and to each value that was built; so a value that is built, saved and
+	// loaded passes it twice, and once BeforeSave in between. If it fails for a
+	// loaded value, the entry is a miss.
+	AfterLoad func(ctx context.Context, key K, value V) (V, error)
+
+	// DependsOn names caches that this one was computed from. When one of
+	// them is invalidated, rebuilt or touched, this one is invalidated too,
+	// and so on. The names must be registered. Circles are allowed.
+	DependsOn []string
+
+	// DependsOnChange is DependsOn, but setting, updating or deleting any
+	// entry of those caches invalidates this one too. That a builder makes an
+	// entry on demand is no change: what it makes was the entry's value all
+	// along. A builder that iterates over a cache which is filled on demand
+	// must fill it first, or be told by Touch.
+	DependsOnChange []string
+
+	// Autosync says when changes are saved; nil means the Manager's rules.
+	Autosync *Autosync
+
+	// Store keeps this cache somewhere else than in the Manager's store. It
+	// is not closed by the Manager. Caches that share a Store are synced in
+	// one batch.
+	Store store.Store
+
+	// KeyCodec and Codec turn keys and values into bytes. The zero values
+	// stand for codec.Key and codec.For, which suit most types. They are not
+	// needed, and the types are not restricted, if Memory is set.
+	KeyCodec codec.Codec[K]
+	Codec    codec.Codec[V]
+}
+
+// maxName is the longest name of a cache, in bytes.
+const maxName = 4096
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("%w: the name is empty", ErrSpec)
+	case len(name) > maxName:
+		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, len(name), maxName)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("%w: the name %q is not UTF-8", ErrSpec, name)
+	}
+	return nil
+}
+
+// complete checks s and fills in its codecs.
+func (s *Spec[K, V]) complete() error {
+	if s.Memory && (s.Load != nil || s.Save != nil || s.Delete != nil || s.Store != nil) {
+		return fmt.Errorf("%w: Memory excludes Load, Save, Delete and Store", ErrSpec)
+	}
+	if s.Save != nil && s.Store != nil {
+		return fmt.Errorf("%w: Save and Store exclude each other", ErrSpec)
+	}
+	if err := s.Autosync.check(); err != nil {
+		return err
+	}
+	if s.Memory || s.Load != nil && s.Save != nil {
+		return nil
+	}
+	var err1, err2 error
+	if s.KeyCodec.Append == nil {
+		s.KeyCodec, err1 = codec.Key[K]()
+	}
+	if s.Codec.Append == nil {
+		s.Codec, err2 = codec.For[V]()
+	}
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("%w: %w", ErrType, err)
+	}
+	return nil
+}
+
+// typeName is how the types of a cache are shown: "map[string]main.User".
+func typeName[K comparable, V any]() string {
+	return fmt.Sprintf("map[%v]%v", reflect.TypeFor[K](), reflect.TypeFor[V]())
+}

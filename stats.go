@@ -1,0 +1,66 @@
+package cacheman
+
+import "time"
+
+// Stats are one cache's figures: those of its contents as they are now, and
+// counts since it was registered.
+type Stats struct {
+	Cache   string
+	Entries int  // in memory
+	Loaded  bool // false: Entries leaves out what was saved and not yet read
+
+	Hits   uint64 // reads that found their entry
+	Misses uint64 // reads that did not
+
+	Builds      int64         // builders that made their value
+	BuildErrors int64         // builders that failed
+	BuildTime   time.Duration // time spent in both
+
+	Dirty      int       // entries whose last change is not saved
+	Edits      int64     // unsaved edits, by which autosync goes
+	Bytes      int64     // bytes of keys and values written by all syncs
+	Syncs      int64     // successful saves of this cache
+	SyncErrors int64     // failed ones
+	LastSync   time.Time // of the last successful save; zero if none
+
+	LastError error // the last failure to load, build or save; nil if none
+}
+
+// HitRate is the share of reads that found their entry; 0 without any reads.
+func (s Stats) HitRate() float64 {
+	if s.Hits == 0 {
+		return 0
+	}
+	return float64(s.Hits) / float64(s.Hits+s.Misses)
+}
+
+// Stats returns the figures of all registered caches, in the order of their
+// names. It costs about a microsecond a cache and changes nothing.
+func (m *Manager) Stats() []Stats {
+	var all []Stats
+	for _, name := range m.Names() {
+		if c, err := m.lookup(name); err == nil {
+			all = append(all, c.typed.stats())
+		}
+	}
+	return all
+}
+
+// fill adds what core knows to the figures of the contents.
+func (c *core) fill(s *Stats) {
+	s.Cache = c.slot.name
+	s.Loaded = c.state.Load() != stateUnloaded
+	s.Builds = c.builds.Load()
+	s.BuildErrors = c.buildErrors.Load()
+	s.BuildTime = time.Duration(c.buildTime.Load())
+	s.Edits = c.edits.Load()
+	s.Bytes = c.bytes.Load()
+	s.Syncs = c.syncs.Load()
+	s.SyncErrors = c.syncErrors.Load()
+	if ns := c.lastSync.Load(); ns != 0 {
+		s.LastSync = time.Unix(0, ns)
+	}
+	c.counts.mu.Lock()
+	s.LastError = c.lastError
+	c.counts.mu.Unlock()
+}
