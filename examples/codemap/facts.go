@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bytes"
+	"go/ast"
+	"go/build/constraint"
+	"go/parser"
+	"go/scanner"
+	"go/token"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// factsVersion is part of every [Stamp]. Raise it when the same source gives
+// other facts than before, and the next run makes all of them anew.
+const factsVersion = 1
+
+// Stamp tells one state of a file from another without reading it.
+type Stamp struct {
+	Size    int64
+	ModTime int64 // in nanoseconds
+	Facts   int   // the factsVersion
+}
+
+func stampOf(size int64, modified time.Time) Stamp {
+	return Stamp{Size: size, ModTime: modified.UnixNano(), Facts: factsVersion}
+}
+
+// Counts can be added up.
+type Counts struct {
+	Lines, Code, Comments, Blank int
+	Functions                    int
+	Complexity                   int // of all functions together
+	Exported                     int // names others can use: top-level ones and methods of exported types, not those of tests
+}
+
+func (c *Counts) add(d Counts) {
+	c.Lines += d.Lines
+	c.Code += d.Code
+	c.Comments += d.Comments
+	c.Blank += d.Blank
+	c.Functions += d.Functions
+	c.Complexity += d.Complexity
+	c.Exported += d.Exported
+}
+
+// Function is one function, and how many ways lead through it.
+type Function struct {
+	Name       string // "Open" or "(*File).Read"
+	Complexity int
+}
+
+// File is what is known of one Go file.
+type File struct {
+	Stamp   Stamp // the state these facts were made from
+	Package string
+	Test    bool // its name ends in _test.go
+	Ignored bool // its build constraint mentions the tag ignore: a tool beside the package
+	Counts
+	Worst   Function // its most complex function, the first if there are several
+	Imports []string
+	Problem string // why it could not be parsed; then only the lines are counted
+}
+
+// readFile makes the facts of the file at path; name is what they call it.
+func readFile(path, name string) (File, error) {
+	// The stamp is taken first. A file written to meanwhile has another one
+	// at the next run, and is read again.
+	info, err := os.Stat(path)
+	if err != nil {
+		return File{}, err
+	}
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return File{}, err
+	}
+	f := facts(name, src)
+	f.Stamp = stampOf(info.Size(), info.ModTime())
+	return f, nil
+}
+
+// facts makes the facts of a Go source.
+func facts(name string, src []byte) File {
+	f := File{Test: strings.HasSuffix(name, "_test.go")}
+	f.scan(src)
+	tree, err := parser.ParseFile(token.NewFileSet(), "", src, parser.SkipObjectResolution)
+	if err != nil {
+		f.Problem = err.Error()
+		return f
+	}
+	f.Package = tree.Name.Name
+	for _, spec := range tree.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value) // the parser has checked it
+		f.Imports = append(f.Imports, path)
+	}
+	for _, decl := range tree.Decls {
+		switch decl := decl.(type) {
+		case *ast.FuncDecl:
+			f.addFunction(decl)
+		case *ast.GenDecl:
+			f.Exported += exported(decl)
+		}
+	}
+	if f.Test {
+		f.Exported = 0
+	}
+	return f
+}
+
+// scan counts lines. A line with code on it is a line of code, whatever else
+// is on it; one inside a comment is a comment, even if it is empty; and all
+// lines of a raw string are code. It goes by tokens, so that "//" in a string
+// is no comment, and works on files that do not parse.
+func (f *File) scan(src []byte) {
+	const code, comment = 1, 2
+	f.Lines = bytes.Count(src, []byte("\n"))
+	if len(src) > 0 && src[len(src)-1] != '\n' {
+		f.Lines++
+	}
+	lines := make([]byte, f.Lines+1)
+
+	var s scanner.Scanner
+	file := token.NewFileSet().AddFile("", -1, len(src))
+	s.Init(file, src, nil, scanner.ScanComments)
+	header, line, from := true, 0, 0 // at src[from:] the line'th line goes on
+	for {
+		pos, tok, text := s.Scan()
+		if tok == token.EOF {
+			break
+		}
+		if tok == token.SEMICOLON && text == "\n" {
+			continue // is not there, only meant
+		}
+		offset := file.Offset(pos)
+		line += bytes.Count(src[from:offset], []byte("\n"))
+		from = offset
+		mark := byte(code)
+		if tok == token.COMMENT {
+			mark = comment
+			if expr, err := constraint.Parse(text); header && err == nil {
+				f.Ignored = f.Ignored || mentions(expr, "ignore")
+			}
+		}
+		for i := range strings.Count(text, "\n") + 1 {
+			lines[line+i] |= mark
+		}
+		header = header && tok == token.COMMENT // constraints stand before the package clause
+	}
+	for _, mark := range lines[:f.Lines] {
+		switch {
+		case mark&code != 0:
+			f.Code++
+		case mark&comment != 0:
+			f.Comments++
+		default:
+			f.Blank++
+		}
+	}
+}
+
+// mentions reports whether a build constraint speaks of tag.
+func mentions(expr constraint.Expr, tag string) (found bool) {
+	expr.Eval(func(t string) bool {
+		found = found || t == tag
+		return true
+	})
+	return found
+}
+
+func (f *File) addFunction(decl *ast.FuncDecl) {
+	fn := Function{Name: decl.Name.Name, Complexity: complexity(decl)}
+	visible := decl.Name.IsExported()
+	if decl.Recv != nil && len(decl.Recv.List) > 0 {
+		star, base := receiver(decl.Recv.List[0].Type)
+		visible = visible && ast.IsExported(base)
+		fn.Name = base + "." + fn.Name
+		if star {
+			fn.Name = "(*" + base + ")." + decl.Name.Name
+		}
+	}
+	if visible {
+		f.Exported++
+	}
+	f.Functions++
+	f.Complexity += fn.Complexity
+	if fn.Complexity > f.Worst.Complexity {
+		f.Worst = fn
+	}
+}
+
+// receiver takes a receiver's type apart: *List[T] is List, with a star.
+func receiver(expr ast.Expr) (star bool, base string) {
+	for {
+		switch e := expr.(type) {
+		case *ast.ParenExpr:
+			expr = e.X
+		case *ast.StarExpr:
+			star, expr = true, e.X
+		case *ast.IndexExpr:
+			expr = e.X
+		case *ast.IndexListExpr:
+			expr = e.X
+		case *ast.Ident:
+			return star, e.Name
+		default:
+			return star, "?"
+		}
+	}
+}
+
+// complexity is the cyclomatic complexity of a function, the functions written
+// inside it included: one, and one more for each place where it can branch.
+func complexity(fn *ast.FuncDecl) int {
+	n := 1
+	ast.Inspect(fn, func(node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.IfStmt, *ast.ForStmt, *ast.RangeStmt:
+			n++
+		case *ast.CaseClause:
+			if node.List != nil { // not the default
+				n++
+			}
+		case *ast.CommClause:
+			if node.Comm != nil {
+				n++
+			}
+		case *ast.BinaryExpr:
+			if node.Op == token.LAND || node.Op == token.LOR {
+				n++
+			}
+		}
+		return true
+	})
+	return n
+}
+
+// exported counts the exported names that a declaration declares.
+func exported(decl *ast.GenDecl) (n int) {
+	count := func(name *ast.Ident) {
+		if name.IsExported() {
+			n++
+		}
+	}
+	for _, spec := range decl.Specs {
+		switch spec := spec.(type) {
+		case *ast.TypeSpec:
+			count(spec.Name)
+		case *ast.ValueSpec:
+			for _, name := range spec.Names {
+				count(name)
+			}
+		}
+	}
+	return n
+}

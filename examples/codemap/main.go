@@ -1,0 +1,137 @@
+// Codemap maps a tree of Go source: the facts of each file, each package and
+// all imports, and a report of the whole. What it found is cached, and made
+// anew only where the tree has changed.
+//
+//	codemap [-dir DIR] [-cache DIR] [-json] [-html FILE]
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cacheman-go/cacheman"
+)
+
+func main() {
+	start := time.Now()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait
+	os.Exit(run(ctx, start, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// usageError is a mistake in how the program was called; its exit status is 2.
+type usageError struct{ error }
+
+// run is the program; it returns the exit status.
+func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("codemap", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	dir := flags.String("dir", "", "map the tree in `DIR` (default: the source of the Go installation)")
+	cache := flags.String("cache", "", "keep the caches in `DIR` (default: in the user's cache directory)")
+	asJSON := flags.Bool("json", false, "print one JSON object")
+	page := flags.String("html", "", "also write a page with the report and pictures to `FILE`")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+
+	outcome, err := func() (*Outcome, error) {
+		if flags.NArg() > 0 {
+			return nil, usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+		}
+		root, err := treeRoot(ctx, *dir)
+		if err != nil {
+			return nil, err
+		}
+		return mapTree(ctx, root, *cache, *page, stderr)
+	}()
+	if err == nil {
+		outcome.Seconds = time.Since(start).Seconds()
+		if *asJSON {
+			err = outcome.writeJSON(stdout)
+		} else {
+			err = outcome.writeText(stdout)
+		}
+	}
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "codemap: interrupted; what was built is saved, and the next run goes on from there")
+		return 1
+	}
+	fmt.Fprintln(stderr, "codemap:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return 2
+	}
+	return 1
+}
+
+// treeRoot returns the absolute path of the directory to be mapped.
+func treeRoot(ctx context.Context, dir string) (string, error) {
+	if dir == "" {
+		goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+		if err != nil {
+			return "", fmt.Errorf("finding the Go installation (-dir names another tree): %w", err)
+		}
+		dir = filepath.Join(strings.TrimSpace(string(goroot)), "src")
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "", usageError{err}
+	}
+	if !info.IsDir() {
+		return "", usageError{fmt.Errorf("%s is not a directory", dir)}
+	}
+	return filepath.Abs(dir)
+}
+
+// mapTree brings the map of a tree up to date, and saves it, also if it fails
+// or is interrupted on the way.
+func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer) (_ *Outcome, err error) {
+	tree, err := walk(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(tree.Files) == 0 {
+		return nil, usageError{fmt.Errorf("no Go files in %s", dir)}
+	}
+	caches, err := cacheman.Open(cacheDir, cacheman.Options{
+		Program:  "codemap",
+		Autosync: &cacheman.Autosync{Every: time.Second}, // a crash loses no more work than that
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, caches.Close()) }()
+
+	m, err := register(caches, dir)
+	if err != nil {
+		return nil, err
+	}
+	unread, err := m.update(ctx, tree, progress)
+	if err != nil {
+		return nil, err
+	}
+	report, err := m.report.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if page != "" {
+		if err := m.writePage(ctx, page, report); err != nil {
+			return nil, err
+		}
+	}
+	return m.outcome(report, append(tree.Unread, unread...)), nil
+}
