@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // core is a registered cache without its types.
@@ -13,6 +15,10 @@ type core struct {
 	slot  *slot
 	typed typed // the Cache around it
 	off   bool
+
+	owner   *graph.Owner // the cache in the graph
+	derives bool         // there is a builder of entries
+	version uint64       // what records keep of Spec.Version
 
 	lane      *lane       // where changes are saved; nil for a cache in memory only
 	triggers  []trigger   // of autosync; nil if it is off

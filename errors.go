@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -19,6 +20,15 @@ var (
 	// ErrCycle is matched by the error of a Get that would wait for itself:
 	// builders that need each other's results. The error's text has the path.
 	ErrCycle = errors.New("builders need each other")
+
+	// ErrInBuilder is returned by writes that a builder makes: what a builder
+	// does is to be seen by those who read its result, and by nobody else.
+	// Writes are noticed on the goroutine of the builder.
+	ErrInBuilder = errors.New("a builder must not write to caches")
+
+	// ErrStale is what a builder gets from a Get after something it read
+	// before has changed. It should return; it will be called again.
+	ErrStale = graph.ErrStale
 )
 
 // Errors of registering and using caches.
@@ -92,7 +102,7 @@ func (e *Error) Is(target error) bool {
 // wrap puts err under an *Error, unless it is one already (the innermost names
 // the place where it happened) or says only that ctx ended.
 func wrap(ctx context.Context, op, cache string, key any, err error) error {
-	if err == nil || ctx.Err() != nil && (err == ctx.Err() || err == context.Cause(ctx)) {
+	if err == nil || ctx.Err() != nil && (err == ctx.Err() || err == flight.Cause(ctx)) {
 		return err
 	}
 	if _, ok := errors.AsType[*Error](err); ok {

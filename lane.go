@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -52,7 +53,7 @@ func (l *lane) lock(ctx context.Context) error {
 	case l.busy <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return flight.Cause(ctx)
 	}
 }
 
@@ -199,6 +200,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	}
 	start := time.Now()
 	b := &batch{}
+	if l.store != nil && l.store.Caps().Described {
+		b.revision = l.m.graph.Revision()
+	}
 	for _, c := range cuts {
 		// Hooks first: where one fails, the others are saved all the same.
 		if err := b.callDelete(ctx, c); err != nil {

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -108,7 +109,7 @@ func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
 	if c.epoch != epoch {
 		return nil // invalidated, cleared or reloaded meanwhile
 	}
-	t.absorb(c.table.Load(), true)
+	t.absorb(c.table.Load(), true, false)
 	if found {
 		c.replace(t, stateReady)
 	} else {
@@ -148,7 +149,7 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 		guard(&invalid, func() error { return c.spec.Validate(ctx, contents) })
 		if invalid != nil {
 			if ctx.Err() != nil {
-				return t, false, context.Cause(ctx)
+				return t, false, flight.Cause(ctx)
 			}
 			c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: "what was saved is not valid", Err: invalid})
 			t = newTable[K, V](1, true)
@@ -176,7 +177,7 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 			break
 		}
 		if v, err = c.afterLoad(ctx, k, v); err == nil {
-			t.fill(k, state[V]{value: v, kind: decoded})
+			t.fill(k, state[V]{value: v, kind: decoded}).stamp = c.m.graph.Next()
 		}
 	}
 	return t, err == nil, err
@@ -190,9 +191,12 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	if !saved || dropped {
 		return t, false, nil
 	}
-	if reason := c.readable(description); reason != "" {
+	reason, outdated := c.readable(description)
+	if reason != "" {
 		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: reason})
-		return t, false, nil
+		if !outdated || !c.derives {
+			return t, false, nil
+		}
 	}
 	for i := range t.shards {
 		t.shards[i].entries = make(map[K]*entry[K, V], max(records, 0)/len(t.shards))
@@ -217,37 +221,85 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a key cannot be decoded", Err: err})
 			continue
 		}
-		t.fill(k, state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded})
+		c.restore(t, k, rec, outdated)
 	}
 	return t, true, nil
 }
 
+// restore puts what was stored of k into t. If outdated is set, another
+// version of the cache has saved it: then what it had built is kept only to be
+// compared with what will be built, and what it was told is forgotten.
+func (c *Cache[K, V]) restore(t *table[K, V], k K, rec store.Record, outdated bool) {
+	st := state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded}
+	r, err := parseRecord(rec.Meta)
+	if err != nil {
+		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Err: err})
+		return
+	}
+	if r.flags&flagNone != 0 {
+		st = state[V]{kind: missing}
+	}
+	if r.stamp == 0 && st.kind == encoded {
+		r.stamp = c.m.graph.Next() // the store keeps values only
+	}
+	if r.flags&flagBuilt == 0 || !c.derives { // without a builder it is what it is
+		e := t.fill(k, st)
+		e.stamp = r.stamp
+		if outdated {
+			s := t.shard(k)
+			s.live--
+			e.state, e.stamp = state[V]{}, 0
+			s.change(t, e, e.version)
+		}
+		return
+	}
+	e := t.fill(k, st)
+	kind := graph.Derived
+	if r.flags&flagProbed != 0 {
+		kind = graph.Probed
+	}
+	g := c.m.graph
+	g.Lock()
+	defer g.Unlock()
+	n := c.owner.NewNode(e, kind, graph.Check, r.stamp)
+	n.Saved, n.Built, n.Took = r.edges, r.built, r.took
+	e.node = n
+	if r.version != c.version {
+		n.Force(kind, graph.Outdated)
+		if st.kind.held() {
+			n.Old = st
+			t.shard(k).live--
+		}
+		e.state = state[V]{}
+	}
+}
+
 // readable returns why what the store has under description cannot be read as
-// this cache, or "".
-func (c *Cache[K, V]) readable(stored []byte) string {
+// this cache, or "", and whether it is only that the version is another.
+func (c *Cache[K, V]) readable(stored []byte) (reason string, outdated bool) {
 	if len(stored) == 0 {
-		return ""
+		return "", false
 	}
 	d, err := parseDescription(stored)
 	switch {
 	case err != nil:
-		return "its description cannot be read: " + err.Error()
+		return "its description cannot be read: " + err.Error(), false
 	case d.Format != descriptionFormat:
-		return fmt.Sprintf("it was saved in format %d, this is %d", d.Format, descriptionFormat)
-	case d.Version != c.described.Version:
-		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version)
+		return fmt.Sprintf("it was saved in format %d, this is %d", d.Format, descriptionFormat), false
 	case d.KeyCodec != c.described.KeyCodec:
-		return fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec)
+		return fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec), false
 	case d.Codec != c.described.Codec:
-		return fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec)
+		return fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec), false
+	case d.Version != c.described.Version:
+		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version), true
 	}
-	return ""
+	return "", false
 }
 
 // fill gives a new key a state that is saved already, in a table nobody else
 // has yet. Entries that are loaded together are allocated together, which
 // halves the time it takes; one that stays keeps its neighbours' room.
-func (t *table[K, V]) fill(k K, st state[V]) {
+func (t *table[K, V]) fill(k K, st state[V]) *entry[K, V] {
 	s := t.shard(k)
 	if s.entries == nil {
 		s.entries = make(map[K]*entry[K, V])
@@ -259,7 +311,10 @@ func (t *table[K, V]) fill(k K, st state[V]) {
 	t.spare = t.spare[1:]
 	e.key, e.state = k, st
 	s.entries[k] = e
-	s.live++
+	if st.kind.held() {
+		s.live++
+	}
+	return e
 }
 
 // contents returns the entries of a table nobody else has yet, all decoded;
@@ -298,8 +353,19 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 	case current && err == nil:
 		e.state = state[V]{value: v, kind: decoded}
 	case current:
-		e.state = state[V]{}
+		e.state, e.stamp = state[V]{}, 0
 		s.live--
+		if n := e.node; n != nil {
+			g := c.m.graph
+			g.Lock()
+			g.Mark(n)
+			if c.derives {
+				n.Force(c.derived(), graph.Unknown)
+			} else {
+				n.SetInput(0)
+			}
+			g.Unlock()
+		}
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -334,7 +400,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 	defer done()
 	for {
 		if ctx.Err() != nil {
-			return c.err(caller, "reload", nil, context.Cause(ctx))
+			return c.err(caller, "reload", nil, flight.Cause(ctx))
 		}
 		m.gate.RLock()
 		err := c.writable()

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
@@ -51,6 +53,7 @@ type Manager struct {
 	dir    string
 	store  store.Store
 	opened time.Time
+	graph  *graph.Graph
 
 	// gate is held shared by whoever changes entries of one cache, and
 	// exclusively, and shortly, by whoever does something that concerns
@@ -101,6 +104,7 @@ func Open(dir string, opts Options) (*Manager, error) {
 	m := &Manager{
 		opts:   opts,
 		opened: time.Now(),
+		graph:  graph.New(),
 		slots:  make(map[string]*slot),
 		lanes:  make(map[store.Store]*lane),
 		done:   make(chan struct{}),
@@ -115,6 +119,10 @@ func Open(dir string, opts Options) (*Manager, error) {
 		return nil, &Error{Op: "open", Err: errors.Join(err, m.store.Close())}
 	}
 	for _, info := range infos {
+		if info.Cache == revisions {
+			m.graph.Raise(revisionOf(info.Description))
+			continue
+		}
 		s := m.slot(info.Cache)
 		s.lane = m.main
 		s.stored = true
@@ -122,6 +130,9 @@ func Open(dir string, opts Options) (*Manager, error) {
 		s.description = info.Description
 	}
 	for _, info := range infos { // after all slots are there
+		if info.Cache == revisions {
+			continue
+		}
 		m.restoreDependencies(m.slots[info.Cache])
 	}
 	return m, nil
@@ -212,7 +223,7 @@ func (m *Manager) untilClosed(ctx context.Context) (_ context.Context, done func
 // ended returns err, the error of something that ran with ctx, or ErrClosed if
 // it failed because the Manager was closed.
 func ended(ctx context.Context, err error) error {
-	if err != nil && context.Cause(ctx) == ErrClosed {
+	if err != nil && flight.Cause(ctx) == ErrClosed {
 		return ErrClosed
 	}
 	return err
@@ -247,6 +258,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.gate.Unlock()
 
 	m.cancel(ErrClosed)
+	m.graph.Close(ErrClosed)
 	errs := syncAll(ctx, lanes, cutEdited, nil)
 	for _, l := range lanes {
 		l.stop()

@@ -79,6 +79,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 		}
 		elsewhere = &store.Info{}
 		for _, info := range infos {
+			if info.Cache == revisions {
+				m.graph.Raise(revisionOf(info.Description))
+			}
 			if info.Cache == name {
 				elsewhere = &info
 			}
@@ -107,6 +110,10 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	c = &Cache[K, V]{spec: spec, clip: clipper[V]()}
 	c.m = m
 	c.typed = c
+	c.owner = m.graph.NewOwner(nodes[K, V]{c})
+	c.derives = spec.Build != nil
+	c.version = versionHash(spec.Version)
+	c.equal = equality(&spec)
 	c.off = spec.Off || m.opts.Off
 	c.whole = spec.Save != nil
 	c.described = description{
@@ -171,7 +178,8 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 	switch {
 	case contents != nil && !c.off:
 		for k, v := range contents {
-			t.shard(k).set(t, k, v)
+			s := t.shard(k)
+			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 		}
 		t.cleared = t.recorded
 		c.state.Store(stateReady)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -197,7 +198,7 @@ func (m *Manager) Rebuild(ctx context.Context, scope Scope) error {
 		keys[i] = c.typed.keysToRebuild()
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // nothing was touched
+		return flight.Cause(ctx) // nothing was touched
 	}
 	errs = errorList{} // what cannot be loaded is about to be replaced
 	if err := m.Invalidate(scope); err != nil {
@@ -231,7 +232,7 @@ func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
 			continue
 		}
 		if err := c.typed.prepare(ctx, false); err != nil && ctx.Err() != nil {
-			return context.Cause(ctx)
+			return flight.Cause(ctx)
 		}
 		lanes[c.lane] = append(lanes[c.lane], c)
 	}

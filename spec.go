@@ -47,6 +47,13 @@ type Spec[K comparable, V any] struct {
 	// An error is given to the callers and is not kept.
 	Build func(ctx context.Context, key K) (V, error)
 
+	// Equal says whether two values are the same to everybody who reads them.
+	// If a new value equals the old one, what was computed from that stays
+	// valid. Nil means == for types that hold no pointers, and otherwise that
+	// both encode to the same bytes. Values of caches in memory that can
+	// be neither compared nor encoded are never equal.
+	Equal func(a, b V) bool
+
 	// BuildAll makes the whole contents. It is called by the first Get or
 	// Load after nothing valid could be loaded or the contents were
 	// invalidated, and by Rebuild. What it returns is saved. Reads without
@@ -126,6 +133,8 @@ func checkName(name string) error {
 		return fmt.Errorf("%w: the name is empty", ErrSpec)
 	case len(name) > maxName:
 		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, len(name), maxName)
+	case name == revisions:
+		return fmt.Errorf("%w: the name %q is ours", ErrSpec, name)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%w: the name %q is not UTF-8", ErrSpec, name)
 	}
@@ -143,15 +152,15 @@ func (s *Spec[K, V]) complete() error {
 	if err := s.Autosync.check(); err != nil {
 		return err
 	}
-	if s.Memory || s.Load != nil && s.Save != nil {
-		return nil
-	}
 	var err1, err2 error
 	if s.KeyCodec.Append == nil {
 		s.KeyCodec, err1 = codec.Key[K]()
 	}
 	if s.Codec.Append == nil {
 		s.Codec, err2 = codec.For[V]()
+	}
+	if s.Memory || s.Load != nil && s.Save != nil {
+		return nil // not needed, but they help where they are
 	}
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("%w: %w", ErrType, err)
