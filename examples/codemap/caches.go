@@ -16,6 +16,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// version is that of all levels. Raise it when the same source gives other
+// results than before, and the next run makes all of them anew.
+const version = "1"
+
 // codemap is one tree and the caches of what is known of it. Each level is
 // made from those above it, and goes when one of their entries changes.
 type codemap struct {
@@ -34,24 +38,43 @@ func register(c *cacheman.Manager, dir string) (*codemap, error) {
 	named := func(level string) string { return level + " of " + dir }
 	var errs [5]error
 	m.files, errs[0] = cacheman.Register(c, named("files"), cacheman.Spec[string, File]{
+		Version: version,
 		Build: func(_ context.Context, name string) (File, error) {
 			return readFile(filepath.Join(dir, filepath.FromSlash(name)), name)
 		},
 	})
 	m.modules, errs[1] = cacheman.RegisterValue(c, named("modules"), cacheman.Spec[cacheman.Single, map[string]string]{})
 	m.packages, errs[2] = cacheman.Register(c, named("packages"), cacheman.Spec[string, Package]{
+		Version:         version,
 		BuildAll:        m.buildPackages,
 		DependsOnChange: []string{named("files"), named("modules")},
 	})
 	m.imports, errs[3] = cacheman.Register(c, named("imports"), cacheman.Spec[string, Imports]{
+		Version:         version,
 		BuildAll:        m.buildImports,
 		DependsOnChange: []string{named("packages")},
 	})
 	m.report, errs[4] = cacheman.RegisterValue(c, named("report"), cacheman.Spec[cacheman.Single, Report]{
+		Version:         version,
 		Build:           func(ctx context.Context, _ cacheman.Single) (Report, error) { return m.buildReport(ctx) },
 		DependsOnChange: []string{named("files"), named("packages"), named("imports")},
 	})
 	return m, errors.Join(errs[:]...)
+}
+
+// walk walks over the tree. What is known of its files is read meanwhile, for
+// that takes about as long, and needs no disk but a processor.
+func (m *codemap) walk(ctx context.Context) (*Tree, error) {
+	var tree *Tree
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		tree, err = walk(ctx, m.dir)
+		return err
+	})
+	for range m.files.All() {
+	}
+	err := g.Wait()
+	return tree, err
 }
 
 // update brings the files up to date with the tree: what is gone is deleted,

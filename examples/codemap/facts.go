@@ -13,19 +13,14 @@ import (
 	"time"
 )
 
-// factsVersion is part of every [Stamp]. Raise it when the same source gives
-// other facts than before, and the next run makes all of them anew.
-const factsVersion = 1
-
 // Stamp tells one state of a file from another without reading it.
 type Stamp struct {
 	Size    int64
 	ModTime int64 // in nanoseconds
-	Facts   int   // the factsVersion
 }
 
 func stampOf(size int64, modified time.Time) Stamp {
-	return Stamp{Size: size, ModTime: modified.UnixNano(), Facts: factsVersion}
+	return Stamp{Size: size, ModTime: modified.UnixNano()}
 }
 
 // Counts can be added up.
@@ -52,9 +47,12 @@ type Function struct {
 	Complexity int
 }
 
-// File is what is known of one Go file.
+// File is what is known of one Go file. There are many, so the names of the
+// fields are not kept with each, which saves a third of the room and of the
+// time to read it. In return, a change of the fields is one of the [version].
 type File struct {
-	Stamp   Stamp // the state these facts were made from
+	_       struct{} `cbor:",toarray"`
+	Stamp   Stamp    // the state these facts were made from
 	Package string
 	Test    bool // its name ends in _test.go
 	Ignored bool // its build constraint mentions the tag ignore: a tool beside the package

@@ -100,13 +100,6 @@ func treeRoot(ctx context.Context, dir string) (string, error) {
 // mapTree brings the map of a tree up to date, and saves it, also if it fails
 // or is interrupted on the way.
 func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer) (_ *Outcome, err error) {
-	tree, err := walk(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	if len(tree.Files) == 0 {
-		return nil, usageError{fmt.Errorf("no Go files in %s", dir)}
-	}
 	caches, err := cacheman.Open(cacheDir, cacheman.Options{
 		Program:  "codemap",
 		Autosync: &cacheman.Autosync{Every: time.Second}, // a crash loses no more work than that
@@ -119,6 +112,13 @@ func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer
 	m, err := register(caches, dir)
 	if err != nil {
 		return nil, err
+	}
+	tree, err := m.walk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(tree.Files) == 0 {
+		return nil, usageError{fmt.Errorf("no Go files in %s", dir)}
 	}
 	unread, err := m.update(ctx, tree, progress)
 	if err != nil {

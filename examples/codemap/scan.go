@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/mod/modfile"
+	"golang.org/x/sync/errgroup"
 )
 
 // Tree is what a walk over a directory found. Paths are relative to it and
@@ -34,41 +39,79 @@ func problem(name string, err error) Problem {
 	return Problem{name, err.Error()}
 }
 
-// walk looks at every file below dir. Of Go files it takes the size and the
-// time of the last change; it reads nothing but the go.mod files. Hidden
-// directories and symbolic links are left out.
+// walk looks at every file below dir, on all processors. Of Go files it takes
+// the size and the time of the last change; it reads nothing but the go.mod
+// files. Hidden directories and symbolic links are left out.
 func walk(ctx context.Context, dir string) (*Tree, error) {
-	t := &Tree{Files: map[string]Stamp{}, Modules: map[string]string{".": prefixAbove(dir)}}
-	fsys := os.DirFS(dir)
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case ctx.Err() != nil:
+	w := walker{dir: dir, tree: Tree{Files: map[string]Stamp{}, Modules: map[string]string{".": prefixAbove(dir)}}}
+	w.group.SetLimit(runtime.GOMAXPROCS(0))
+	err := w.visit(ctx, ".")
+	err = cmp.Or(err, w.group.Wait())
+	slices.SortFunc(w.tree.Unread, func(a, b Problem) int { return cmp.Compare(a.File, b.File) })
+	return &w.tree, err
+}
+
+// walker is a walk under way.
+type walker struct {
+	dir   string
+	group errgroup.Group
+	mu    sync.Mutex // for what the tree holds
+	tree  Tree
+}
+
+// visit looks at a directory and all below it. It leaves those below it to
+// others where these have time.
+func (w *walker) visit(ctx context.Context, dir string) error {
+	entries, err := os.ReadDir(w.path(dir))
+	if err != nil && dir == "." {
+		return err
+	} else if err != nil {
+		w.unread(dir, err)
+	}
+	for _, d := range entries {
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case err != nil && name == ".":
-			return err
-		case err != nil:
-			t.Unread = append(t.Unread, problem(name, err))
-		case d.IsDir() && name != "." && strings.HasPrefix(d.Name(), "."):
-			return fs.SkipDir
+		}
+		name := path.Join(dir, d.Name())
+		switch {
+		case d.IsDir():
+			visit := func() error { return w.visit(ctx, name) }
+			if strings.HasPrefix(d.Name(), ".") || w.group.TryGo(visit) {
+				continue
+			}
+			if err := visit(); err != nil {
+				return err
+			}
 		case !d.Type().IsRegular():
 		case d.Name() == "go.mod":
-			mod, err := fs.ReadFile(fsys, name)
+			mod, err := os.ReadFile(w.path(name))
 			if err != nil {
-				t.Unread = append(t.Unread, problem(name, err))
+				w.unread(name, err)
 			} else if module := modfile.ModulePath(mod); module != "" {
-				t.Modules[path.Dir(name)] = importPath(module, ".")
+				w.mu.Lock()
+				w.tree.Modules[dir] = importPath(module, ".")
+				w.mu.Unlock()
 			}
 		case path.Ext(name) == ".go":
 			info, err := d.Info()
 			if err == nil {
-				t.Files[name] = stampOf(info.Size(), info.ModTime())
+				w.mu.Lock()
+				w.tree.Files[name] = stampOf(info.Size(), info.ModTime())
+				w.mu.Unlock()
 			} else if !errors.Is(err, fs.ErrNotExist) { // it may just have gone
-				t.Unread = append(t.Unread, problem(name, err))
+				w.unread(name, err)
 			}
 		}
-		return nil
-	})
-	return t, err
+	}
+	return nil
+}
+
+func (w *walker) path(name string) string { return filepath.Join(w.dir, filepath.FromSlash(name)) }
+
+func (w *walker) unread(name string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tree.Unread = append(w.tree.Unread, problem(name, err))
 }
 
 // prefixAbove returns the import path of a directory inside a module, or "" if
