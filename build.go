@@ -80,7 +80,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 					continue
 				}
 			}
-			if frame == nil && c.spec.Build == nil {
+			if frame == nil && !c.derives {
 				count(false)
 				return v, ErrNotFound
 			}
@@ -123,7 +123,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 				continue // it is gone now
 			}
 			count(false)
-			return v, ErrNotFound
+			return v, st.failure()
 		}
 		count(st.kind.held())
 		run, err := c.m.graph.Resolve(ctx, n)
@@ -189,6 +189,9 @@ func (c *Cache[K, V]) ensure(e *entry[K, V]) *graph.Node {
 
 // derived is the kind of nodes that are built.
 func (c *Cache[K, V]) derived() graph.Kind {
+	if c.spec.Probe != nil {
+		return graph.Probed
+	}
 	return graph.Derived
 }
 
@@ -198,7 +201,8 @@ type building[K comparable, V any] struct {
 	c     *Cache[K, V]
 	k     K
 	value V
-	none  bool // there is no value
+	none  bool  // there is no value
+	kept  error // the error that is the result
 	took  time.Duration
 }
 
@@ -219,8 +223,11 @@ func (c nodes[K, V]) Name(n *graph.Node) string {
 func (b *building[K, V]) Base() *graph.Run { return &b.Run }
 
 func (b *building[K, V]) result() (V, error) {
-	if b.none {
+	switch {
+	case b.none:
 		return b.value, ErrNotFound
+	case b.kept != nil:
+		return b.value, b.failure(b.kept)
 	}
 	return b.value, nil
 }
@@ -236,9 +243,15 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 		}
 	}()
 	var zero V
-	b.value, b.none = zero, false
+	b.value, b.none, b.kept = zero, false, nil
 	guard(&failed, func() (err error) {
-		b.value, err = b.c.spec.Build(ctx, b.k)
+		if probe := b.c.spec.Probe; probe != nil {
+			b.c.trust()
+			old, ok := b.c.lookup(b.k)
+			b.value, err = probe(ctx, b.k, old, ok)
+		} else {
+			b.value, err = b.c.spec.Build(ctx, b.k)
+		}
 		return err
 	})
 	if failed == nil {
@@ -247,6 +260,9 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	if b.none = failed == ErrNotFound; b.none {
 		b.value = zero
 		return ErrNotFound
+	}
+	if kept, ok := errors.AsType[*KeptError](failed); ok {
+		b.value, b.kept = zero, kept
 	}
 	if failed != nil {
 		return b.failure(failed)
@@ -263,12 +279,20 @@ func (b *building[K, V]) failure(err error) error {
 }
 
 // Keeps implements graph.Task.
-func (b *building[K, V]) Keeps(err error) bool { return b.none }
+func (b *building[K, V]) Keeps(err error) bool { return b.none || b.kept != nil }
 
 // Publish implements graph.Task.
 func (b *building[K, V]) Publish() graph.Outcome {
 	c, n := b.c, b.Node()
-	same := !b.none && c.sameAsBefore(n, b.k, b.value)
+	st := state[V]{value: b.value, kind: decoded}
+	switch {
+	case b.none:
+		st = state[V]{kind: missing}
+	case b.kept != nil:
+		st = state[V]{kind: broken, raw: b.kept.Error()}
+	}
+	quiet := false // there is nothing to be saved
+	same, identical := c.sameAsBefore(n, b.k, st)
 	m := c.m
 	m.gate.RLock()
 	t := c.table.Load()
@@ -281,14 +305,17 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	}
 	if outcome == graph.Published {
 		e := n.Entry.(*entry[K, V])
-		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		if quiet = identical && b.Reads() == 0 && len(n.Edges) == 0 && n.Saved == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
+			s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		}
+		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
+			m.graph.Mark(keys)
+			keys.Force(graph.Probed, graph.Changed)
+		}
 		b.Commit(same, b.none, c.derived())
 		n.Took = b.took
 		was := e.kind
-		e.state = state[V]{value: b.value, kind: decoded}
-		if b.none {
-			e.state = state[V]{kind: missing}
-		}
+		e.state = st
 		s.live += held(e.kind) - held(was)
 	}
 	m.graph.Unlock()
@@ -297,7 +324,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 		delete(s.entries, b.k)
 	}
 	s.mu.Unlock()
-	if outcome == graph.Published {
+	if outcome == graph.Published && !quiet {
 		// Nobody can have seen another value since the last change of k was
 		// reported, so this concerns no declared dependents.
 		c.edited(1)
@@ -320,7 +347,7 @@ func held(k kind) int {
 func (b *building[K, V]) Done() {
 	c := b.c
 	err := b.Err
-	if b.none {
+	if b.none || b.kept != nil {
 		err = nil
 	}
 	c.built(b.took, err)

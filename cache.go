@@ -25,6 +25,7 @@ type Cache[K comparable, V any] struct {
 	core
 	spec  Spec[K, V]
 	table atomic.Pointer[table[K, V]] // replaced with the gate held exclusively
+	keys  atomic.Pointer[graph.Node]  // stands for which keys there are; nil as long as nobody has asked
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
 
@@ -238,19 +239,45 @@ func (c *Cache[K, V]) isInput(k K, v V) (equal bool, stamp uint64) {
 // a run for which the writer has to wait. The gate and s.mu are held.
 func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V]) (changed bool, wait *graph.Run) {
 	g := c.m.graph
-	was := e.kind
+	keys := c.keys.Load()
+	if st.kind.held() == e.kind.held() {
+		keys = nil // they stay the same
+	}
+	if e.node != nil || keys != nil {
+		g.Lock()
+		defer g.Unlock()
+		if wait := c.mark(e, keys); wait != nil {
+			return false, wait
+		}
+	}
 	stamp := uint64(0)
 	if st.kind.held() {
 		stamp = g.Next()
 	}
+	return c.putMarked(t, s, e, keys, st, stamp), nil
+}
+
+// mark marks what was computed from e, and if keys is not nil from the keys of
+// the cache. The graph is locked.
+func (c *Cache[K, V]) mark(e *entry[K, V], keys *graph.Node) (wait *graph.Run) {
+	if e.node != nil {
+		wait = c.m.graph.Mark(e.node)
+	}
+	if keys != nil {
+		if w := c.m.graph.Mark(keys); w != nil {
+			return w
+		}
+	}
+	return wait
+}
+
+// putMarked is the rest of put. The graph is locked, if e has a node or keys is
+// not nil.
+func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], keys *graph.Node, st state[V], stamp uint64) (changed bool) {
+	was := e.kind
 	if n := e.node; n == nil {
 		s.change(t, e, e.version)
 	} else {
-		g.Lock()
-		defer g.Unlock()
-		if wait := g.Mark(n); wait != nil {
-			return false, wait
-		}
 		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
 		if c.derives && !st.kind.held() {
 			if was.held() {
@@ -261,9 +288,12 @@ func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st sta
 			n.SetInput(stamp)
 		}
 	}
+	if keys != nil {
+		keys.Force(graph.Probed, graph.Changed)
+	}
 	e.state, e.stamp = st, stamp
 	s.live += held(st.kind) - held(was)
-	return was != absent || st.kind != absent, nil
+	return was != absent || st.kind != absent
 }
 
 // SetAll sets every entry of seq, one after another; maps.All makes one of a
@@ -475,6 +505,10 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	g := c.m.graph
 	g.Lock()
 	c.owner.Replace()
+	if keys := c.keys.Load(); keys != nil {
+		g.Mark(keys)
+		keys.Force(graph.Probed, graph.Changed)
+	}
 	for i := range t.shards {
 		for _, e := range t.shards[i].entries {
 			if e.node != nil {

@@ -29,6 +29,8 @@ type core struct {
 	epoch  uint64       // counts what replaced the contents; guarded by the gate
 	sealed bool         // writes are refused, for it is being deregistered; guarded by the gate
 
+	expiring atomic.Bool // a timer will end the trust in what Probe gave
+
 	edits  atomic.Int64 // unsaved edits
 	oldest atomic.Int64 // when the first of them was made, in ns since m.opened
 
@@ -61,6 +63,9 @@ type typed interface {
 	keysToRebuild() []any
 	rebuild(ctx context.Context, keys []any) error
 	callDelete(ctx context.Context) error // the Delete hook
+	provideKeys() error                   // registers the caches that stand for the keys
+	probes(ctx context.Context) (int, error)
+	refreshAll(ctx context.Context, done func(n int)) error
 }
 
 // counts are the statistics that are no property of the contents.

@@ -89,22 +89,37 @@ func (c *Cache[K, V]) same(k K, st state[V], v V) bool {
 	return same && failed == nil
 }
 
-// sameAsBefore reports whether v, which was built for n, equals the value that
-// n had before.
-func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, v V) bool {
+// sameAsBefore reports whether st, which was built for n, equals what n had
+// before, and whether it would be saved as the same bytes.
+func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, identical bool) {
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
 	e := s.entries[k]
-	if e == nil || e.node != n || n.Stamp == 0 {
+	if e == nil || e.node != n || n.Stamp == 0 && st.kind != missing {
 		s.mu.RUnlock()
-		return false
+		return false, false
 	}
-	st := e.state
-	if old, ok := n.Old.(state[V]); ok && !st.kind.held() {
-		st = old
+	was := e.state
+	if old, ok := n.Old.(state[V]); ok && was.kind == absent {
+		was = old
 	}
 	s.mu.RUnlock()
-	return st.kind.held() && c.same(k, st, v)
+	switch {
+	case !was.kind.held() || !st.kind.held():
+		same = was.kind == st.kind && was.raw == st.raw
+		return same, same
+	case !c.same(k, was, st.value):
+		return false, false
+	case c.spec.Equal == nil:
+		return true, true
+	}
+	a, b := []byte(was.raw), []byte(nil)
+	var err1, err2 error
+	if was.kind == decoded {
+		a, err1 = c.encode(c.m.ctx, k, was.value, nil)
+	}
+	b, err2 = c.encode(c.m.ctx, k, st.value, nil)
+	return true, err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
 func rawBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

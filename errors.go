@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -113,6 +114,7 @@ func wrap(ctx context.Context, op, cache string, key any, err error) error {
 
 // entryName is how an entry is written in errors, paths and logs.
 func entryName(cache string, key any) string {
+	cache = strings.TrimPrefix(cache, ours)
 	switch k := key.(type) {
 	case nil, Single:
 		return cache
@@ -122,6 +124,26 @@ func entryName(cache string, key any) string {
 		return fmt.Sprintf("%s[%v]", cache, k)
 	}
 }
+
+// KeptError is an error that is a result: it is kept like a value, with what
+// the builder had read, and given to all who ask for the entry until that
+// changes. After a restart only its text is left.
+type KeptError struct {
+	Text string
+	Err  error // nil after a restart
+}
+
+// Keep makes err, from a builder, an error that is kept. It returns nil for nil.
+func Keep(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &KeptError{err.Error(), err}
+}
+
+func (e *KeptError) Error() string { return e.Text }
+
+func (e *KeptError) Unwrap() error { return e.Err }
 
 // PanicError is the error of a hook or builder that panicked, or that ended
 // its goroutine. If it panicked with an error, it unwraps to that.

@@ -239,6 +239,9 @@ func (c *Cache[K, V]) restore(t *table[K, V], k K, rec store.Record, outdated bo
 	if r.flags&flagNone != 0 {
 		st = state[V]{kind: missing}
 	}
+	if r.flags&flagError != 0 {
+		st.kind = broken
+	}
 	if r.stamp == 0 && st.kind == encoded {
 		r.stamp = c.m.graph.Next() // the store keeps values only
 	}

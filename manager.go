@@ -67,6 +67,11 @@ type Manager struct {
 
 	main *lane // the lane of store
 
+	timers struct {
+		sync.Mutex
+		all map[*time.Timer]struct{}
+	}
+
 	ctx     context.Context // ends at Close
 	cancel  context.CancelCauseFunc
 	closing atomic.Bool
@@ -190,7 +195,7 @@ func (m *Manager) Names() []string {
 	defer m.gate.RUnlock()
 	var names []string
 	for name, s := range m.slots {
-		if s.cache != nil {
+		if s.cache != nil && !strings.HasPrefix(name, ours) {
 			names = append(names, name)
 		}
 	}
@@ -259,6 +264,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 
 	m.cancel(ErrClosed)
 	m.graph.Close(ErrClosed)
+	m.stopTimers()
 	errs := syncAll(ctx, lanes, cutEdited, nil)
 	for _, l := range lanes {
 		l.stop()

@@ -30,12 +30,13 @@ const (
 	flagBuilt  = 1 << iota // a builder made it
 	flagProbed             // the world outside was asked for it
 	flagNone               // there is no value: the builder said so
+	flagError              // the value is the text of an error that is kept
 )
 
 // revisions is a cache in every store whose description is a revision that no
 // stamp in the store is above. It is part of every batch, so that a crash cannot
 // lead to a stamp that is used twice.
-const revisions = "\x00cacheman revisions"
+const revisions = ours + "revisions"
 
 func revisionOf(description []byte) uint64 {
 	rev, _ := binary.Uvarint(description)
@@ -165,7 +166,7 @@ type recorder struct {
 }
 
 // append appends what is to be kept beside the value of an entry.
-func (r *recorder) append(dst []byte, v *trace, none bool, version uint64) ([]byte, error) {
+func (r *recorder) append(dst []byte, v *trace, kind kind, version uint64) ([]byte, error) {
 	if v.kind == graph.Input {
 		if v.stamp == 0 {
 			return dst, nil
@@ -176,8 +177,11 @@ func (r *recorder) append(dst []byte, v *trace, none bool, version uint64) ([]by
 	if v.kind == graph.Probed {
 		flags |= flagProbed
 	}
-	if none {
+	switch kind {
+	case missing:
 		flags |= flagNone
+	case broken:
+		flags |= flagError
 	}
 	dst = binary.AppendUvarint(append(dst, flags), v.stamp)
 	dst = binary.BigEndian.AppendUint64(dst, version)
@@ -331,7 +335,7 @@ func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge
 		}
 		linked := make([]graph.Edge, len(found))
 		for i, e := range found {
-			on, err := c.m.lookup(e.cache)
+			on, err := c.m.readable(e.cache)
 			if err != nil {
 				return nil, err
 			}

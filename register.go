@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/cacheman-go/cacheman/store"
 )
@@ -17,6 +18,10 @@ import (
 // is safe on disk. A name that is registered already is an error, which names
 // both types if they differ; use Lookup to get at a registered cache.
 func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*Cache[K, V], error) {
+	if strings.HasPrefix(name, ours) {
+		err := fmt.Errorf("%w: names that begin with %q are ours", ErrSpec, ours)
+		return nil, &Error{Op: "register", Cache: name, Err: err}
+	}
 	c, before, err := register(m, name, spec)
 	if err != nil {
 		return nil, wrap(context.Background(), "register", name, nil, err)
@@ -62,7 +67,7 @@ func (m *Manager) lookup(name string) (*core, error) {
 
 // register also returns the dependencies that were known of the name before.
 func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c *Cache[K, V], before []dependency, err error) {
-	if err := checkName(name); err != nil {
+	if err := checkName(strings.TrimPrefix(name, ours), len(name)); err != nil {
 		return nil, nil, err
 	}
 	if err := spec.complete(); err != nil {
@@ -111,7 +116,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	c.m = m
 	c.typed = c
 	c.owner = m.graph.NewOwner(nodes[K, V]{c})
-	c.derives = spec.Build != nil
+	c.derives = spec.Build != nil || spec.Probe != nil
 	c.version = versionHash(spec.Version)
 	c.equal = equality(&spec)
 	c.off = spec.Off || m.opts.Off

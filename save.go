@@ -207,13 +207,13 @@ func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *
 		return err
 	})
 	st := e.version.state
-	if err == nil && st.kind == encoded {
+	if err == nil && (st.kind == encoded || st.kind == broken) {
 		value = append(value, rawBytes(st.raw)...)
 	} else if err == nil && st.kind == decoded {
 		value, err = p.c.encode(ctx, e.key, st.value, value)
 	}
 	if err == nil && st.kind != absent {
-		meta, err = records.append(meta, &e.trace, st.kind == missing, p.c.version)
+		meta, err = records.append(meta, &e.trace, st.kind, p.c.version)
 	}
 	return key, value, meta, err
 }

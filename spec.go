@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cacheman-go/cacheman/codec"
@@ -46,6 +47,18 @@ type Spec[K comparable, V any] struct {
 	// that need each other in a circle get ErrCycle rather than wait for ever.
 	// An error is given to the callers and is not kept.
 	Build func(ctx context.Context, key K) (V, error)
+
+	// Probe, in place of Build, asks the world outside what the value of key
+	// is now: a file, a variable, another service. It gets the value it gave
+	// last, if there is one, also from before a restart, and returns that if
+	// nothing has changed. It is called once for a key after a Manager was
+	// opened, when somebody asks for the key, and again after Refresh, or when
+	// ProbeEvery has passed. What was computed from a value that turns out to be
+	// the same (see Equal) stays valid.
+	Probe func(ctx context.Context, key K, previous V, ok bool) (V, error)
+
+	// ProbeEvery is how long what Probe said is trusted; 0 means until Refresh.
+	ProbeEvery time.Duration
 
 	// Equal says whether two values are the same to everybody who reads them.
 	// If a new value equals the old one, what was computed from that stays
@@ -127,14 +140,12 @@ type Spec[K comparable, V any] struct {
 // maxName is the longest name of a cache, in bytes.
 const maxName = 4096
 
-func checkName(name string) error {
+func checkName(name string, size int) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%w: the name is empty", ErrSpec)
-	case len(name) > maxName:
-		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, len(name), maxName)
-	case name == revisions:
-		return fmt.Errorf("%w: the name %q is ours", ErrSpec, name)
+	case size > maxName:
+		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, size, maxName)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%w: the name %q is not UTF-8", ErrSpec, name)
 	}
@@ -145,6 +156,12 @@ func checkName(name string) error {
 func (s *Spec[K, V]) complete() error {
 	if s.Memory && (s.Load != nil || s.Save != nil || s.Delete != nil || s.Store != nil) {
 		return fmt.Errorf("%w: Memory excludes Load, Save, Delete and Store", ErrSpec)
+	}
+	if s.Probe != nil && (s.Build != nil || s.BuildAll != nil) {
+		return fmt.Errorf("%w: Probe excludes Build and BuildAll", ErrSpec)
+	}
+	if s.ProbeEvery < 0 || s.ProbeEvery > 0 && s.Probe == nil {
+		return fmt.Errorf("%w: ProbeEvery is negative, or there is no Probe", ErrSpec)
 	}
 	if s.Save != nil && s.Store != nil {
 		return fmt.Errorf("%w: Save and Store exclude each other", ErrSpec)

@@ -57,7 +57,7 @@ type entry[K comparable, V any] struct {
 // state is what an entry holds.
 type state[V any] struct {
 	value V      // if kind is decoded
-	raw   string // if kind is encoded: the value as it was stored, until somebody reads it
+	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken, the error
 	kind  kind
 }
 
@@ -66,12 +66,21 @@ type kind uint8
 const (
 	absent  = kind(iota) // there is nothing, and the store may not know it yet
 	missing              // a builder said that there is no value
+	broken               // it said that there is an error, in raw, which is to be kept
 	encoded              // loaded, not read yet
 	decoded
 )
 
 // held reports whether an entry of kind k has a value.
 func (k kind) held() bool { return k >= encoded }
+
+// failure is the error of reading an entry without a value.
+func (s state[V]) failure() error {
+	if s.kind == broken {
+		return &KeptError{Text: s.raw}
+	}
+	return ErrNotFound
+}
 
 // version is what is saved of an entry.
 type version[V any] struct {

@@ -188,6 +188,14 @@ func (n *Node) Restore(kind Kind, saved string) {
 	n.set(Check)
 }
 
+// Doubt makes n a node that is to be checked. Mark was called before, in the
+// same critical section. The graph is locked.
+func (n *Node) Doubt() {
+	if State(n.word.Load()&3) == Clean {
+		n.set(Check)
+	}
+}
+
 func (n *Node) supersede() {
 	if n.run != nil {
 		n.run.superseded = true

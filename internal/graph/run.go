@@ -71,6 +71,9 @@ const (
 // Outcome returns what became of a finished run.
 func (r *Run) Outcome() Outcome { return r.outcome }
 
+// Reads returns how many nodes the builder has read. The graph is locked.
+func (r *Run) Reads() int { return len(r.edges) }
+
 // Task returns the task that r belongs to.
 func (r *Run) Task() Task { return r.task }
 
