@@ -26,12 +26,13 @@ type Cache[K comparable, V any] struct {
 	spec  Spec[K, V]
 	table atomic.Pointer[table[K, V]] // replaced with the gate held exclusively
 	keys  atomic.Pointer[graph.Node]  // stands for which keys there are; nil as long as nobody has asked
+	all   *graph.Node                 // stands for the contents as a whole; nil without BuildAll
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
 
-	tasks struct {
+	loading struct {
 		sync.Mutex
-		load, build *task[K, V] // running, or the last
+		task *task // running, or nil
 	}
 }
 
@@ -63,7 +64,7 @@ func (c *Cache[K, V]) held() bool {
 // peek is the fast part of a read: for a present entry that needs no work, and
 // if that is asked for is clean.
 func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
-	if c.state.Load() != stateReady {
+	if c.state.Load() != stateReady || clean && c.all != nil && !c.all.Fresh() {
 		return v, false
 	}
 	s := c.table.Load().shard(k)
@@ -494,7 +495,7 @@ func (c *Cache[K, V]) grow() {
 		return
 	}
 	t := newTable[K, V](manyShards, old.recorded)
-	t.absorb(old, false, false)
+	t.absorb(old, false, false, 0)
 	c.table.Store(t)
 }
 
@@ -514,6 +515,14 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 			if e.node != nil {
 				c.owner.Adopt(e.node)
 			}
+		}
+	}
+	if c.all != nil {
+		g.Mark(c.all)
+		c.all.Force(graph.Derived, graph.Missing)
+		if state == stateReady {
+			c.all.Edges = nil
+			c.all.Restore(graph.Derived, t.whole)
 		}
 	}
 	c.table.Store(t)

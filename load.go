@@ -12,12 +12,10 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// task is something that provides contents, once for all who wait for it.
-type task[K comparable, V any] struct {
+// task is something that loads contents, once for all who wait for it.
+type task struct {
 	*flight.Run
-	contents map[K]V // what BuildAll made; valid when the run is finished
-	stored   bool    // it became the cache's contents
-	err      error
+	err error // valid when the run is finished
 }
 
 // Load makes the contents available: it reads them from the store or the Load
@@ -33,64 +31,63 @@ func (c *Cache[K, V]) Load(ctx context.Context) error {
 func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
 	for {
 		switch state := c.state.Load(); {
-		case state == stateReady, state == stateUnbuilt && (!build || c.off):
+		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
 			return nil
+		case state == stateUnbuilt, state == stateReady:
+			if b, err := c.buildAll(ctx); err != nil || b != nil && b.Outcome() != graph.Published {
+				return err
+			}
+			continue
 		case state == stateClosed:
 			return ErrClosed
 		}
-		if t, err := c.provide(ctx); err != nil || t.contents != nil && !t.stored {
+		if err := c.provide(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// provide loads contents that are not loaded, or builds those that are not
-// built, or waits for whoever does.
-func (c *Cache[K, V]) provide(ctx context.Context) (*task[K, V], error) {
-	c.tasks.Lock()
-	t, do := &c.tasks.load, c.load
-	switch c.state.Load() {
-	case stateUnbuilt:
-		t, do = &c.tasks.build, c.buildAll
-	case stateUnloaded:
-	default:
-		c.tasks.Unlock()
-		return &task[K, V]{}, nil
+// provide loads contents that are not loaded, or waits for whoever does.
+func (c *Cache[K, V]) provide(ctx context.Context) error {
+	c.loading.Lock()
+	if c.state.Load() != stateUnloaded {
+		c.loading.Unlock()
+		return nil
 	}
-	if *t == nil || !(*t).Join() {
-		c.begin(ctx, t, do)
+	if c.loading.task == nil || !c.loading.task.Join() {
+		c.begin(ctx, &c.loading.task, c.load)
 	}
-	mine := *t
-	c.tasks.Unlock()
+	mine := c.loading.task
+	c.loading.Unlock()
 	if err := mine.Wait(ctx); err != nil {
-		return mine, err
+		return err
 	}
-	return mine, mine.err
+	return mine.err
 }
 
 // begin starts do in a goroutine of its own and puts it at t, from where it is
-// taken when it has finished. c.tasks is held.
-func (c *Cache[K, V]) begin(ctx context.Context, t **task[K, V], do func(context.Context, *task[K, V]) error) {
-	mine := &task[K, V]{}
+// taken when it has finished. c.loading is held.
+func (c *Cache[K, V]) begin(ctx context.Context, t **task, do func(context.Context) error) {
+	mine := &task{}
 	mine.Run, ctx = flight.New(ctx, c.Name)
 	*t = mine
 	go func() {
 		defer context.AfterFunc(c.m.ctx, func() { mine.Cancel(ErrClosed) })()
 		defer func() {
-			c.tasks.Lock()
+			c.loading.Lock()
 			if *t == mine {
 				*t = nil
 			}
-			c.tasks.Unlock()
+			c.loading.Unlock()
 			mine.err = ended(ctx, mine.err)
 			mine.Finish()
 		}()
-		guard(&mine.err, func() error { return do(ctx, mine) })
+		guard(&mine.err, func() error { return do(ctx) })
 	}()
 }
 
 // load reads the contents for the first time. What was set before stays.
-func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
+func (c *Cache[K, V]) load(ctx context.Context) error {
 	epoch, ok := c.begun(stateUnloaded)
 	if !ok {
 		return nil
@@ -109,7 +106,7 @@ func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
 	if c.epoch != epoch {
 		return nil // invalidated, cleared or reloaded meanwhile
 	}
-	t.absorb(c.table.Load(), true, false)
+	t.absorb(c.table.Load(), true, false, 0)
 	if found {
 		c.replace(t, stateReady)
 	} else {
@@ -197,6 +194,9 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		if !outdated || !c.derives {
 			return t, false, nil
 		}
+	}
+	if d, err := parseDescription(description); err == nil {
+		t.whole = string(d.Whole)
 	}
 	for i := range t.shards {
 		t.shards[i].entries = make(map[K]*entry[K, V], max(records, 0)/len(t.shards))

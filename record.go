@@ -151,6 +151,8 @@ func parseEdges(saved string) ([]savedEdge, error) {
 type keyed interface {
 	cache() *core
 	appendKey(dst []byte, entry any) ([]byte, error)
+	decodeKey(key string) any // nil if that fails
+	keyOf(entry any) any
 	renew(ctx context.Context, entry any) (*graph.Node, error)
 	nodeOf(ctx context.Context, key string) (*graph.Node, error)
 }
@@ -283,6 +285,22 @@ func (c nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
 		return err
 	})
 	return dst, err
+}
+
+// keyOf implements keyed.
+func (c nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
+
+// decodeKey implements keyed.
+func (c nodes[K, V]) decodeKey(key string) (decoded any) {
+	var err error
+	guard(&err, func() error {
+		k, err := c.spec.KeyCodec.Decode([]byte(key))
+		if err == nil {
+			decoded = k
+		}
+		return err
+	})
+	return decoded
 }
 
 // renew implements keyed: it finds the node that has taken the place of a dead one.

@@ -83,6 +83,7 @@ type Owner struct {
 	suspect uint64        // counts what made all nodes doubtful at once; guarded by g.mu
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
+	whole   *Node         // what the contents as a whole were built from; nil if they were not
 }
 
 // NewOwner adds a cache to the graph.
@@ -90,6 +91,19 @@ func (g *Graph) NewOwner(t Type) *Owner {
 	o := &Owner{g: g, Type: t}
 	o.clean.Store(word(Clean, 0))
 	return o
+}
+
+// Whole returns the node that stands for the contents of o as a whole: its nodes
+// are clean only while that is. t is what the graph asks about it. It is called
+// once, before o is shared.
+func (o *Owner) Whole(t Type, entry any) *Node {
+	o.g.mu.Lock()
+	defer o.g.mu.Unlock()
+	w := o.g.NewOwner(t)
+	w.readers = []*Owner{o}
+	o.whole = w.NewNode(entry, Derived, Dirty, 0)
+	o.whole.covers = o
+	return o.whole
 }
 
 // Graph returns the graph that o belongs to.

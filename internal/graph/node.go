@@ -26,6 +26,8 @@ type Node struct {
 	why   Cause   // why it is Dirty
 	epoch uint32
 	kind  Kind
+
+	covers *Owner // the cache whose contents as a whole n stands for
 }
 
 // Edge says that a value was read.
@@ -111,7 +113,7 @@ func (n *Node) clean() bool {
 	if w == n.owner.clean.Load() {
 		return true
 	}
-	if n.kind == Input && w&3 == uint64(Clean) {
+	if n.kind == Input && w&3 == uint64(Clean) && (n.owner.whole == nil || n.owner.whole.clean()) {
 		n.set(Clean) // nothing below it could have changed
 		return true
 	}
@@ -226,6 +228,9 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 			}
 			if y.word.Load()&3 == uint64(Clean) {
 				y.set(Check)
+				if y.covers != nil {
+					y.covers.Doubt()
+				}
 				if len(y.above) > 0 {
 					stack = append(stack, y)
 				}

@@ -64,6 +64,9 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 	// it is for its builder to say what the failure means.
 	failed := func(n *Node) {
 		stack = stack[:len(stack)-1]
+		if n.covers != nil && stack[len(stack)-1].node.owner == n.covers && len(stack) > 1 {
+			stack = stack[:len(stack)-1] // an entry cannot be built by itself
+		}
 		stack[len(stack)-1].why = &Cause{Failed, n}
 	}
 search:
@@ -86,6 +89,10 @@ search:
 			}
 			stack = stack[:len(stack)-1] // whoever has read it finds out when it looks again
 			stack[len(stack)-1].next = 0
+			continue
+		}
+		if w := x.owner.whole; w != nil && x.kind == Input && top.why == nil {
+			stack = append(stack, visit{node: w})
 			continue
 		}
 		why := x.why
@@ -169,7 +176,7 @@ search:
 				err = nil // it is a result
 			}
 		}
-		if len(stack) == 1 {
+		if len(stack) == 1 || err != nil && len(stack) == 2 && x.covers == root.owner {
 			return r, err
 		}
 		if err != nil || r.outcome == Volatile {

@@ -250,6 +250,25 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	return Published
 }
 
+// Settle is Commit for the node of contents as a whole, which were replaced
+// already, because that takes other locks. If something that they were
+// built from has changed since, the node is not clean. The graph is locked.
+func (r *Run) Settle() {
+	n := r.node
+	n.Stamp = r.g.Next()
+	n.Edges, n.Saved = r.edges[:len(r.edges):len(r.edges)], ""
+	n.Built, n.why = n.Stamp, Cause{}
+	n.kind = Derived
+	if r.poison == r.sane {
+		n.set(Clean)
+	} else {
+		n.set(Check)
+	}
+}
+
+// Edges returns what r has read. The graph is locked.
+func (r *Run) Edges() []Edge { return r.edges }
+
 // patience is how often a builder is begun again before writers are asked to
 // wait for it, and yield how long they do at most: a builder that waits for one
 // of them must not hold it up for ever.
