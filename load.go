@@ -45,8 +45,11 @@ func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
 }
 
 // provide loads contents that are not loaded, or builds those that are not
-// built, or waits for whoever does.
+// built, or waits for whoever does. For a ctx that has ended it begins nothing.
 func (c *Cache[K, V]) provide(ctx context.Context) (*task[K, V], error) {
+	if ctx.Err() != nil {
+		return nil, flight.Cause(ctx)
+	}
 	c.tasks.Lock()
 	t, do := &c.tasks.load, c.load
 	switch c.state.Load() {
