@@ -497,8 +497,11 @@ func (b *buildingAll[K, V]) Done() {
 // returns is nil if they were that already.
 func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, flight.Cause(ctx)
+		}
 		run, err := c.m.graph.Resolve(ctx, c.all)
-		if errors.Is(err, graph.ErrStale) && ctx.Err() == nil {
+		if errors.Is(err, graph.ErrStale) {
 			continue
 		}
 		if err == graph.ErrExited {

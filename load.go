@@ -47,8 +47,12 @@ func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
 	}
 }
 
-// provide loads contents that are not loaded, or waits for whoever does.
+// provide loads contents that are not loaded, or waits for whoever does. For a
+// ctx that has ended it begins nothing.
 func (c *Cache[K, V]) provide(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return flight.Cause(ctx)
+	}
 	c.loading.Lock()
 	if c.state.Load() != stateUnloaded {
 		c.loading.Unlock()
