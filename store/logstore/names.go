@@ -12,6 +12,8 @@ import (
 const (
 	lockName   = "LOCK"
 	holderName = "HOLDER"
+	// unfinishedName is there while the directory is an unfinished backup.
+	unfinishedName = "UNFINISHED"
 )
 
 func manifestName(n uint64) string       { return fmt.Sprintf("MANIFEST-%d", n) }
@@ -27,6 +29,9 @@ type listing struct {
 	foreign   []string
 	highest   uint64 // of all numbers of manifests, generations and damaged directories
 	damaged   uint64 // the highest number of a damaged directory
+
+	lock       bool // somebody had it open once
+	unfinished bool // it is an unfinished backup
 }
 
 func list(fs vfs.FS) (listing, error) {
@@ -39,6 +44,9 @@ func list(fs vfs.FS) (listing, error) {
 		var n, gen uint64
 		switch name := e.Name; {
 		case !e.IsDir && (name == lockName || name == holderName):
+			l.lock = true
+		case !e.IsDir && name == unfinishedName:
+			l.unfinished = true
 		case !e.IsDir && scan(name, "MANIFEST-%d", &n):
 			l.manifests = append(l.manifests, n)
 		case !e.IsDir && scan(name, "j-%d.log", &n):
