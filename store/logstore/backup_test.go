@@ -147,11 +147,11 @@ func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
 	mem := faultfs.New()
 	s := open(t, quiet(mem))
-	apply(t, s, put("a", "1", large), put("b", "1", "x"))
+	apply(t, s, put("a", "1", large[:5000]), put("b", "1", "x"))
 	if err := s.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	apply(t, s, put("a", "2", large), put("c", "1", "y"))
+	apply(t, s, put("a", "2", large[:5000]), put("c", "1", "y"))
 	sure, _ := dump(t, s)
 	check := func(t *testing.T, to *faultfs.FS, whole bool) {
 		t.Helper()

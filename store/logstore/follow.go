@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/cacheman-go/cacheman/store"
 )
@@ -25,14 +26,14 @@ type nameSet map[string]struct{}
 // The writer may be at work meanwhile. It changes files in such an order that
 // each of them, read when the files that lead to it have been read, is either
 // whole, or not needed any more, or not needed yet; docs/FORMAT.md has the
-// protocol. What is missing because it is not needed any more was removed after
-// a newer manifest was there, so looking again finds that one.
+// protocol. What is not needed any more was removed after a newer manifest was
+// there, so looking again finds that one.
 func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 	names := nameSet{}
 	defer func() { changed = slices.Sorted(maps.Keys(names)) }()
-	failed, times := uint64(0), 0 // the last manifest that did not lead to a state, and how often
 	r.sure = false
-	for {
+	var before listing
+	for try := 1; ; try++ {
 		if err := r.s.check(ctx); err != nil {
 			return nil, err
 		}
@@ -52,32 +53,40 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 			err = r.load(ctx, m, files, names)
 		}
 		var d *damage
-		if err == nil || !errors.As(err, &d) && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.As(err, &d) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		// A listing need not have what appeared while it was made, so the
-		// first may lack a file that is there, and the second a newer manifest
-		// that came before a file was removed. The third lacks neither.
-		var n uint64
-		if m != nil {
-			n = m.n
+		settled, e := r.settled(m)
+		if e != nil {
+			return nil, e
 		}
-		if n != failed {
-			failed, times = n, 0
+		if !slices.Equal(files.dataFiles(), before.dataFiles()) {
+			before, try = files, 1
 		}
-		if times++; times == 3 {
+		settled = settled || try >= tries
+		if settled && (err == nil || r.sure) {
 			return nil, err
 		}
-		r.sure = times == 2
+		r.sure = settled
+		if try > 2 {
+			time.Sleep(time.Millisecond / 8 << min(try, 6)) // let the writer get on
+		}
 	}
 }
 
-// newest returns the newest valid manifest, or nil if there is none. One that
-// is not valid is being written, or was when its process died.
+// tries is how often in a row a listing that may be incomplete must say the same
+// to be believed all the same. To mislead, each must have been overtaken by two
+// compactions or more, and have missed what they made and removed.
+const tries = 8
+
+// newest returns the newest valid manifest that is listed, or that which was
+// read last if no newer one is: while its files are open it does as well as ever.
+// It returns nil if there is none. One that is not valid is being written, or
+// was when its process died.
 func (r *Reader) newest(files listing) (*manifest, error) {
 	for _, n := range slices.Backward(files.manifests) {
-		if r.m != nil && r.m.n == n {
-			return r.m, nil
+		if r.m != nil && n <= r.m.n {
+			break
 		}
 		m, err := readManifest(r.s.fs, n)
 		var d *damage
@@ -88,7 +97,33 @@ func (r *Reader) newest(files listing) (*manifest, error) {
 			return nil, err
 		}
 	}
-	return nil, nil
+	return r.m, nil
+}
+
+// settled reports whether the last listing, on which m was the newest manifest,
+// can be relied upon. While files come and go a listing may lack both those that
+// were there when it began and those that were when it ended. But as long as m
+// is there no more than one newer manifest was published, and that one is there
+// too, so the next listing has it. If it does not, there is none yet, so no file
+// that m leads to was removed, and the last listing had all those that
+// existed when it began.
+func (r *Reader) settled(m *manifest) (bool, error) {
+	if m == nil {
+		return false, nil
+	}
+	files, err := list(r.s.fs)
+	if err != nil {
+		return false, err
+	}
+	newest, err := r.newest(files)
+	if err != nil || newest != nil && newest.n > m.n {
+		return false, err
+	}
+	err = r.s.fs.Exists(manifestName(m.n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // damage returns d, unless it is certain and the policy is to show what can be
@@ -107,8 +142,13 @@ func (r *Reader) damage(d *damage) error {
 func (r *Reader) follow(ctx context.Context, files listing, changed nameSet) (bool, error) {
 	s := r.s
 	at := s.current()
-	if at == nil || !slices.Contains(files.journals, at.seq) {
+	if at == nil {
 		return false, nil
+	}
+	if err := s.fs.Exists(at.name); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
 	}
 	later, err := r.chain(files, at.seq+1)
 	if err != nil {
@@ -309,10 +349,9 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 	switch {
 	case files.unfinished:
 		return errUnfinished
-	case m != nil:
 	case !files.lock && len(files.dataFiles()) == 0:
 		return fmt.Errorf("there is no store in it: %w", fs.ErrNotExist)
-	default:
+	case m == nil:
 		return r.empty(next, files, changed)
 	}
 	if err := r.adopt(next, m); err != nil {
@@ -329,6 +368,9 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 		}
 	} else {
 		chain[0].end, chain[0].frame = m.start.off, m.start.frame
+	}
+	if at := r.s.current(); at != nil && !r.sure && (len(chain) == 0 || chain[len(chain)-1].seq < at.seq) {
+		return fmt.Errorf("%s is not followed: %w", at.name, fs.ErrNotExist) // do not go back
 	}
 	diff := difference{old: r.s, touched: nameSet{}}
 	for i, j := range chain {

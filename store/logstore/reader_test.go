@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -322,6 +324,84 @@ func TestWriterBetweenCalls(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// unsteady is a file system with a writer that is at work during each listing:
+// what comes or goes then is in it or is not, as rng decides.
+type unsteady struct {
+	vfs.FS
+	rng  *rand.Rand
+	busy func()
+}
+
+func (u *unsteady) List() ([]vfs.Entry, error) {
+	before, err := u.FS.List()
+	if err != nil {
+		return nil, err
+	}
+	u.busy()
+	after, err := u.FS.List()
+	both := after[:0:0]
+	for _, e := range after {
+		if slices.Contains(before, e) || u.rng.IntN(4) == 0 {
+			both = append(both, e)
+		}
+	}
+	for _, e := range before {
+		if !slices.Contains(after, e) && u.rng.IntN(4) == 0 {
+			both = append(both, e)
+		}
+	}
+	return both, err
+}
+
+// A listing that was made while files came and went is no reason to see an
+// older state, or none, or damage.
+func TestReaderListsWhileWriterCompacts(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(150)
+	if testing.Short() {
+		seeds = 40
+	}
+	for seed := range seeds {
+		mem := faultfs.New()
+		s := open(t, quiet(mem))
+		last := 0
+		step := func() {
+			last++
+			apply(t, s, put("a", "n", fmt.Sprint(last)))
+		}
+		step()
+		u := &unsteady{FS: mem, rng: rand.New(rand.NewPCG(seed, 5))}
+		u.busy = func() {
+			for range u.rng.IntN(4) {
+				step()
+				if u.rng.IntN(3) > 0 {
+					if err := s.Compact(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		opts := quiet(mem)
+		opts.FS = u
+		acked := last
+		r := openReader(t, opts)
+		for range 20 {
+			rec, err := r.Get(t.Context(), "a", []byte("n"))
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			if n, _ := strconv.Atoi(string(rec.Value)); n < acked {
+				t.Fatalf("seed %d: %d shows when %d was acknowledged", seed, n, acked)
+			}
+			step()
+			acked = last
+			refresh(t, r)
+		}
+		r.Close()
+		s.Close()
 	}
 }
 
