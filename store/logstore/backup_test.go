@@ -138,6 +138,23 @@ func TestBackupOfAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, open(t, quiet(to)), state{"a": {"1": "one/m"}})
+
+	// Batches and a compaction that come while it copies are not in it.
+	apply(t, s, put("a", "1", "three"))
+	to = faultfs.New()
+	view := &calling{FS: to}
+	calls := 0
+	view.before = func() {
+		calls++
+		apply(t, s, put("a", fmt.Sprint(calls), "late"))
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.BackupTo(t.Context(), view); err != nil {
+		t.Fatal(err)
+	}
+	want(t, open(t, quiet(to)), state{"a": {"1": "three/m"}})
 }
 
 // The copy fails, is cancelled, or the power is lost at any call on the side of
@@ -183,7 +200,7 @@ func TestBackupInterrupted(t *testing.T) {
 		if !lost && err != nil {
 			t.Fatal(err)
 		}
-		for seed := range uint64(12) {
+		for seed := range uint64(5) {
 			check(t, to.Restart(seed), !lost)
 		}
 		to = faultfs.New()
@@ -194,7 +211,7 @@ func TestBackupInterrupted(t *testing.T) {
 		}
 		to.Hook(nil)
 		check(t, to, err == nil)
-		for seed := range uint64(12) {
+		for seed := range uint64(5) {
 			check(t, to.Restart(seed), err == nil)
 		}
 		if !lost {
@@ -202,6 +219,29 @@ func TestBackupInterrupted(t *testing.T) {
 				t.Errorf("there were only %d calls", n)
 			}
 			break
+		}
+	}
+	// It fails, and then the power is lost while it removes what it made.
+	for n := 1; n < 20; n++ {
+		for later := n + 1; later < n+6; later++ {
+			to := faultfs.New()
+			changes := 0
+			to.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if op.Changes() {
+					changes++
+				}
+				switch {
+				case changes >= later:
+					return faultfs.ErrPowerLost
+				case changes == n:
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			err := s.BackupTo(t.Context(), to)
+			for seed := range uint64(4) {
+				check(t, to.Restart(seed), err == nil)
+			}
 		}
 	}
 	for n := range 12 {

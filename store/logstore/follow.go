@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -31,7 +32,7 @@ type nameSet map[string]struct{}
 func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 	names := nameSet{}
 	defer func() { changed = slices.Sorted(maps.Keys(names)) }()
-	r.sure = false
+	r.faults = map[damage]int{}
 	var before listing
 	for try := 1; ; try++ {
 		if err := r.s.check(ctx); err != nil {
@@ -52,8 +53,12 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		if !done && err == nil {
 			err = r.load(ctx, m, files, names)
 		}
-		var d *damage
-		if err != nil && !errors.As(err, &d) && !errors.Is(err, fs.ErrNotExist) {
+		var fault damage
+		if d, ok := errors.AsType[*damage](err); ok {
+			fault = *d
+		} else if errors.Is(err, fs.ErrNotExist) {
+			fault.what = err.Error()
+		} else if err != nil {
 			return nil, err
 		}
 		settled, e := r.settled(m)
@@ -63,16 +68,21 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		if !slices.Equal(files.dataFiles(), before.dataFiles()) {
 			before, try = files, 1
 		}
-		settled = settled || try >= tries
-		if settled && (err == nil || r.sure) {
-			return nil, err
+		if settled || try >= tries {
+			if r.faults[fault]++; err == nil || r.faults[fault] > proof {
+				return nil, err
+			}
 		}
-		r.sure = settled
 		if try > 2 {
-			time.Sleep(time.Millisecond / 8 << min(try, 6)) // let the writer get on
+			time.Sleep(time.Millisecond / 64 << min(try, 6)) // let the writer get on
 		}
 	}
 }
+
+// proof is how often a fault must have been seen to be real. One can be seen once
+// where there is none: something that was read later was there already when the
+// look at what was read before was too old.
+const proof = 2
 
 // tries is how often in a row a listing that may be incomplete must say the same
 // to be believed all the same. To mislead, each must have been overtaken by two
@@ -126,13 +136,20 @@ func (r *Reader) settled(m *manifest) (bool, error) {
 	return err == nil, err
 }
 
-// damage returns d, unless it is certain and the policy is to show what can be
-// read.
+// damage returns d, unless the policy is to show what can be read and d is real.
 func (r *Reader) damage(d *damage) error {
-	if r.s.opts.Damage != Salvage || !r.sure {
+	if r.s.opts.Damage != Salvage {
 		return d
 	}
-	r.s.note(Event{Kind: Damaged, File: d.file, Offset: d.offset, Policy: Salvage, Err: d})
+	return r.accept(d)
+}
+
+// accept returns d, unless it is real: then it notes it.
+func (r *Reader) accept(d *damage) error {
+	if r.faults[*d] < proof {
+		return d
+	}
+	r.s.note(Event{Kind: Damaged, File: d.file, Offset: d.offset, Policy: r.s.opts.Damage, Err: d})
 	return nil
 }
 
@@ -231,36 +248,34 @@ func (r *Reader) journal(seq uint64) (*journal, error) {
 		return nil, err
 	}
 	file := newFile(r.s.fs, name, f)
-	for range 2 {
-		size, err := f.Size()
-		if err != nil {
-			file.unpin()
-			return nil, err
-		}
-		w := window{f: f, end: size}
-		b, err := w.at(0, min(size, journalHeader))
-		if err != nil {
-			file.unpin()
-			return nil, err
-		}
-		j, err := parseJournalHeader(b, name, seq)
-		var d *damage
-		if err == nil {
-			j.file = file
-			return j, nil
-		} else if !errors.As(err, &d) {
-			file.unpin()
-			return nil, err
-		}
-		// If nothing follows, the header is being written, or was. If something
-		// does it was written, and only if it is still bad it is damaged.
-		if used, err := w.used(); err != nil || !used {
-			file.unpin()
-			return nil, err
-		}
+	j, err := r.header(f, name, seq)
+	if j == nil {
+		file.unpin()
+		return nil, err
 	}
-	file.unpin()
-	return nil, r.damage(&damage{file: name, what: "header is damaged"})
+	j.file = file
+	return j, nil
+}
+
+func (r *Reader) header(f vfs.File, name string, seq uint64) (*journal, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	w := window{f: f, end: size}
+	b, err := w.at(0, min(size, journalHeader))
+	if err != nil {
+		return nil, err
+	}
+	j, err := parseJournalHeader(b, name, seq)
+	if d, ok := errors.AsType[*damage](err); ok {
+		// If nothing follows, the header is being written, or was.
+		if used, err := w.used(); err != nil || !used {
+			return nil, err
+		}
+		return nil, r.damage(d)
+	}
+	return j, err
 }
 
 // used reports whether there is a chunk in a journal.
@@ -272,7 +287,6 @@ func (w *window) used() (bool, error) {
 // replay carries out in s the frames of j from where it was read to on, up to
 // end. It tells done which caches each of them is about.
 func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, done func(*journal, map[string]*version)) error {
-	suspect := int64(-1) // where there was no whole frame, but one after it
 	for {
 		size, err := j.f.Size()
 		if err != nil {
@@ -308,10 +322,6 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 			break // not a whole frame yet
 		} else if err != nil {
 			return err
-		}
-		if suspect != j.end {
-			suspect = j.end // it may have become whole before the later one began
-			continue
 		}
 		if err := r.damage(&damage{file: j.name, offset: j.end, what: "frame is damaged"}); err != nil {
 			return err
@@ -369,8 +379,12 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 	} else {
 		chain[0].end, chain[0].frame = m.start.off, m.start.frame
 	}
-	if at := r.s.current(); at != nil && !r.sure && (len(chain) == 0 || chain[len(chain)-1].seq < at.seq) {
-		return fmt.Errorf("%s is not followed: %w", at.name, fs.ErrNotExist) // do not go back
+	if at := r.s.current(); at != nil && (len(chain) == 0 || chain[len(chain)-1].seq < at.seq) {
+		// It goes back, unless at was an attempt that the writer gave up.
+		d := damage{file: at.name, what: "the journal that was read last is not in use any more"}
+		if r.faults[d] < proof {
+			return &d
+		}
 	}
 	diff := difference{old: r.s, touched: nameSet{}}
 	for i, j := range chain {
@@ -436,15 +450,13 @@ func (r *Reader) adopt(next *Store, m *manifest) error {
 		v.snap = r.open(c)
 		next.snapshots = append(next.snapshots, v.snap)
 		_, err := v.snap.open()
-		if err == nil {
-			continue
+		if errors.Is(err, fs.ErrNotExist) {
+			// If that is real, nothing older can show, and reading will say so.
+			err = r.accept(&damage{cache: c.name, file: v.snap.name, what: "file is missing"})
 		}
-		if !errors.Is(err, fs.ErrNotExist) || !r.sure {
+		if err != nil {
 			return err
 		}
-		// Nothing older can show, and reading will say so.
-		d := &damage{cache: c.name, file: v.snap.name, what: "file is missing"}
-		r.s.note(Event{Kind: Damaged, File: d.file, Policy: r.s.opts.Damage, Err: d})
 	}
 	return nil
 }

@@ -35,8 +35,8 @@ type Reader struct {
 	s *Store // what shows; s.applying is held by who changes it. Nothing of s writes.
 
 	// Guarded by s.applying.
-	m    *manifest // what s was made from; nil if there was none
-	sure bool      // what is missing is not there any more, and not merely being replaced
+	m      *manifest      // what s was made from; nil if there was none
+	faults map[damage]int // how often each was seen in this refresh
 }
 
 var (

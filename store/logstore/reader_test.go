@@ -373,8 +373,24 @@ func TestReaderListsWhileWriterCompacts(t *testing.T) {
 			apply(t, s, put("a", "n", fmt.Sprint(last)))
 		}
 		step()
+		var r *logstore.Reader
+		acked := last
+		check := func() {
+			rec, err := r.Get(t.Context(), "a", []byte("n"))
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			n, _ := strconv.Atoi(string(rec.Value))
+			if n < acked {
+				t.Fatalf("seed %d: %d shows when %d was acknowledged or seen", seed, n, acked)
+			}
+			acked = n
+		}
 		u := &unsteady{FS: mem, rng: rand.New(rand.NewPCG(seed, 5))}
 		u.busy = func() {
+			if r != nil {
+				check() // what showed before Refresh still does
+			}
 			for range u.rng.IntN(4) {
 				step()
 				if u.rng.IntN(3) > 0 {
@@ -384,21 +400,17 @@ func TestReaderListsWhileWriterCompacts(t *testing.T) {
 				}
 			}
 		}
-		opts := quiet(mem)
-		opts.FS = u
-		acked := last
-		r := openReader(t, opts)
+		opts := logstore.Options{FS: u, Damage: logstore.Fail, Observe: func(e logstore.Event) { t.Error(e) }}
+		if seed%2 == 0 {
+			opts.Damage = logstore.Salvage
+		}
+		r = openReader(t, opts)
 		for range 20 {
-			rec, err := r.Get(t.Context(), "a", []byte("n"))
-			if err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
-			}
-			if n, _ := strconv.Atoi(string(rec.Value)); n < acked {
-				t.Fatalf("seed %d: %d shows when %d was acknowledged", seed, n, acked)
-			}
+			check()
 			step()
-			acked = last
+			now := last
 			refresh(t, r)
+			acked = now
 		}
 		r.Close()
 		s.Close()
@@ -444,6 +456,89 @@ func TestReaderOfTornJournal(t *testing.T) {
 		s.Close()
 		r.Close()
 	}
+}
+
+// What looked damaged because it was not yet written in full is read again: the
+// bytes come before the n-th call.
+func TestReaderOfHalfWrittenFiles(t *testing.T) {
+	t.Parallel()
+	mem := faultfs.New()
+	s := open(t, quiet(mem))
+	apply(t, s, put("a", "1", "one"))
+	first := len(mem.Files()["j-1.log"])
+	apply(t, s, put("a", "2", strings.Repeat(large, 10))) // more than is read at a time
+	second := len(mem.Files()["j-1.log"])
+	apply(t, s, put("a", "3", "three"))
+	final, _ := dump(t, s)
+	whole := mem.Files()["j-1.log"]
+	for name, missing := range map[string][2]int{"frame": {first, second}, "header": {0, 64}} {
+		total := 0 // calls, if they never come
+		for n := 0; n <= total/2; n++ {
+			mem := mem.Clone()
+			data := slices.Clone(whole)
+			clear(data[missing[0]:missing[1]])
+			mem.WriteFile("j-1.log", data)
+			calls := 0
+			view := &calling{FS: mem}
+			view.before = func() {
+				if calls++; calls == n {
+					f, err := mem.OpenWrite("j-1.log")
+					if err != nil {
+						t.Fatal(err)
+					}
+					f.WriteAt(whole[missing[0]:missing[1]], int64(missing[0]))
+				}
+			}
+			opts := quiet(mem)
+			opts.FS = view
+			r, err := logstore.OpenReader("test", opts)
+			if n == 0 {
+				total = calls
+				if !errors.Is(err, store.ErrCorrupt) {
+					t.Errorf("%s: OpenReader: %v", name, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%s, call %d of %d: %v", name, n, total, err)
+			}
+			want(t, r, final)
+			r.Close()
+		}
+		if total < 10 {
+			t.Errorf("%s: there were only %d calls", name, total)
+		}
+	}
+}
+
+// A compaction changes no cache. A reader that follows knows, also when batches
+// came meanwhile.
+func TestReaderSeesNoChangeInCompaction(t *testing.T) {
+	t.Parallel()
+	mem := faultfs.New()
+	view := &pausing{FS: mem}
+	opts := quiet(mem)
+	opts.FS = view
+	s := open(t, opts)
+	apply(t, s, put("a", "1", "one"), put("c", "1", "one"))
+	r := openReader(t, quiet(mem))
+	view.before = func(name string) {
+		if !strings.HasPrefix(name, "MANIFEST") {
+			return
+		}
+		apply(t, s, put("b", "1", "two"))
+		if changed := refresh(t, r); !slices.Equal(changed, []string{"b"}) {
+			t.Errorf("changed: %v", changed)
+		}
+		apply(t, s, put("c", "1", "three"))
+	}
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if changed := refresh(t, r); !slices.Equal(changed, []string{"c"}) {
+		t.Errorf("changed: %v", changed)
+	}
+	want(t, r, state{"a": {"1": "one/m"}, "b": {"1": "two/m"}, "c": {"1": "three/m"}})
 }
 
 // A batch that is taken back by the writer never shows, although most of it was
@@ -657,6 +752,29 @@ func TestReaderOfDamage(t *testing.T) {
 			t.Errorf("changed: %v", changed)
 		}
 		want(t, r, state{"a": {"4": "four/m"}})
+		w.Close()
+	})
+	t.Run("journal before", func(t *testing.T) {
+		mem, s := fresh()
+		full := errors.New("disk full")
+		mem.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op == faultfs.OpCreate && strings.HasSuffix(name, ".snap") {
+				return full
+			}
+			return nil
+		})
+		if err := s.Compact(t.Context()); !errors.Is(err, full) { // but there is j-3
+			t.Fatal(err)
+		}
+		apply(t, s, put("b", "1", "x"))
+		r := openReader(t, quiet(mem))
+		s.Close()
+		flip(mem, "j-2.log", -1)
+		w := open(t, logstore.Options{FS: mem, CompactAt: -1})
+		if changed := refresh(t, r); !slices.Equal(changed, []string{"a"}) {
+			t.Errorf("changed: %v", changed)
+		}
+		want(t, r, state{"b": {"1": "x/m"}})
 		w.Close()
 	})
 	t.Run("manifests", func(t *testing.T) {
