@@ -65,7 +65,7 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		if e != nil {
 			return nil, e
 		}
-		if !slices.Equal(files.dataFiles(), before.dataFiles()) {
+		if !settled && !files.sameAs(before) {
 			before, try = files, 1
 		}
 		if settled || try >= tries {
@@ -359,7 +359,7 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 	switch {
 	case files.unfinished:
 		return errUnfinished
-	case !files.lock && len(files.dataFiles()) == 0:
+	case !files.lock && files.empty():
 		return fmt.Errorf("there is no store in it: %w", fs.ErrNotExist)
 	case m == nil:
 		return r.empty(next, files, changed)
@@ -386,7 +386,9 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 			return &d
 		}
 	}
-	diff := difference{old: r.s, touched: nameSet{}}
+	// A manifest without caches may be that of a writer which discarded all
+	// that came before.
+	diff := difference{old: r.s, compacted: len(m.caches) > 0, touched: nameSet{}}
 	for i, j := range chain {
 		end := endOf(chain, i+1)
 		size, err := j.f.Size()
@@ -482,15 +484,16 @@ func (r *Reader) withoutStart(m *manifest, chain []*journal) error {
 // difference finds out in which caches a state that was made anew may differ
 // from the old one.
 type difference struct {
-	old     *Store
-	passed  bool // the replay went through the place up to which the old state goes
-	touched nameSet
+	old       *Store
+	compacted bool // what the replay does not show again was compacted
+	passed    bool // the replay went through the place up to which the old state goes
+	touched   nameSet
 }
 
 // begin is called before j is replayed up to end.
 func (d *difference) begin(j *journal, end int64) {
 	at := d.old.current()
-	d.passed = d.passed || at != nil && at.id == j.id && j.end <= at.end && at.end <= end
+	d.passed = d.passed || d.compacted && at != nil && at.id == j.id && j.end <= at.end && at.end <= end
 }
 
 // done is called after each frame.
@@ -520,13 +523,9 @@ func (d *difference) differs(name string, old, v *version) bool {
 		return true
 	}
 	if d.passed {
-		// Only frames that count as touched are new. The rest was compacted,
-		// which leaves it as it was, or dropped, which leaves nothing of it.
+		// The frames before were compacted, which changes nothing.
 		_, touched := d.touched[name]
-		return touched || old.blank() != v.blank()
+		return touched
 	}
 	return old.snap != v.snap || old.overlaid() > 0 || v.overlaid() > 0
 }
-
-// blank reports whether there is surely nothing in v.
-func (v *version) blank() bool { return v.snap == nil && v.overlaid() == 0 }

@@ -3,6 +3,7 @@ package logstore
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
@@ -73,23 +74,37 @@ func list(fs vfs.FS) (listing, error) {
 // them; otherwise they are zero. No number may be zero, or so high that
 // counting on could overflow.
 func scan(name, format string, numbers ...*uint64) bool {
-	args, values := make([]any, len(numbers)), make([]any, len(numbers))
-	for i, n := range numbers {
-		args[i] = n
+	ok := true
+	for _, n := range numbers {
+		var literal, digits string
+		literal, format, _ = strings.Cut(format, "%d")
+		digits, ok = strings.CutPrefix(name, literal)
+		if !ok || digits == "" || digits[0] == '0' {
+			ok = false
+			break
+		}
+		name = strings.TrimLeft(digits, "0123456789")
+		v, err := strconv.ParseUint(digits[:len(digits)-len(name)], 10, 62)
+		if *n, ok = v, err == nil; !ok {
+			break
+		}
 	}
-	_, err := fmt.Sscanf(name, format, args...)
-	ok := err == nil
-	for i, n := range numbers {
-		values[i] = *n
-		ok = ok && 0 < *n && *n < 1<<62
-	}
-	if ok && fmt.Sprintf(format, values...) == name {
+	if ok && name == format {
 		return true
 	}
 	for _, n := range numbers {
 		*n = 0
 	}
 	return false
+}
+
+// empty reports whether there is no file that holds data.
+func (l listing) empty() bool { return len(l.manifests)+len(l.journals)+len(l.snapshots) == 0 }
+
+// sameAs reports whether the files that hold data are the same.
+func (l listing) sameAs(o listing) bool {
+	return slices.Equal(l.manifests, o.manifests) && slices.Equal(l.journals, o.journals) &&
+		slices.Equal(l.snapshots, o.snapshots)
 }
 
 // dataFiles returns the names of all files that hold data.
