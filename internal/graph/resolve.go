@@ -62,9 +62,22 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 	}
 	// failed ends the search of the top: who has read it is to be built, as
 	// it is for its builder to say what the failure means.
-	failed := func(n *Node) {
+	failed := func(n *Node, r *Run) {
 		stack = stack[:len(stack)-1]
-		stack[len(stack)-1].why = &Cause{Failed, n}
+		stack[len(stack)-1].why = &Cause{Failed, n, r}
+	}
+	if self != nil {
+		// A builder that runs because another has failed, and asks for that:
+		// without this, each of a chain of builders would fail twice as often as
+		// the one before.
+		r, _ := self.Frame.(*Run)
+		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run == nil {
+			r = r.Why.run
+			if r.outcome == Volatile {
+				return r, nil
+			}
+			return r, r.Err
+		}
 	}
 search:
 	for len(stack) > 0 {
@@ -120,7 +133,7 @@ search:
 					continue search
 				}
 				if e.Node.Stamp != e.Stamp {
-					why = Cause{Changed, e.Node}
+					why = Cause{Reason: Changed, Node: e.Node}
 					break
 				}
 			}
@@ -173,7 +186,7 @@ search:
 			return r, err
 		}
 		if err != nil || r.outcome == Volatile {
-			failed(x)
+			failed(x, r)
 		}
 	}
 	return nil, nil
