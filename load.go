@@ -105,18 +105,102 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 		}
 		c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err, Reason: "will be built"})
 	}
+	same := c.unchanged(t)
 	c.m.gate.Lock()
 	defer c.m.gate.Unlock()
 	if c.epoch != epoch {
 		return nil // invalidated, cleared or reloaded meanwhile
 	}
+	forgotten := t.unsaved()
+	c.reconcile(t, same)
 	t.absorb(c.table.Load(), true, false, 0)
 	if found {
 		c.replace(t, stateReady)
 	} else {
 		c.replace(t, c.emptyState())
 	}
+	c.forgot(forgotten)
 	return nil
+}
+
+// forgot notes that n entries that were told to another version are to be
+// deleted from the store, which would otherwise give them back to this one. The
+// gate is held exclusively.
+func (c *core) forgot(n int) {
+	if n > 0 {
+		c.edited(int64(n))
+	}
+}
+
+// outdated reports whether the contents that the store has were saved by
+// another version. Until they are loaded, the store must go on saying so.
+func (c *core) outdated() bool {
+	c.m.gate.RLock()
+	defer c.m.gate.RUnlock()
+	if !c.derives || !c.slot.stored || c.slot.dropped || len(c.slot.description) == 0 {
+		return false
+	}
+	d, err := parseDescription(c.slot.description)
+	return err == nil && d.Version != c.described.Version
+}
+
+// unchanged returns the entries that were set before the contents were loaded,
+// to what t has, which was loaded, with their stamps.
+func (c *Cache[K, V]) unchanged(t *table[K, V]) map[*entry[K, V]]uint64 {
+	same := make(map[*entry[K, V]]uint64)
+	now := c.table.Load()
+	for i := range now.shards {
+		s := &now.shards[i]
+		early := make(map[*entry[K, V]]V)
+		s.mu.RLock()
+		for k, e := range s.entries {
+			if was := t.shard(k).entries[k]; was != nil && was.kind.held() && e.kind == decoded {
+				early[e], same[e] = e.value, e.current()
+			}
+		}
+		s.mu.RUnlock()
+		for e, v := range early {
+			if !c.same(e.key, t.shard(e.key).entries[e.key].state, v) {
+				delete(same, e)
+			}
+		}
+	}
+	return same
+}
+
+// reconcile gives entries that were written before t was loaded what t knows of
+// them: the stamp of a value that was not changed by that, and a value that was
+// removed, to be compared with what will be built. Nothing has read them yet.
+// The gate is held exclusively.
+func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
+	g := c.m.graph
+	now := c.table.Load()
+	for i := range now.shards {
+		s := &now.shards[i]
+		s.mu.Lock()
+		for k, e := range s.entries {
+			was := t.shard(k).entries[k]
+			if was == nil || e.node != nil {
+				continue
+			}
+			if stamp, ok := same[e]; ok && e.stamp == stamp && e.kind.held() {
+				e.stamp = was.current()
+			} else if e.kind == absent && c.derives {
+				var old any
+				if was.kind.held() {
+					old = was.state
+				} else if was.node != nil {
+					old = was.node.Old
+				}
+				g.Lock()
+				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
+				e.node.Old = old
+				e.node.Force(c.derived(), graph.Invalidated)
+				g.Unlock()
+			}
+		}
+		s.mu.Unlock()
+	}
 }
 
 // begun returns the epoch in which contents are to be provided, unless they are
@@ -431,6 +515,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			if c.edits.Swap(0) > 0 {
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
+			c.forgot(t.unsaved())
 			if found {
 				c.replace(t, stateReady)
 			} else {

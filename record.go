@@ -164,7 +164,7 @@ type recorder struct {
 	entries []any
 	names   []string
 	key     []byte
-	seen    map[*graph.Node]bool
+	seen    map[graph.Edge]bool
 }
 
 // append appends what is to be kept beside the value of an entry.
@@ -234,7 +234,8 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 func (r *recorder) flatten(edges []graph.Edge) {
 	r.edges = r.edges[:0]
 	inMemory := func(e graph.Edge) bool {
-		return e.Node.Owner().Type.(keyed).cache().lane == nil && e.Node.Kind() == graph.Derived && e.Node.Stamp == e.Stamp
+		return e.Node.Owner().Type.(keyed).cache().lane == nil && e.Node.Kind() == graph.Derived && e.Node.Stamp == e.Stamp &&
+			!e.Node.Dead() && e.Node.State() != graph.Dirty
 	}
 	flat := true
 	for _, e := range edges {
@@ -249,7 +250,7 @@ func (r *recorder) flatten(edges []graph.Edge) {
 	}
 	clear(r.seen)
 	if r.seen == nil {
-		r.seen = make(map[*graph.Node]bool)
+		r.seen = make(map[graph.Edge]bool)
 	}
 	stack := [][]graph.Edge{edges}
 	for len(stack) > 0 {
@@ -261,12 +262,12 @@ func (r *recorder) flatten(edges []graph.Edge) {
 		e := (*top)[0]
 		*top = (*top)[1:]
 		switch {
-		case r.seen[e.Node]:
+		case r.seen[e]: // but not with another stamp: one of them has changed, then
 		case inMemory(e):
-			r.seen[e.Node] = true
+			r.seen[e] = true
 			stack = append(stack, e.Node.Edges)
 		default:
-			r.seen[e.Node] = true
+			r.seen[e] = true
 			r.edges = append(r.edges, e)
 		}
 	}

@@ -116,16 +116,16 @@ func traceOf(n *graph.Node) trace {
 	return trace{stamp: n.Stamp, kind: n.Kind(), edges: n.Edges, saved: n.Saved, built: n.Built, took: n.Took}
 }
 
-// idle reports that nothing is lost if e, which has no value, is forgotten. Its
-// shard is locked.
-func (e *entry[K, V]) idle() bool {
+// forget reports that nothing is lost if e, which has no value, is taken from
+// its shard, which is then to be done. The shard is locked.
+func (e *entry[K, V]) forget() bool {
 	if e.node == nil {
 		return true
 	}
 	g := e.node.Owner().Graph()
 	g.Lock()
 	defer g.Unlock()
-	return e.node.Idle() && e.node.Old == nil
+	return e.node.Old == nil && e.node.Forget()
 }
 
 // current returns the stamp of e. Its shard is locked.
@@ -134,6 +134,14 @@ func (e *entry[K, V]) current() uint64 {
 		return e.node.Stamp
 	}
 	return e.stamp
+}
+
+// unsaved returns how many entries of a table nobody else has yet are unsaved.
+func (t *table[K, V]) unsaved() (n int) {
+	for i := range t.shards {
+		n += len(t.shards[i].dirty)
+	}
+	return n
 }
 
 func newTable[K comparable, V any](shards int, recorded bool) *table[K, V] {

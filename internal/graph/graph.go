@@ -14,6 +14,7 @@ type Graph struct {
 	running map[*Run]struct{}
 	closed  error
 	stack   []*Node // reused by mark
+	writes  uint64  // counts what is changed from outside
 	active  atomic.Int64
 }
 
@@ -41,6 +42,10 @@ func (g *Graph) Raise(rev uint64) {
 		}
 	}
 }
+
+// Wrote notes that something was changed from outside. What a node says of
+// itself, that it was set or forced, is noted already. The graph is locked.
+func (g *Graph) Wrote() { g.writes++ }
 
 // Building reports whether any builder is running.
 func (g *Graph) Building() bool { return g.active.Load() > 0 }
@@ -118,7 +123,10 @@ func (o *Owner) Replace() {
 
 // Doubt makes all nodes of o, and all that have read one of them, doubtful:
 // they are checked when they are read. The graph is locked.
-func (o *Owner) Doubt() { o.doubtAbove(true) }
+func (o *Owner) Doubt() {
+	o.g.Wrote()
+	o.doubtAbove(true)
+}
 
 func (o *Owner) doubtAbove(self bool) {
 	seen := map[*Owner]bool{o: true}

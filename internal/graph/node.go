@@ -60,6 +60,7 @@ func (s State) String() string { return [...]string{"check", "dirty", "clean"}[s
 type Cause struct {
 	Reason Reason
 	Node   *Node // the dependency, if it is one
+	run    *Run  // of it, if its builder failed
 }
 
 // Reason is the kind of a Cause.
@@ -123,9 +124,16 @@ func (n *Node) clean() bool {
 // Dead reports that the contents n belongs to were replaced. The graph is locked.
 func (n *Node) Dead() bool { return n.dead() }
 
-// Idle reports that nothing clean has read n, and nothing is building it: if it
-// has no value either, it may be forgotten. The graph is locked.
-func (n *Node) Idle() bool { return len(n.above) == 0 && n.run == nil }
+// Forget makes n dead, if nothing clean has read it and nothing is building it:
+// those that have read it before will look for the node that is in its place
+// then. It is called for a node without a value. The graph is locked.
+func (n *Node) Forget() bool {
+	if len(n.above) > 0 || n.run != nil {
+		return false
+	}
+	n.epoch = n.owner.epoch - 1
+	return true
+}
 
 // dead reports that the contents n belongs to were replaced.
 func (n *Node) dead() bool { return n.epoch != n.owner.epoch }
@@ -198,7 +206,9 @@ func (n *Node) Doubt() {
 	}
 }
 
+// supersede notes that n is changed from outside.
 func (n *Node) supersede() {
+	n.owner.g.Wrote()
 	if n.run != nil {
 		n.run.superseded = true
 		n.run = nil

@@ -62,12 +62,25 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 	}
 	// failed ends the search of the top: who has read it is to be built, as
 	// it is for its builder to say what the failure means.
-	failed := func(n *Node) {
+	failed := func(n *Node, r *Run) {
 		stack = stack[:len(stack)-1]
 		if n.covers != nil && stack[len(stack)-1].node.owner == n.covers && len(stack) > 1 {
 			stack = stack[:len(stack)-1] // an entry cannot be built by itself
 		}
-		stack[len(stack)-1].why = &Cause{Failed, n}
+		stack[len(stack)-1].why = &Cause{Failed, n, r}
+	}
+	if self != nil {
+		// A builder that runs because another has failed, and asks for that:
+		// without this, each of a chain of builders would fail twice as often as
+		// the one before.
+		r, _ := self.Frame.(*Run)
+		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run == nil {
+			r = r.Why.run
+			if r.outcome == Volatile {
+				return r, nil
+			}
+			return r, r.Err
+		}
 	}
 search:
 	for len(stack) > 0 {
@@ -127,7 +140,7 @@ search:
 					continue search
 				}
 				if e.Node.Stamp != e.Stamp {
-					why = Cause{Changed, e.Node}
+					why = Cause{Reason: Changed, Node: e.Node}
 					break
 				}
 			}
@@ -180,7 +193,7 @@ search:
 			return r, err
 		}
 		if err != nil || r.outcome == Volatile {
-			failed(x)
+			failed(x, r)
 		}
 	}
 	return nil, nil
