@@ -72,7 +72,7 @@ func (c *Cache[K, V]) provide(ctx context.Context) (*task[K, V], error) {
 // taken when it has finished. c.tasks is held.
 func (c *Cache[K, V]) begin(ctx context.Context, t **task[K, V], do func(context.Context, *task[K, V]) error) {
 	mine := &task[K, V]{}
-	mine.Run, ctx = flight.New(ctx, c.Name)
+	mine.Run, ctx = flight.New(ctx, c)
 	*t = mine
 	go func() {
 		defer context.AfterFunc(c.m.ctx, func() { mine.Cancel(ErrClosed) })()

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cacheman-go/cacheman"
+	"github.com/cacheman-go/cacheman/store/memstore"
 )
 
 // graphSystem holds the entries of a wiring.
@@ -33,12 +34,12 @@ type cachemanGraph struct {
 
 // openCachemanGraph opens caches for w, in memory if dir is empty.
 func openCachemanGraph(w *wiring, dir string) (*cachemanGraph, error) {
-	m, err := cacheman.Open(dir, cacheman.Options{Autosync: &cacheman.Autosync{Off: true}})
+	memory := dir == ""
+	m, err := openManager(dir)
 	if err != nil {
 		return nil, err
 	}
 	g := &cachemanGraph{m: m, ctx: context.Background()}
-	memory := dir == ""
 	if g.inputs, err = cacheman.Register(m, "inputs", cacheman.Spec[int, uint64]{Memory: memory}); err == nil {
 		g.entries, err = cacheman.Register(m, "entries", cacheman.Spec[int, uint64]{
 			Memory: memory,
@@ -65,6 +66,16 @@ func openCachemanGraph(w *wiring, dir string) (*cachemanGraph, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// openManager opens a manager that saves in dir, or nowhere if that is empty,
+// and only when told to.
+func openManager(dir string) (*cacheman.Manager, error) {
+	o := cacheman.Options{Autosync: &cacheman.Autosync{Off: true}}
+	if dir == "" {
+		o.Store = memstore.New()
+	}
+	return cacheman.Open(dir, o)
 }
 
 func (g *cachemanGraph) set(input int, v uint64) error { return g.inputs.Set(input, v) }

@@ -84,7 +84,7 @@ func findLoadSystem(name string) *loadSystem {
 var loadSteps = []string{"wake_100", "missing_1g", "missing_2g", "nested_2000"}
 
 func loadCacheman(_ int, build getter) (getter, func(), error) {
-	m, err := cacheman.Open("", cacheman.Options{Autosync: &cacheman.Autosync{Off: true}})
+	m, err := openManager("")
 	if err != nil {
 		return nil, nil, err
 	}
