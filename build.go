@@ -94,7 +94,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 			continue
 		}
 		n := e.node
-		clean := n == nil || n.Fresh()
+		clean := frame == nil && (n == nil || n.Fresh())
 		if frame != nil {
 			switch frame.Read(n) {
 			case graph.Recorded, graph.Untracked:

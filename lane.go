@@ -199,10 +199,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		return err
 	}
 	start := time.Now()
-	b := &batch{}
-	if l.store != nil && l.store.Caps().Described {
-		b.revision = l.m.graph.Revision()
-	}
+	b := &batch{graph: l.m.graph, described: l.store != nil && l.store.Caps().Described}
 	for _, c := range cuts {
 		// Hooks first: where one fails, the others are saved all the same.
 		if err := b.callDelete(ctx, c); err != nil {

@@ -73,7 +73,7 @@ func (c *Cache[K, V]) provide(ctx context.Context) error {
 // taken when it has finished. c.loading is held.
 func (c *Cache[K, V]) begin(ctx context.Context, t **task, do func(context.Context) error) {
 	mine := &task{}
-	mine.Run, ctx = flight.New(ctx, c.Name)
+	mine.Run, ctx = flight.New(ctx, c)
 	*t = mine
 	go func() {
 		defer context.AfterFunc(c.m.ctx, func() { mine.Cancel(ErrClosed) })()

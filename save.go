@@ -4,14 +4,16 @@ import (
 	"context"
 	"encoding/binary"
 
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
 // batch writes cuts as one batch of the store.
 type batch struct {
-	revision uint64 // that no stamp in the store is above; 0: the store cannot keep it
-	cuts     []*cut
-	errs     errorList // of entries that cannot be encoded
+	graph     *graph.Graph
+	described bool // the store can keep a revision
+	cuts      []*cut
+	errs      errorList // of entries that cannot be encoded
 
 	entries int // put or deleted
 	bytes   int64
@@ -25,12 +27,6 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 			b.bytes += int64(len(op.Key) + len(op.Value))
 		}
 		return yield(op, err)
-	}
-	if b.revision > 0 && len(b.cuts) > 0 {
-		mark := binary.AppendUvarint(nil, b.revision)
-		if !yield(store.Op{Kind: store.Describe, Cache: revisions, Value: mark}, nil) {
-			return
-		}
 	}
 	for _, c := range b.cuts {
 		name := c.slot.name
@@ -48,6 +44,10 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 			return
 		}
 		c.cache.bytes.Add(b.bytes - before)
+	}
+	if b.described && len(b.cuts) > 0 { // last, so that no stamp in the batch is above it
+		mark := binary.AppendUvarint(nil, b.graph.Revision())
+		yield(store.Op{Kind: store.Describe, Cache: revisions, Value: mark}, nil)
 	}
 }
 

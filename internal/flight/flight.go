@@ -29,7 +29,7 @@ type Run struct {
 	// before the run is shared.
 	Frame any
 
-	name    func() string   // nil: not shown
+	name    Named           // nil: not shown
 	values  context.Context // of the first caller
 	callers atomic.Int64    // 0 = abandoned: nobody may join any more
 	over    atomic.Bool     // the context has ended
@@ -47,19 +47,22 @@ type Run struct {
 	after    map[*func()]struct{}
 }
 
+// Named is what a run can be called after.
+type Named interface{ Name() string }
+
 type key struct{}
 
 // New returns a run with one caller, and the context its function is to be
-// called with, which is the run itself. name is asked for only when it is to
-// be shown.
-func New(ctx context.Context, name func() string) (*Run, context.Context) {
+// called with, which is the run itself. name is asked only when it is to be
+// shown.
+func New(ctx context.Context, name Named) (*Run, context.Context) {
 	r := &Run{}
 	r.Init(ctx, name)
 	return r, r
 }
 
 // Init is New for a Run that is part of something else.
-func (r *Run) Init(ctx context.Context, name func() string) {
+func (r *Run) Init(ctx context.Context, name Named) {
 	if outer, ok := ctx.(*Run); ok {
 		ctx = outer.values // however deep runs are nested
 	}
@@ -328,7 +331,7 @@ func circle(self *Run, path []*Run) *CycleError {
 	var names []string
 	for _, step := range append([]*Run{self}, path...) {
 		if step.name != nil {
-			names = append(names, step.name())
+			names = append(names, step.name.Name())
 		}
 	}
 	return &CycleError{Path: names}

@@ -7,7 +7,7 @@ import "fmt"
 func (n *Node) Above() []*Node { return n.above }
 
 // Why returns why n is to be built, if it is Dirty. The graph is locked.
-func (n *Node) Why() Cause { return n.why }
+func (n *Node) Why() Cause { return Cause{Reason: n.why} }
 
 // Building reports whether a builder of n is running. The graph is locked.
 func (n *Node) Building() bool { return n.run != nil }

@@ -11,21 +11,23 @@ import (
 // letters are read without it by those who hold the lock of the entry, which
 // is held as well when they are changed.
 type Node struct {
-	Entry any    // the entry; the owner's
-	Old   any    // what it held before it was invalidated, to be compared with what is built; the owner's
-	Stamp uint64 // the revision at which its value last changed; 0: it has none
-	Edges []Edge // what it was built from, in the order of reading; replaced, never changed
-	Saved string // the same as it was stored, if it was not linked yet
-	Built uint64 // the revision at which it was built, or proven to be what a builder would make
-	Took  time.Duration
+	// What checking looks at comes first, so that it is on one cache line.
 
-	owner *Owner
 	word  atomic.Uint64
-	above []*Node // nodes that have read this one and may be clean; empty unless this one is clean
-	run   *Run    // what is building it
-	why   Cause   // why it is Dirty
+	owner *Owner
+	Stamp uint64 // the revision at which its value last changed; 0: it has none
 	epoch uint32
 	kind  Kind
+	why   Reason // why it is Dirty
+	run   *Run   // what is building it
+	Edges []Edge // what it was built from, in the order of reading; replaced, never changed
+
+	above []*Node // nodes that have read this one and may be clean; empty unless this one is clean
+	Entry any     // the entry; the owner's
+	Old   any     // what it held before it was invalidated, to be compared with what is built; the owner's
+	Saved string  // the same as it was stored, if it was not linked yet
+	Built uint64  // the revision at which it was built, or proven to be what a builder would make
+	Took  time.Duration
 
 	covers *Owner // the cache whose contents as a whole n stands for
 }
@@ -187,7 +189,7 @@ func (n *Node) SetInput(stamp uint64) {
 func (n *Node) Force(kind Kind, why Reason) {
 	n.supersede()
 	n.kind = kind
-	n.why = Cause{Reason: why}
+	n.why = why
 	n.set(Dirty)
 }
 

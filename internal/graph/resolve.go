@@ -108,7 +108,7 @@ search:
 			stack = append(stack, visit{node: w})
 			continue
 		}
-		why := x.why
+		why := Cause{Reason: x.why}
 		if x.run == nil && top.why == nil && State(x.word.Load()&3) != Dirty && x.kind != Probed {
 			if len(stack) > g.nodes {
 				// Longer than any path without a circle: records from different

@@ -45,6 +45,7 @@ type Run struct {
 	// Guarded by g.mu:
 
 	edges      []Edge
+	room       [4]Edge            // where edges begin
 	index      map[*Node]struct{} // of edges, once there are many
 	poison     uint64             // counts writes to what was read
 	sane       uint64             // the poison at which the edges were last found unchanged
@@ -81,13 +82,17 @@ func (r *Run) Task() Task { return r.task }
 // Node returns the node that r builds.
 func (r *Run) Node() *Node { return r.node }
 
+// Name implements flight.Named.
+func (r *Run) Name() string { return r.node.owner.Type.Name(r.node) }
+
 // start makes t the run of n. The graph is locked.
 func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
 	t := n.owner.Type.NewTask(n)
 	r := t.Base()
-	r.Init(ctx, func() string { return n.owner.Type.Name(n) })
+	r.Init(ctx, r)
 	r.Frame = r
 	r.g, r.node, r.task, r.Why = g, n, t, why
+	r.edges = r.room[:0]
 	r.open, r.writes = true, g.writes
 	n.run = r
 	g.running[r] = struct{}{}
@@ -243,10 +248,10 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	if stamp != n.Stamp {
 		r.g.Mark(n)
 	}
-	n.Stamp, n.Edges, n.Saved, n.Old = stamp, r.edges[:len(r.edges):len(r.edges)], "", nil
+	n.Stamp, n.Edges, n.Saved, n.Old = stamp, append(make([]Edge, 0, len(r.edges)), r.edges...), "", nil
 	n.Built = r.g.Revision()
 	n.kind = kind
-	n.why = Cause{}
+	n.why = Missing
 	n.set(Clean)
 	return Published
 }
@@ -257,8 +262,8 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 func (r *Run) Settle() {
 	n := r.node
 	n.Stamp = r.g.Next()
-	n.Edges, n.Saved = r.edges[:len(r.edges):len(r.edges)], ""
-	n.Built, n.why = n.Stamp, Cause{}
+	n.Edges, n.Saved = append(make([]Edge, 0, len(r.edges)), r.edges...), ""
+	n.Built, n.why = n.Stamp, Missing
 	n.kind = Derived
 	if r.poison == r.sane {
 		n.set(Clean)
