@@ -214,6 +214,9 @@ func (r *Run) Recheck() bool {
 			r.sane = at
 		}
 	}
+	if r.open && r.poison != r.sane { // superseded, and yet reading: there is no use in going on
+		r.aborted = true
+	}
 	return !r.aborted
 }
 
