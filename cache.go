@@ -28,6 +28,7 @@ type Cache[K comparable, V any] struct {
 	keys  atomic.Pointer[graph.Node]  // stands for which keys there are; nil as long as nobody has asked
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
+	plain bool                        // values that are == are the same in every respect
 
 	tasks struct {
 		sync.Mutex
