@@ -29,6 +29,7 @@ type Cache[K comparable, V any] struct {
 	all   *graph.Node                 // stands for the contents as a whole; nil without BuildAll
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
+	plain bool                        // values that are == are the same in every respect
 
 	loading struct {
 		sync.Mutex

@@ -108,6 +108,8 @@ func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, ident
 	case !was.kind.held() || !st.kind.held():
 		same = was.kind == st.kind && was.raw == st.raw
 		return same, same
+	case was.kind == decoded && c.plain && any(was.value) == any(st.value):
+		return true, true
 	case !c.same(k, was, st.value):
 		return false, false
 	case c.spec.Equal == nil:

@@ -12,13 +12,15 @@ import (
 	"path"
 	"path/filepath"
 	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // Files are the files of the operating system as inputs: what builders read of
 // them through their ctx is tracked. Each file is looked at once after the
 // Manager was opened, and again after Refresh. Its contents are read again only if
-// its size or the time of its last change differ, or that time is so recent that
-// another change might have left it as it is.
+// its size, its mode or the time of its last change differ, or that time is so
+// recent that another change might have left it as it is.
 //
 // Paths are those of package os; relative ones are taken from the working
 // directory, and are other entries than absolute ones. Files are safe for
@@ -34,7 +36,8 @@ type Files struct {
 type fileState struct {
 	Size    int64
 	ModTime int64 // Unix time in ns
-	Fresh   bool  // the file had been changed shortly before it was looked at
+	Mode    fs.FileMode
+	Fresh   bool // the file had been changed shortly before it was looked at
 	Hash    [sha256.Size]byte
 }
 
@@ -101,7 +104,17 @@ func outside(err error) error {
 	return Keep(err)
 }
 
+// looksAs reports whether a file that info is about needs not be read again.
+func (s *fileState) looksAs(info fs.FileInfo) bool {
+	return !s.Fresh && s.Size == info.Size() && s.ModTime == info.ModTime().UnixNano() && s.Mode == info.Mode()
+}
+
 func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
+	if info, err := os.Stat(name); err != nil {
+		return fileState{}, outside(err)
+	} else if known && was.looksAs(info) {
+		return was, nil
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return fileState{}, outside(err)
@@ -111,11 +124,11 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 	if err != nil {
 		return fileState{}, outside(err)
 	}
-	now := fileState{Size: info.Size(), ModTime: info.ModTime().UnixNano(), Hash: was.Hash}
-	if known && !was.Fresh && now.Size == was.Size && now.ModTime == was.ModTime {
-		return was, nil
+	now := fileState{
+		ModTime: info.ModTime().UnixNano(),
+		Mode:    info.Mode(),
+		Fresh:   time.Since(info.ModTime()) < resolution,
 	}
-	now.Fresh = time.Since(info.ModTime()) < resolution
 	h := sha256.New()
 	if now.Size, err = io.Copy(h, f); err != nil {
 		return fileState{}, outside(err)
@@ -128,7 +141,7 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 // the contents alone. A file that is not there is ErrNotFound. The contents are
 // not kept; they are read each time.
 func (f *Files) Get(ctx context.Context, name string) ([]byte, error) {
-	for {
+	for again := false; ; again = true {
 		was, err := f.contents.Get(ctx, name)
 		if err != nil {
 			return nil, err
@@ -140,6 +153,13 @@ func (f *Files) Get(ctx context.Context, name string) ([]byte, error) {
 		// It has been changed, or removed, since it was looked at.
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if again && err != nil && !errors.Is(err, fs.ErrNotExist) {
+			// It looks as ever but cannot be read, which nothing stands for.
+			if frame := graph.FrameOf(ctx); frame != nil {
+				frame.Volatile()
+			}
+			return nil, err
 		}
 		f.contents.Recheck(name)
 	}

@@ -287,6 +287,36 @@ func TestFiles(t *testing.T) {
 	x.want(1, "none")
 }
 
+// TestUnreadableFile: a file that can be read no more is looked at, though its
+// contents are as old as before.
+func TestUnreadableFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	ok(t, os.WriteFile(file, []byte("one"), 0o666))
+	ok(t, os.Chtimes(file, time.Time{}, time.Now().Add(-time.Hour)))
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		files := must(OpenFiles(m))
+		return func(ctx context.Context) (string, error) {
+			data, err := files.Get(ctx, file)
+			if kept, ok := errors.AsType[*KeptError](err); ok {
+				return kept.Text[strings.LastIndex(kept.Text, ": ")+2:], nil
+			}
+			return string(data), err
+		}
+	})
+	x.want(1, "one")
+	ok(t, os.Chmod(file, 0))
+	if _, err := os.ReadFile(file); err == nil {
+		t.Skip("this user can read everything")
+	}
+	x.reopen()
+	x.want(1, "permission denied")
+	ok(t, os.Chmod(file, 0o666))
+	x.reopen()
+	x.want(1, "one")
+	x.reopen()
+	x.want(0, "one")
+}
+
 func TestFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	ok(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o777))

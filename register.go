@@ -123,6 +123,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	c.derives = spec.Build != nil || spec.Probe != nil
 	c.version = versionHash(spec.Version)
 	c.equal = equality(&spec)
+	c.plain = plain(reflect.TypeFor[V]())
 	c.off = spec.Off || m.opts.Off
 	c.whole = spec.Save != nil
 	c.described = description{

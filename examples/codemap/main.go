@@ -113,25 +113,17 @@ func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer
 	if err != nil {
 		return nil, err
 	}
-	tree, err := m.walk(ctx)
+	report, err := m.update(ctx, progress)
 	if err != nil {
 		return nil, err
 	}
-	if len(tree.Files) == 0 {
+	if report.Packages == 0 {
 		return nil, usageError{fmt.Errorf("no Go files in %s", dir)}
-	}
-	unread, err := m.update(ctx, tree, progress)
-	if err != nil {
-		return nil, err
-	}
-	report, err := m.report.Get(ctx)
-	if err != nil {
-		return nil, err
 	}
 	if page != "" {
 		if err := m.writePage(ctx, page, report); err != nil {
 			return nil, err
 		}
 	}
-	return m.outcome(report, append(tree.Unread, unread...)), nil
+	return m.outcome(report), nil
 }
