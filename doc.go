@@ -101,8 +101,9 @@
 //
 // The errors and panics of builders are given to the callers and are not kept:
 // the next Get tries again. Two are results like any value, are saved, and last until
-// what they were computed from changes: [ErrNotFound], which says that there is
-// no value, and what [Keep] was applied to.
+// what they were computed from changes: [ErrNotFound], returned as it is, which
+// says that there is no value, and what [Keep] was applied to. That an entry
+// which a builder has read is not found is its reader's to judge.
 //
 // # Restart and versions
 //
