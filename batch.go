@@ -123,7 +123,7 @@ type write[K comparable, V any] struct {
 // SetIn puts a Set into b, which is of the same Manager.
 func (c *Cache[K, V]) SetIn(b *Batch, k K, v V) {
 	w := &write[K, V]{c: c, key: k, state: state[V]{value: v, kind: decoded}}
-	w.equal, w.seen = c.isInput(k, v)
+	w.equal, w.seen = c.holds(k, v)
 	b.writes = append(b.writes, w)
 }
 
@@ -173,8 +173,7 @@ func (w *write[K, V]) apply(stamp uint64) bool {
 	case w.e == nil || w.c.off:
 		return false
 	case w.equal && w.e.current() == w.seen:
-		w.e.state = w.state
-		return false
+		return confirmed(w.t, w.s, w.e, w.state.value)
 	case !w.state.kind.held():
 		stamp = 0
 	}

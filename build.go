@@ -52,34 +52,38 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 		case stateClosed:
 			return v, ErrClosed
 		case stateUnloaded:
-			if _, err := c.provide(ctx); err != nil {
+			if err := c.provide(ctx); err != nil {
 				return v, err
 			}
 			continue
+		}
+		if c.all != nil && !c.all.Fresh() {
+			count(false)
+			b, err := c.buildAll(ctx)
+			if err != nil {
+				if frame != nil {
+					frame.Volatile()
+				}
+				return v, err
+			}
+			if b == nil || b.Outcome() == graph.Published || frame != nil && b.Outcome() == graph.Superseded {
+				continue
+			}
+			if frame != nil {
+				frame.Volatile()
+			}
+			if v, ok := b.contents[k]; ok {
+				return v, nil
+			}
+			if !c.derives {
+				return v, ErrNotFound
+			}
 		}
 		s := c.table.Load().shard(k)
 		s.mu.RLock()
 		e := s.entries[k]
 		if e == nil || e.node == nil && (frame != nil || !e.kind.held()) {
 			s.mu.RUnlock()
-			if c.state.Load() == stateUnbuilt {
-				count(false)
-				t, err := c.provide(ctx)
-				if err != nil {
-					return v, err
-				}
-				if t.contents != nil && !t.stored { // built, but invalidated meanwhile
-					if v, ok := t.contents[k]; ok {
-						return v, nil
-					}
-					if c.spec.Build == nil {
-						return v, ErrNotFound
-					}
-				}
-				if t.stored || t.contents == nil {
-					continue
-				}
-			}
 			if frame == nil && !c.derives {
 				count(false)
 				return v, ErrNotFound
@@ -363,41 +367,151 @@ func (b *building[K, V]) Done() {
 	}
 }
 
-// buildAll builds the whole contents. What was set meanwhile stays.
-func (c *Cache[K, V]) buildAll(ctx context.Context, task *task[K, V]) error {
-	epoch, ok := c.begun(stateUnbuilt)
-	if !ok {
-		return nil
-	}
-	m := c.m
+// whole is what the graph sees of a cache's contents as a whole.
+type whole[K comparable, V any] struct{ nodes[K, V] }
+
+// Name implements graph.Type.
+func (c whole[K, V]) Name(*graph.Node) string { return entryName(c.slot.name, nil) }
+
+// NewTask implements graph.Type.
+func (c whole[K, V]) NewTask(*graph.Node) graph.Task { return &buildingAll[K, V]{c: c.Cache} }
+
+// keyOf implements keyed.
+func (c whole[K, V]) keyOf(any) any { return nil }
+
+// buildingAll is a run of BuildAll.
+type buildingAll[K comparable, V any] struct {
+	graph.Run
+	c        *Cache[K, V]
+	contents map[K]V
+	began    uint64 // what was set later stays
+	took     time.Duration
+}
+
+// Base implements graph.Task.
+func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
+
+// Keeps implements graph.Task.
+func (b *buildingAll[K, V]) Keeps(error) bool { return false }
+
+// Build implements graph.Task.
+func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
+	c := b.c
+	b.began = c.m.graph.Revision()
 	start := time.Now()
-	contents, err := c.runBuildAll(ctx)
-	took := time.Since(start)
-	c.built(took, err)
-	if err != nil {
-		m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: took, Err: err})
-		return c.err(context.Background(), "build", nil, err)
-	}
-	task.contents = contents
+	err = &PanicError{} // unless the builder returns
+	defer func() {
+		b.took += time.Since(start)
+		if b.Cause() == ErrClosed && err != nil {
+			err = ErrClosed
+		}
+		err = c.err(context.Background(), "build", nil, err)
+		b.Err = err
+	}()
+	b.contents, err = c.runBuildAll(ctx)
+	return err
+}
+
+// Publish implements graph.Task. What was set since the run began stays.
+func (b *buildingAll[K, V]) Publish() graph.Outcome {
+	c := b.c
+	m := c.m
 	if c.off {
-		return nil
+		return graph.Volatile
 	}
-	t := newTable[K, V](shardsFor(len(contents)), c.lane != nil)
-	t.cleared = c.lane != nil
-	for k, v := range contents {
+	t := newTable[K, V](shardsFor(len(b.contents)), c.lane != nil)
+	t.cleared = t.recorded
+	for k, v := range b.contents {
 		s := t.shard(k)
-		c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
+		e := s.entry(k)
+		s.change(t, e, e.version)
+		e.state, e.stamp = state[V]{value: v, kind: decoded}, c.stampFor(k, v)
+		s.live++
+	}
+	records := recorder{g: m.graph}
+	m.graph.Lock()
+	edges := b.Edges()
+	m.graph.Unlock()
+	saved, err := records.appendEdges(nil, edges)
+	if err != nil {
+		saved = nil // it will be built anew after a restart
+		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Err: err, Reason: "what its contents were built from cannot be saved"})
 	}
 	m.gate.Lock()
-	if c.epoch == epoch && c.writable() == nil {
-		t.absorb(c.table.Load(), true, true)
-		c.replace(t, stateReady)
-		c.edited(int64(max(1, len(contents))))
-		task.stored = true
+	defer m.gate.Unlock()
+	m.graph.Lock()
+	outcome := b.Verdict()
+	m.graph.Unlock()
+	if outcome != graph.Published {
+		return outcome
 	}
-	m.gate.Unlock()
-	m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(contents), Duration: took})
-	return nil
+	if c.writable() != nil {
+		return graph.Volatile
+	}
+	began := uint64(0)
+	if c.state.Load() == stateReady {
+		began = b.began
+	}
+	t.absorb(c.table.Load(), true, true, began)
+	c.replace(t, stateReady)
+	m.graph.Lock()
+	b.Settle()
+	m.graph.Unlock()
+	c.described.Whole = saved
+	c.edited(int64(max(1, len(b.contents))))
+	return outcome
+}
+
+// stampFor returns the stamp that k has if its value equals v, or a new one.
+func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || !e.kind.held() {
+		s.mu.RUnlock()
+		return c.m.graph.Next()
+	}
+	st, stamp := e.state, e.current()
+	s.mu.RUnlock()
+	if c.same(k, st, v) {
+		return stamp
+	}
+	return c.m.graph.Next()
+}
+
+// Done implements graph.Task.
+func (b *buildingAll[K, V]) Done() {
+	c := b.c
+	c.built(b.took, b.Err)
+	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
+	if b.Err != nil {
+		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: b.Err}
+		if inner, ok := errors.AsType[*Error](b.Err); ok {
+			e.Err = inner.Err
+		}
+	}
+	c.m.emit(e)
+}
+
+// buildAll brings the contents as a whole to what BuildAll makes now. What it
+// returns is nil if they were that already.
+func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, flight.Cause(ctx)
+		}
+		run, err := c.m.graph.Resolve(ctx, c.all)
+		if errors.Is(err, graph.ErrStale) {
+			continue
+		}
+		if err == graph.ErrExited {
+			err = &PanicError{Stack: debug.Stack()}
+		}
+		if run == nil || err != nil {
+			return nil, err
+		}
+		return run.Task().(*buildingAll[K, V]), nil
+	}
 }
 
 func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {

@@ -26,12 +26,13 @@ type Cache[K comparable, V any] struct {
 	spec  Spec[K, V]
 	table atomic.Pointer[table[K, V]] // replaced with the gate held exclusively
 	keys  atomic.Pointer[graph.Node]  // stands for which keys there are; nil as long as nobody has asked
+	all   *graph.Node                 // stands for the contents as a whole; nil without BuildAll
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
 
-	tasks struct {
+	loading struct {
 		sync.Mutex
-		load, build *task[K, V] // running, or the last
+		task *task // running, or nil
 	}
 }
 
@@ -63,7 +64,7 @@ func (c *Cache[K, V]) held() bool {
 // peek is the fast part of a read: for a present entry that needs no work, and
 // if that is asked for is clean.
 func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
-	if c.state.Load() != stateReady {
+	if c.state.Load() != stateReady || clean && c.all != nil && !c.all.Fresh() {
 		return v, false
 	}
 	s := c.table.Load().shard(k)
@@ -210,28 +211,47 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 // what k holds (see Spec.Equal), nothing that was computed from that becomes
 // stale. Set fails only with ErrClosed, or ErrInBuilder.
 func (c *Cache[K, V]) Set(k K, v V) error {
-	equal, seen := c.isInput(k, v)
+	equal, seen := c.holds(k, v)
 	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
 		if e := s.entries[k]; equal && e != nil && e.kind.held() && e.current() == seen {
-			e.state = state[V]{value: v, kind: decoded}
-			return false, nil
+			return c.confirm(t, s, e, v), nil
 		}
 		return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 	})
 }
 
-// isInput reports whether k is an input that equals v, and its stamp.
-func (c *Cache[K, V]) isInput(k K, v V) (equal bool, stamp uint64) {
+// holds reports whether k has a value that equals v, and its stamp.
+func (c *Cache[K, V]) holds(k K, v V) (equal bool, stamp uint64) {
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
 	e := s.entries[k]
-	if e == nil || !e.kind.held() || e.node != nil && (e.node.Edges != nil || e.node.Saved != "" || !e.node.Fresh()) {
+	if e == nil || !e.kind.held() {
 		s.mu.RUnlock()
 		return false, 0
 	}
 	st, stamp := e.state, e.current()
 	s.mu.RUnlock()
 	return c.same(k, st, v), stamp
+}
+
+// confirm makes v, which equals what e holds, its value as an input, and
+// reports whether that is to be saved. What was computed from e stays valid.
+// The gate and s.mu are held.
+func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+	c.m.graph.Lock()
+	defer c.m.graph.Unlock()
+	return confirmed(t, s, e, v)
+}
+
+// confirmed is confirm with the graph locked.
+func confirmed[K comparable, V any](t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+	if n := e.node; n != nil && n.Kind() != graph.Input {
+		changed = true
+		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		n.SetInput(n.Stamp)
+	}
+	e.state = state[V]{value: v, kind: decoded}
+	return changed
 }
 
 // put gives e another state, and makes it an input, or if st has no value one
@@ -322,7 +342,15 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 	if e == nil && (loaded || !t.recorded) {
 		return !loaded, nil
 	}
+	if e != nil && e.kind.held() && c.derives { // what is built can be compared with it
+		c.m.graph.Lock()
+		c.ensure(e)
+		c.m.graph.Unlock()
+	}
+	// What another version has left is not served, but the store has it yet.
+	left := t.recorded && e != nil && e.dirty == 0 && e.node != nil && e.node.Old != nil
 	changed, wait = c.put(t, s, s.entry(k), state[V]{})
+	changed = changed || left
 	if wait == nil && !t.recorded && s.entries[k].node == nil {
 		delete(s.entries, k)
 	}
@@ -494,7 +522,7 @@ func (c *Cache[K, V]) grow() {
 		return
 	}
 	t := newTable[K, V](manyShards, old.recorded)
-	t.absorb(old, false, false)
+	t.absorb(old, false, false, 0)
 	c.table.Store(t)
 }
 
@@ -504,6 +532,9 @@ func (c *Cache[K, V]) grow() {
 func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	g := c.m.graph
 	g.Lock()
+	if c.state.Load() != stateUnloaded { // else nobody has read anything
+		g.Wrote()
+	}
 	c.owner.Replace()
 	if keys := c.keys.Load(); keys != nil {
 		g.Mark(keys)
@@ -514,6 +545,14 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 			if e.node != nil {
 				c.owner.Adopt(e.node)
 			}
+		}
+	}
+	if c.all != nil {
+		g.Mark(c.all)
+		c.all.Force(graph.Derived, graph.Missing)
+		if state == stateReady {
+			c.all.Edges = nil
+			c.all.Restore(graph.Derived, t.whole)
 		}
 	}
 	c.table.Store(t)

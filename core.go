@@ -54,7 +54,8 @@ type typed interface {
 
 	drop()             // replaces the contents by none
 	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
-	forget()           // notes that what was saved was deleted
+	check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node
+	forget() // notes that what was saved was deleted
 
 	// With nothing held:
 

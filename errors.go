@@ -53,6 +53,9 @@ var (
 	ErrSpec = errors.New("invalid specification")
 )
 
+// ErrInvariant is wrapped by what Manager.Check yields.
+var ErrInvariant = errors.New("what must always hold does not")
+
 // Errors of what is on disk; they are those of package store.
 var (
 	// ErrLocked is returned by Open for a directory that a Manager has open,

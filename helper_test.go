@@ -108,7 +108,12 @@ func (d *disk) open(t *testing.T, opts Options) *Manager {
 	opts.Store = d
 	m, err := Open("", opts)
 	ok(t, err)
-	t.Cleanup(func() { m.Close() })
+	t.Cleanup(func() {
+		for fault := range m.Check() {
+			t.Error(fault)
+		}
+		m.Close()
+	})
 	return m
 }
 

@@ -449,3 +449,52 @@ func TestKeptErrors(t *testing.T) {
 	in.Set("k", 0)
 	x.want(1, "fine")
 }
+
+// TestTrackedBuildAll: whole contents depend on what BuildAll has read, and who
+// reads an entry of them on that entry.
+func TestTrackedBuildAll(t *testing.T) {
+	var in *Cache[string, int]
+	built := 0
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		all := must(Register(m, "all", Spec[string, int]{BuildAll: func(ctx context.Context) (map[string]int, error) {
+			built++
+			a, err1 := in.Get(ctx, "a")
+			b, err2 := in.Get(ctx, "b")
+			return map[string]int{"a": a, "b": b}, errors.Join(err1, err2)
+		}}))
+		return func(ctx context.Context) (string, error) {
+			n, err := all.Get(ctx, "a")
+			return fmt.Sprint(n), err
+		}
+	})
+	in.Set("a", 1)
+	in.Set("b", 1)
+	x.want(1, "1")
+	in.Set("c", 1)
+	x.want(0, "1")
+	equal(t, "built", built, 1)
+	in.Set("b", 2)
+	x.want(0, "1")
+	equal(t, "built", built, 2)
+	in.Set("a", 2)
+	x.want(1, "2")
+	equal(t, "built", built, 3)
+	x.reopen()
+	x.want(0, "2")
+	equal(t, "built", built, 3)
+	in.Set("b", 3)
+	x.want(0, "2")
+	equal(t, "built", built, 4)
+	x.reopen()
+	in.Set("a", 3)
+	all := must(Lookup[string, int](x.m, "all"))
+	equal(t, "entry", must(all.Get(t.Context(), "a")), 3)
+	x.want(1, "3")
+	in.Delete("b")
+	if v, err := all.Get(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("contents that cannot be built any more: %v, %v", v, err)
+	}
+	in.Set("b", 3)
+	x.want(0, "3")
+}

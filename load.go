@@ -12,12 +12,10 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// task is something that provides contents, once for all who wait for it.
-type task[K comparable, V any] struct {
+// task is something that loads contents, once for all who wait for it.
+type task struct {
 	*flight.Run
-	contents map[K]V // what BuildAll made; valid when the run is finished
-	stored   bool    // it became the cache's contents
-	err      error
+	err error // valid when the run is finished
 }
 
 // Load makes the contents available: it reads them from the store or the Load
@@ -33,64 +31,67 @@ func (c *Cache[K, V]) Load(ctx context.Context) error {
 func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
 	for {
 		switch state := c.state.Load(); {
-		case state == stateReady, state == stateUnbuilt && (!build || c.off):
+		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
 			return nil
+		case state == stateUnbuilt, state == stateReady:
+			if b, err := c.buildAll(ctx); err != nil || b != nil && b.Outcome() != graph.Published {
+				return err
+			}
+			continue
 		case state == stateClosed:
 			return ErrClosed
 		}
-		if t, err := c.provide(ctx); err != nil || t.contents != nil && !t.stored {
+		if err := c.provide(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// provide loads contents that are not loaded, or builds those that are not
-// built, or waits for whoever does.
-func (c *Cache[K, V]) provide(ctx context.Context) (*task[K, V], error) {
-	c.tasks.Lock()
-	t, do := &c.tasks.load, c.load
-	switch c.state.Load() {
-	case stateUnbuilt:
-		t, do = &c.tasks.build, c.buildAll
-	case stateUnloaded:
-	default:
-		c.tasks.Unlock()
-		return &task[K, V]{}, nil
+// provide loads contents that are not loaded, or waits for whoever does. For a
+// ctx that has ended it begins nothing.
+func (c *Cache[K, V]) provide(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return flight.Cause(ctx)
 	}
-	if *t == nil || !(*t).Join() {
-		c.begin(ctx, t, do)
+	c.loading.Lock()
+	if c.state.Load() != stateUnloaded {
+		c.loading.Unlock()
+		return nil
 	}
-	mine := *t
-	c.tasks.Unlock()
+	if c.loading.task == nil || !c.loading.task.Join() {
+		c.begin(ctx, &c.loading.task, c.load)
+	}
+	mine := c.loading.task
+	c.loading.Unlock()
 	if err := mine.Wait(ctx); err != nil {
-		return mine, err
+		return err
 	}
-	return mine, mine.err
+	return mine.err
 }
 
 // begin starts do in a goroutine of its own and puts it at t, from where it is
-// taken when it has finished. c.tasks is held.
-func (c *Cache[K, V]) begin(ctx context.Context, t **task[K, V], do func(context.Context, *task[K, V]) error) {
-	mine := &task[K, V]{}
+// taken when it has finished. c.loading is held.
+func (c *Cache[K, V]) begin(ctx context.Context, t **task, do func(context.Context) error) {
+	mine := &task{}
 	mine.Run, ctx = flight.New(ctx, c.Name)
 	*t = mine
 	go func() {
 		defer context.AfterFunc(c.m.ctx, func() { mine.Cancel(ErrClosed) })()
 		defer func() {
-			c.tasks.Lock()
+			c.loading.Lock()
 			if *t == mine {
 				*t = nil
 			}
-			c.tasks.Unlock()
+			c.loading.Unlock()
 			mine.err = ended(ctx, mine.err)
 			mine.Finish()
 		}()
-		guard(&mine.err, func() error { return do(ctx, mine) })
+		guard(&mine.err, func() error { return do(ctx) })
 	}()
 }
 
 // load reads the contents for the first time. What was set before stays.
-func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
+func (c *Cache[K, V]) load(ctx context.Context) error {
 	epoch, ok := c.begun(stateUnloaded)
 	if !ok {
 		return nil
@@ -104,18 +105,102 @@ func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
 		}
 		c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err, Reason: "will be built"})
 	}
+	same := c.unchanged(t)
 	c.m.gate.Lock()
 	defer c.m.gate.Unlock()
 	if c.epoch != epoch {
 		return nil // invalidated, cleared or reloaded meanwhile
 	}
-	t.absorb(c.table.Load(), true, false)
+	forgotten := t.unsaved()
+	c.reconcile(t, same)
+	t.absorb(c.table.Load(), true, false, 0)
 	if found {
 		c.replace(t, stateReady)
 	} else {
 		c.replace(t, c.emptyState())
 	}
+	c.forgot(forgotten)
 	return nil
+}
+
+// forgot notes that n entries that were told to another version are to be
+// deleted from the store, which would otherwise give them back to this one. The
+// gate is held exclusively.
+func (c *core) forgot(n int) {
+	if n > 0 {
+		c.edited(int64(n))
+	}
+}
+
+// outdated reports whether the contents that the store has were saved by
+// another version. Until they are loaded, the store must go on saying so.
+func (c *core) outdated() bool {
+	c.m.gate.RLock()
+	defer c.m.gate.RUnlock()
+	if !c.derives || !c.slot.stored || c.slot.dropped || len(c.slot.description) == 0 {
+		return false
+	}
+	d, err := parseDescription(c.slot.description)
+	return err == nil && d.Version != c.described.Version
+}
+
+// unchanged returns the entries that were set before the contents were loaded,
+// to what t has, which was loaded, with their stamps.
+func (c *Cache[K, V]) unchanged(t *table[K, V]) map[*entry[K, V]]uint64 {
+	same := make(map[*entry[K, V]]uint64)
+	now := c.table.Load()
+	for i := range now.shards {
+		s := &now.shards[i]
+		early := make(map[*entry[K, V]]V)
+		s.mu.RLock()
+		for k, e := range s.entries {
+			if was := t.shard(k).entries[k]; was != nil && was.kind.held() && e.kind == decoded {
+				early[e], same[e] = e.value, e.current()
+			}
+		}
+		s.mu.RUnlock()
+		for e, v := range early {
+			if !c.same(e.key, t.shard(e.key).entries[e.key].state, v) {
+				delete(same, e)
+			}
+		}
+	}
+	return same
+}
+
+// reconcile gives entries that were written before t was loaded what t knows of
+// them: the stamp of a value that was not changed by that, and a value that was
+// removed, to be compared with what will be built. Nothing has read them yet.
+// The gate is held exclusively.
+func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
+	g := c.m.graph
+	now := c.table.Load()
+	for i := range now.shards {
+		s := &now.shards[i]
+		s.mu.Lock()
+		for k, e := range s.entries {
+			was := t.shard(k).entries[k]
+			if was == nil || e.node != nil {
+				continue
+			}
+			if stamp, ok := same[e]; ok && e.stamp == stamp && e.kind.held() {
+				e.stamp = was.current()
+			} else if e.kind == absent && c.derives {
+				var old any
+				if was.kind.held() {
+					old = was.state
+				} else if was.node != nil {
+					old = was.node.Old
+				}
+				g.Lock()
+				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
+				e.node.Old = old
+				e.node.Force(c.derived(), graph.Invalidated)
+				g.Unlock()
+			}
+		}
+		s.mu.Unlock()
+	}
 }
 
 // begun returns the epoch in which contents are to be provided, unless they are
@@ -197,6 +282,9 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		if !outdated || !c.derives {
 			return t, false, nil
 		}
+	}
+	if d, err := parseDescription(description); err == nil {
+		t.whole = string(d.Whole)
 	}
 	for i := range t.shards {
 		t.shards[i].entries = make(map[K]*entry[K, V], max(records, 0)/len(t.shards))
@@ -427,6 +515,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			if c.edits.Swap(0) > 0 {
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
+			c.forgot(t.unsaved())
 			if found {
 				c.replace(t, stateReady)
 			} else {

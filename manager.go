@@ -248,6 +248,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		<-m.done
 		return m.err
 	}
+	m.loadOutdated(ctx) // later nothing is loaded any more
 	m.gate.Lock()
 	m.closed = true
 	lanes := slices.Collect(maps.Values(m.lanes))
@@ -275,4 +276,22 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.err = wrap(ctx, "close", "", nil, errors.Join(errs, m.store.Close()))
 	close(m.done)
 	return m.err
+}
+
+// loadOutdated loads contents that another version has saved, so that they are
+// not taken for those of this one after the next save.
+func (m *Manager) loadOutdated(ctx context.Context) {
+	m.gate.RLock()
+	var cores []*core
+	for _, s := range m.slots {
+		if c := s.cache; c != nil && c.lane != nil && c.state.Load() == stateUnloaded {
+			cores = append(cores, c)
+		}
+	}
+	m.gate.RUnlock()
+	for _, c := range cores {
+		if c.outdated() {
+			c.typed.prepare(ctx, false) // a failure is an event
+		}
+	}
 }

@@ -151,6 +151,8 @@ func parseEdges(saved string) ([]savedEdge, error) {
 type keyed interface {
 	cache() *core
 	appendKey(dst []byte, entry any) ([]byte, error)
+	decodeKey(key string) any // nil if that fails
+	keyOf(entry any) any
 	renew(ctx context.Context, entry any) (*graph.Node, error)
 	nodeOf(ctx context.Context, key string) (*graph.Node, error)
 }
@@ -162,7 +164,7 @@ type recorder struct {
 	entries []any
 	names   []string
 	key     []byte
-	seen    map[*graph.Node]bool
+	seen    map[graph.Edge]bool
 }
 
 // append appends what is to be kept beside the value of an entry.
@@ -232,7 +234,8 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 func (r *recorder) flatten(edges []graph.Edge) {
 	r.edges = r.edges[:0]
 	inMemory := func(e graph.Edge) bool {
-		return e.Node.Owner().Type.(keyed).cache().lane == nil && e.Node.Kind() == graph.Derived && e.Node.Stamp == e.Stamp
+		return e.Node.Owner().Type.(keyed).cache().lane == nil && e.Node.Kind() == graph.Derived && e.Node.Stamp == e.Stamp &&
+			!e.Node.Dead() && e.Node.State() != graph.Dirty
 	}
 	flat := true
 	for _, e := range edges {
@@ -247,7 +250,7 @@ func (r *recorder) flatten(edges []graph.Edge) {
 	}
 	clear(r.seen)
 	if r.seen == nil {
-		r.seen = make(map[*graph.Node]bool)
+		r.seen = make(map[graph.Edge]bool)
 	}
 	stack := [][]graph.Edge{edges}
 	for len(stack) > 0 {
@@ -259,12 +262,12 @@ func (r *recorder) flatten(edges []graph.Edge) {
 		e := (*top)[0]
 		*top = (*top)[1:]
 		switch {
-		case r.seen[e.Node]:
+		case r.seen[e]: // but not with another stamp: one of them has changed, then
 		case inMemory(e):
-			r.seen[e.Node] = true
+			r.seen[e] = true
 			stack = append(stack, e.Node.Edges)
 		default:
-			r.seen[e.Node] = true
+			r.seen[e] = true
 			r.edges = append(r.edges, e)
 		}
 	}
@@ -283,6 +286,22 @@ func (c nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
 		return err
 	})
 	return dst, err
+}
+
+// keyOf implements keyed.
+func (c nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
+
+// decodeKey implements keyed.
+func (c nodes[K, V]) decodeKey(key string) (decoded any) {
+	var err error
+	guard(&err, func() error {
+		k, err := c.spec.KeyCodec.Decode([]byte(key))
+		if err == nil {
+			decoded = k
+		}
+		return err
+	})
+	return decoded
 }
 
 // renew implements keyed: it finds the node that has taken the place of a dead one.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -116,6 +117,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	c.m = m
 	c.typed = c
 	c.owner = m.graph.NewOwner(nodes[K, V]{c})
+	if spec.BuildAll != nil {
+		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}}, nil)
+	}
 	c.derives = spec.Build != nil || spec.Probe != nil
 	c.version = versionHash(spec.Version)
 	c.equal = equality(&spec)
@@ -188,6 +192,12 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 		}
 		t.cleared = t.recorded
 		c.state.Store(stateReady)
+		if c.all != nil {
+			m := c.m.graph
+			m.Lock()
+			c.all.Restore(graph.Derived, "")
+			m.Unlock()
+		}
 		c.edited(int64(max(1, len(contents))))
 	case c.spec.Load != nil && !c.off, c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil:
 		c.state.Store(stateUnloaded)

@@ -19,6 +19,7 @@ type table[K comparable, V any] struct {
 	hash   func(K) uint64
 	spare  []entry[K, V] // allocated and not used yet; see fill
 
+	whole    string // what the contents as a whole were built from, as it was stored
 	recorded bool   // changes are recorded, to be saved
 	gen      uint32 // number of the next cut, from 1; changed with the gate held exclusively
 	saving   bool   // a cut is being written; changed with the gate held exclusively
@@ -115,16 +116,16 @@ func traceOf(n *graph.Node) trace {
 	return trace{stamp: n.Stamp, kind: n.Kind(), edges: n.Edges, saved: n.Saved, built: n.Built, took: n.Took}
 }
 
-// idle reports that nothing is lost if e, which has no value, is forgotten. Its
-// shard is locked.
-func (e *entry[K, V]) idle() bool {
+// forget reports that nothing is lost if e, which has no value, is taken from
+// its shard, which is then to be done. The shard is locked.
+func (e *entry[K, V]) forget() bool {
 	if e.node == nil {
 		return true
 	}
 	g := e.node.Owner().Graph()
 	g.Lock()
 	defer g.Unlock()
-	return e.node.Idle() && e.node.Old == nil
+	return e.node.Old == nil && e.node.Forget()
 }
 
 // current returns the stamp of e. Its shard is locked.
@@ -133,6 +134,14 @@ func (e *entry[K, V]) current() uint64 {
 		return e.node.Stamp
 	}
 	return e.stamp
+}
+
+// unsaved returns how many entries of a table nobody else has yet are unsaved.
+func (t *table[K, V]) unsaved() (n int) {
+	for i := range t.shards {
+		n += len(t.shards[i].dirty)
+	}
+	return n
 }
 
 func newTable[K comparable, V any](shards int, recorded bool) *table[K, V] {
@@ -198,9 +207,10 @@ func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V], was func() version[
 // absorb puts the entries of old in t, over those that t has, as unsaved if
 // they are unsaved there. Entries are copied, for readers may be at old yet. If
 // loaded is set, t has what the store has, and traces of saved deletions have
-// served their purpose; if built is set, t has what BuildAll made. The gate is
-// held exclusively.
-func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool) {
+// served their purpose; if built is set, t has what BuildAll made, and if
+// began is not 0, what has no later stamp is not absorbed. The gate is held
+// exclusively.
+func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64) {
 	for i := range old.shards {
 		from := &old.shards[i]
 		from.mu.Lock()
@@ -209,8 +219,8 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool) {
 			unsaved[e] = true // the cut may fail
 		}
 		for k, e := range from.entries {
-			if built && e.kind == absent && e.dirty == 0 && !unsaved[e] {
-				continue // it was asked for before it was there
+			if built && (e.kind == absent && e.dirty == 0 && !unsaved[e] || began > 0 && e.current() <= began) {
+				continue // it was asked for before it was there, or is of earlier contents
 			}
 			s := t.shard(k)
 			copied := s.entry(k)

@@ -14,6 +14,7 @@ type Graph struct {
 	running map[*Run]struct{}
 	closed  error
 	stack   []*Node // reused by mark
+	writes  uint64  // counts what is changed from outside
 	active  atomic.Int64
 }
 
@@ -41,6 +42,10 @@ func (g *Graph) Raise(rev uint64) {
 		}
 	}
 }
+
+// Wrote notes that something was changed from outside. What a node says of
+// itself, that it was set or forced, is noted already. The graph is locked.
+func (g *Graph) Wrote() { g.writes++ }
 
 // Building reports whether any builder is running.
 func (g *Graph) Building() bool { return g.active.Load() > 0 }
@@ -83,6 +88,7 @@ type Owner struct {
 	suspect uint64        // counts what made all nodes doubtful at once; guarded by g.mu
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
+	whole   *Node         // what the contents as a whole were built from; nil if they were not
 }
 
 // NewOwner adds a cache to the graph.
@@ -90,6 +96,19 @@ func (g *Graph) NewOwner(t Type) *Owner {
 	o := &Owner{g: g, Type: t}
 	o.clean.Store(word(Clean, 0))
 	return o
+}
+
+// Whole returns the node that stands for the contents of o as a whole: its nodes
+// are clean only while that is. t is what the graph asks about it. It is called
+// once, before o is shared.
+func (o *Owner) Whole(t Type, entry any) *Node {
+	o.g.mu.Lock()
+	defer o.g.mu.Unlock()
+	w := o.g.NewOwner(t)
+	w.readers = []*Owner{o}
+	o.whole = w.NewNode(entry, Derived, Dirty, 0)
+	o.whole.covers = o
+	return o.whole
 }
 
 // Graph returns the graph that o belongs to.
@@ -104,7 +123,10 @@ func (o *Owner) Replace() {
 
 // Doubt makes all nodes of o, and all that have read one of them, doubtful:
 // they are checked when they are read. The graph is locked.
-func (o *Owner) Doubt() { o.doubtAbove(true) }
+func (o *Owner) Doubt() {
+	o.g.Wrote()
+	o.doubtAbove(true)
+}
 
 func (o *Owner) doubtAbove(self bool) {
 	seen := map[*Owner]bool{o: true}

@@ -26,6 +26,8 @@ type Node struct {
 	why   Cause   // why it is Dirty
 	epoch uint32
 	kind  Kind
+
+	covers *Owner // the cache whose contents as a whole n stands for
 }
 
 // Edge says that a value was read.
@@ -58,6 +60,7 @@ func (s State) String() string { return [...]string{"check", "dirty", "clean"}[s
 type Cause struct {
 	Reason Reason
 	Node   *Node // the dependency, if it is one
+	run    *Run  // of it, if its builder failed
 }
 
 // Reason is the kind of a Cause.
@@ -111,7 +114,7 @@ func (n *Node) clean() bool {
 	if w == n.owner.clean.Load() {
 		return true
 	}
-	if n.kind == Input && w&3 == uint64(Clean) {
+	if n.kind == Input && w&3 == uint64(Clean) && (n.owner.whole == nil || n.owner.whole.clean()) {
 		n.set(Clean) // nothing below it could have changed
 		return true
 	}
@@ -121,9 +124,16 @@ func (n *Node) clean() bool {
 // Dead reports that the contents n belongs to were replaced. The graph is locked.
 func (n *Node) Dead() bool { return n.dead() }
 
-// Idle reports that nothing clean has read n, and nothing is building it: if it
-// has no value either, it may be forgotten. The graph is locked.
-func (n *Node) Idle() bool { return len(n.above) == 0 && n.run == nil }
+// Forget makes n dead, if nothing clean has read it and nothing is building it:
+// those that have read it before will look for the node that is in its place
+// then. It is called for a node without a value. The graph is locked.
+func (n *Node) Forget() bool {
+	if len(n.above) > 0 || n.run != nil {
+		return false
+	}
+	n.epoch = n.owner.epoch - 1
+	return true
+}
 
 // dead reports that the contents n belongs to were replaced.
 func (n *Node) dead() bool { return n.epoch != n.owner.epoch }
@@ -196,7 +206,9 @@ func (n *Node) Doubt() {
 	}
 }
 
+// supersede notes that n is changed from outside.
 func (n *Node) supersede() {
+	n.owner.g.Wrote()
 	if n.run != nil {
 		n.run.superseded = true
 		n.run = nil
@@ -226,6 +238,9 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 			}
 			if y.word.Load()&3 == uint64(Clean) {
 				y.set(Check)
+				if y.covers != nil {
+					y.covers.Doubt()
+				}
 				if len(y.above) > 0 {
 					stack = append(stack, y)
 				}

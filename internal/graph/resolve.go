@@ -62,9 +62,25 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 	}
 	// failed ends the search of the top: who has read it is to be built, as
 	// it is for its builder to say what the failure means.
-	failed := func(n *Node) {
+	failed := func(n *Node, r *Run) {
 		stack = stack[:len(stack)-1]
-		stack[len(stack)-1].why = &Cause{Failed, n}
+		if n.covers != nil && stack[len(stack)-1].node.owner == n.covers && len(stack) > 1 {
+			stack = stack[:len(stack)-1] // an entry cannot be built by itself
+		}
+		stack[len(stack)-1].why = &Cause{Failed, n, r}
+	}
+	if self != nil {
+		// A builder that runs because another has failed, and asks for that:
+		// without this, each of a chain of builders would fail twice as often as
+		// the one before.
+		r, _ := self.Frame.(*Run)
+		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run == nil {
+			r = r.Why.run
+			if r.outcome == Volatile {
+				return r, nil
+			}
+			return r, r.Err
+		}
 	}
 search:
 	for len(stack) > 0 {
@@ -86,6 +102,10 @@ search:
 			}
 			stack = stack[:len(stack)-1] // whoever has read it finds out when it looks again
 			stack[len(stack)-1].next = 0
+			continue
+		}
+		if w := x.owner.whole; w != nil && x.kind == Input && top.why == nil {
+			stack = append(stack, visit{node: w})
 			continue
 		}
 		why := x.why
@@ -120,7 +140,7 @@ search:
 					continue search
 				}
 				if e.Node.Stamp != e.Stamp {
-					why = Cause{Changed, e.Node}
+					why = Cause{Reason: Changed, Node: e.Node}
 					break
 				}
 			}
@@ -169,11 +189,11 @@ search:
 				err = nil // it is a result
 			}
 		}
-		if len(stack) == 1 {
+		if len(stack) == 1 || err != nil && len(stack) == 2 && x.covers == root.owner {
 			return r, err
 		}
 		if err != nil || r.outcome == Volatile {
-			failed(x)
+			failed(x, r)
 		}
 	}
 	return nil, nil

@@ -48,6 +48,7 @@ type Run struct {
 	index      map[*Node]struct{} // of edges, once there are many
 	poison     uint64             // counts writes to what was read
 	sane       uint64             // the poison at which the edges were last found unchanged
+	writes     uint64             // those of the graph when the builder was called
 	outcome    Outcome
 	open       bool // reads are recorded
 	aborted    bool // an edge has changed: the builder is to run again
@@ -87,7 +88,7 @@ func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
 	r.Init(ctx, func() string { return n.owner.Type.Name(n) })
 	r.Frame = r
 	r.g, r.node, r.task, r.Why = g, n, t, why
-	r.open = true
+	r.open, r.writes = true, g.writes
 	n.run = r
 	g.running[r] = struct{}{}
 	g.active.Add(1)
@@ -250,6 +251,25 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	return Published
 }
 
+// Settle is Commit for the node of contents as a whole, which were replaced
+// already, because that takes other locks. If something that they were
+// built from has changed since, the node is not clean. The graph is locked.
+func (r *Run) Settle() {
+	n := r.node
+	n.Stamp = r.g.Next()
+	n.Edges, n.Saved = r.edges[:len(r.edges):len(r.edges)], ""
+	n.Built, n.why = n.Stamp, Cause{}
+	n.kind = Derived
+	if r.poison == r.sane {
+		n.set(Clean)
+	} else {
+		n.set(Check)
+	}
+}
+
+// Edges returns what r has read. The graph is locked.
+func (r *Run) Edges() []Edge { return r.edges }
+
 // patience is how often a builder is begun again before writers are asked to
 // wait for it, and yield how long they do at most: a builder that waits for one
 // of them must not hold it up for ever.
@@ -282,6 +302,7 @@ func (r *Run) execute() {
 			r.node.run = nil
 		}
 		delete(g.running, r)
+		r.Why.run = nil
 		g.mu.Unlock()
 		g.active.Add(-1)
 		r.task.Done()
@@ -311,7 +332,7 @@ func (r *Run) execute() {
 		g.mu.Lock()
 		r.edges, r.index = nil, nil
 		r.aborted, r.volatile, r.open = false, false, true
-		r.sane = r.poison
+		r.sane, r.writes = r.poison, g.writes
 		r.patient = attempt >= patience
 		g.mu.Unlock()
 	}

@@ -30,6 +30,9 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
+	if files.unfinished {
+		return errUnfinished
+	}
 	r := &recovery{s: s, files: files}
 	s.nextGen, s.nextID, s.nextSeq = files.highest+1, 1, 1
 	if n := len(files.journals); n > 0 {

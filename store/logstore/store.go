@@ -14,7 +14,8 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// Store is a store.Store, store.Getter and store.Compactor in a directory.
+// Store is a store.Store, store.Getter, store.Compactor and store.Backuper in a
+// directory.
 type Store struct {
 	dir    string // for messages
 	opts   Options
@@ -59,6 +60,7 @@ var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Getter    = (*Store)(nil)
 	_ store.Compactor = (*Store)(nil)
+	_ store.Backuper  = (*Store)(nil)
 )
 
 // position is where replay starts.
@@ -75,6 +77,9 @@ type position struct {
 // If another process, or another part of this one, has the store open, the
 // error matches store.ErrLocked and is a *store.LockedError. If it was written
 // by a newer version of this package, the error wraps store.ErrFormat.
+//
+// A process that ends, however it does, gives the directory free. To wait for
+// one that has not ended, use [OpenWait]; to read beside it, [OpenReader].
 func Open(dir string, opts Options) (*Store, error) {
 	s, err := open(dir, opts)
 	if err != nil {
@@ -83,7 +88,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-func open(dir string, opts Options) (*Store, error) {
+func open(dir string, opts Options) (*Store, error) { return openWith(dir, opts, takeLock) }
+
+func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer, error)) (*Store, error) {
 	if opts.CompactAt == 0 {
 		opts.CompactAt = defaultCompactAt
 	}
