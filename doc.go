@@ -61,7 +61,8 @@
 //
 // Reads without ctx are not tracked: Peek, Has, All, Keys, Values, Len. They
 // give what the cache holds, which may be stale if a builder made it. What
-// BuildAll reads is not tracked either; for that there are declared dependents.
+// BuildAll reads through its ctx is tracked for the contents as a whole: when
+// that changes they are built anew, and entries that come out equal stay clean.
 //
 // A write marks what was computed from the entry, which costs no more than
 // following the edges to what was clean until then. Nothing is built before
@@ -129,8 +130,7 @@
 // # Declared dependents
 //
 // A whole cache may be declared to depend on others, in its Spec or by
-// [Manager.Depend]. That is for what BuildAll reads, and for what no builder
-// reads through a ctx. Four verbs then have four meanings:
+// [Manager.Depend]. That is for what no builder reads through a ctx. Four verbs then have four meanings:
 //
 //   - Reload drops what is not saved, and reads the store again.
 //   - Invalidate removes the contents for good, and those of all dependents:
