@@ -332,15 +332,16 @@ func (c *Cache[K, V]) node(ctx context.Context, k K) (*graph.Node, error) {
 		if err := c.prepare(ctx, true); err != nil {
 			return nil, err
 		}
-		if err := c.intern(k); err != nil {
-			return nil, err
-		}
 		s := c.table.Load().shard(k)
 		s.mu.RLock()
-		e := s.entries[k]
+		if e := s.entries[k]; e != nil && e.node != nil {
+			n := e.node
+			s.mu.RUnlock()
+			return n, nil
+		}
 		s.mu.RUnlock()
-		if e != nil && e.node != nil {
-			return e.node, nil
+		if err := c.intern(k); err != nil {
+			return nil, err
 		}
 	}
 }
