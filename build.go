@@ -97,8 +97,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 		clean := frame == nil && (n == nil || n.Fresh())
 		if frame != nil {
 			switch frame.Read(n) {
-			case graph.Recorded, graph.Untracked:
+			case graph.Recorded:
 				clean = true
+			case graph.Untracked: // clean says what can be said without the graph's lock
 			case graph.NotClean:
 				clean = false
 			case graph.Doubtful:
@@ -261,7 +262,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	if failed == nil {
 		b.value, failed = b.c.afterLoad(ctx, b.k, b.value)
 	}
-	if b.none = failed == ErrNotFound; b.none {
+	if b.none = failed != nil && errors.Is(failed, ErrNotFound); b.none {
 		b.value = zero
 		return ErrNotFound
 	}

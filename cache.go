@@ -426,6 +426,9 @@ func (c *Cache[K, V]) look(k K) (v V, ok bool, stamp uint64, err error) {
 // to an entry does. It costs no more for many entries than for few.
 func (c *Cache[K, V]) Clear() error {
 	m := c.m
+	if m.graph.InBuilder() {
+		return c.err(context.Background(), "clear", nil, ErrInBuilder)
+	}
 	m.gate.Lock()
 	err := c.writable()
 	var gone []*slot

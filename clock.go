@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // Now returns the time, rounded down to a multiple of granularity, which is at
@@ -26,11 +28,16 @@ func Now(ctx context.Context, granularity time.Duration) (time.Time, error) {
 }
 
 // ExpireAt makes what the builder ctx belongs to stale at t; of several the
-// earliest counts. Times are rounded up to whole seconds. Where ctx is no
+// earliest counts. If t has passed, the result is given to the callers and not
+// kept. Times are rounded up to whole seconds. Where ctx is no
 // builder's it does nothing.
 func ExpireAt(ctx context.Context, t time.Time) error {
 	m := managerOf(ctx)
 	if m == nil {
+		return nil
+	}
+	if !t.After(time.Now()) {
+		graph.FrameOf(ctx).Volatile()
 		return nil
 	}
 	c, err := deadlines(m)

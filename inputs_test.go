@@ -236,13 +236,28 @@ func TestWriteInBuilder(t *testing.T) {
 		case "batch":
 			return 0, m.Batch(func(*Batch) error { return nil })
 		}
-		return 0, in.Clear()
+		return 0, errors.Join(in.Clear(), in.InvalidateAll(), in.Touch(), in.Reload(ctx))
 	}}))
-	for _, k := range []string{"set", "delete", "batch"} {
+	for _, k := range []string{"set", "delete", "batch", "others"} {
 		if _, err := c.Get(context.Background(), k); !errors.Is(err, ErrInBuilder) {
 			t.Errorf("%s: %v", k, err)
 		}
 	}
+}
+
+// TestAnotherManager: what a builder reads from another Manager is right, but
+// cannot be recorded, so its result is not kept.
+func TestAnotherManager(t *testing.T) {
+	far := must(Register(newManager(t), "far", Spec[string, int]{Build: func(context.Context, string) (int, error) { return 7, nil }}))
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		return func(ctx context.Context) (string, error) {
+			n, err := far.Get(ctx, "k")
+			return fmt.Sprint(n), err
+		}
+	})
+	x.want(1, "7")
+	far.Set("k", 8)
+	x.want(1, "8")
 }
 
 func TestFiles(t *testing.T) {
@@ -404,6 +419,12 @@ func TestExpireAt(t *testing.T) {
 		ok(t, x.m.Close())
 		time.Sleep(time.Hour)
 		x.open()
+		x.want(1, "v")
+		x.m.Close()
+		x = newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+			return func(ctx context.Context) (string, error) { return "v", ExpireAt(ctx, time.Now()) }
+		})
+		x.want(1, "v")
 		x.want(1, "v")
 		x.m.Close()
 	})

@@ -487,6 +487,9 @@ func (c *Cache[K, V]) Reload(ctx context.Context) error { return c.reload(ctx) }
 
 func (c *Cache[K, V]) reload(caller context.Context) error {
 	m := c.m
+	if m.graph.InBuilder() {
+		return c.err(caller, "reload", nil, ErrInBuilder)
+	}
 	ctx, done := m.untilClosed(caller)
 	defer done()
 	for {

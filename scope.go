@@ -160,6 +160,9 @@ func (m *Manager) Touch(scope Scope) error { return m.invalidate("touch", scope,
 func (c *Cache[K, V]) Touch() error { return c.m.Touch(Only(c.slot.name)) }
 
 func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
+	if m.graph.InBuilder() {
+		return &Error{Op: op, Err: ErrInBuilder}
+	}
 	m.gate.Lock()
 	if m.closed {
 		m.gate.Unlock()
