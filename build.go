@@ -99,7 +99,8 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 			switch frame.Read(n) {
 			case graph.Recorded:
 				clean = true
-			case graph.Untracked: // clean says what can be said without the graph's lock
+			case graph.Untracked:
+				clean = n.Fresh() // of another Manager, or the builder has returned
 			case graph.NotClean:
 				clean = false
 			case graph.Doubtful:
