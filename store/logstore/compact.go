@@ -99,7 +99,8 @@ type compaction struct {
 	frozen map[string]*version // as they were at step 1
 	made   map[string]*snapshot
 	start  position
-	size   int64    // of the journals that it makes obsolete
+	size   int64 // of the journals that it makes obsolete
+	packer *packer
 	broken []string // files in which there was damage; they are set aside afterwards
 }
 
@@ -164,6 +165,9 @@ func (c *compaction) freeze() (bool, error) {
 func (c *compaction) run() error {
 	s := c.s
 	m := &manifest{start: c.start}
+	if !s.opts.Uncompressed {
+		c.packer = new(packer)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.frozen)) {
 		v := c.frozen[name]
 		x := v.snap
@@ -263,3 +267,5 @@ func (c *compaction) damaged(f *file, err error) error {
 	}
 	return nil
 }
+
+func (c *compaction) pace() {}

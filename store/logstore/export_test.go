@@ -11,3 +11,5 @@ func WithVersion(data []byte, version uint32, headerOnly bool) []byte {
 	le.PutUint32(h[12:], checksum(h[16:])^checksum(h[:12]))
 	return data
 }
+
+const FormatVersion = formatVersion

@@ -3,6 +3,7 @@ package logstore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -153,6 +154,36 @@ func FuzzJournal(f *testing.F) {
 		n := read()
 		if err := s.Compact(t.Context()); err != nil || read() != n {
 			t.Fatalf("compact: %v", err)
+		}
+	})
+}
+
+// FuzzUnpack: what is not a compressed block is refused, and nothing gets more
+// memory than its limit.
+func FuzzUnpack(f *testing.F) {
+	p := new(packer)
+	for _, n := range []int{minPacked, 5000, 2 << 20} {
+		if b, ok := p.pack(nil, bytes.Repeat([]byte("value "), n/6+1)); ok {
+			f.Add(b)
+			f.Add(b[:len(b)-1])
+		}
+	}
+	f.Add(binary.AppendUvarint(nil, 1<<40))
+	f.Add(append(binary.AppendUvarint(nil, 1<<20), 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		out, err := unpack(data, nil)
+		if uint64(cap(out)) > unpackedLimit(len(data)) {
+			t.Fatalf("%d bytes became %d", len(data), cap(out))
+		}
+		if err != nil {
+			return
+		}
+		again, ok := p.pack(nil, out)
+		if !ok {
+			return
+		}
+		if back, err := unpack(again, nil); err != nil || !bytes.Equal(back, out) {
+			t.Fatalf("%d bytes come back as %d: %v", len(out), len(back), err)
 		}
 	})
 }

@@ -26,10 +26,13 @@ func (c *compaction) merge(name string, v *version) (*snapshot, error) {
 		return nil, fmt.Errorf("creating a snapshot: %w", err)
 	}
 	x.file = newFile(s.fs, snapshotName(id, gen), f)
-	w := newSnapshotWriter(f, id, gen, x.tag)
+	w := newSnapshotWriter(f, id, gen, x.tag, c.packer, c.pace)
 	err = c.mergeInto(w, v)
 	if err == nil {
 		x.size, err = w.finish()
+	}
+	if e := w.stop(); err == nil {
+		err = e
 	}
 	if err != nil || w.total == 0 {
 		x.doom()

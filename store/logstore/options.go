@@ -19,6 +19,11 @@ type Options struct {
 	// returns. Zero means 4 MiB. If it is negative, only Compact compacts.
 	CompactAt int64
 
+	// Uncompressed keeps snapshots as they are. Otherwise their blocks are
+	// compressed with zstd at its fastest level, where that saves at least an
+	// eighth. What is there already is read either way.
+	Uncompressed bool
+
 	// Observe, if not nil, is told what was found at Open and what the store
 	// did of its own accord. It is called by the goroutine that did it, with
 	// no lock held except that Open has not returned yet.
