@@ -73,12 +73,10 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 				return err
 			}
 		}
-		var recs []store.Record
-		for _, b := range index {
+		for recs, err := range v.snap.all(index, 1) {
 			if err := c.ctx.Err(); err != nil {
 				return err
 			}
-			recs, err = v.snap.load(b, recs)
 			if err != nil {
 				if err := c.damaged(v.snap.file, err); err != nil {
 					return err
