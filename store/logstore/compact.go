@@ -11,7 +11,10 @@ import (
 
 // Compact implements store.Compactor. It does nothing if nothing was changed
 // since the last compaction.
-func (s *Store) Compact(ctx context.Context) error {
+func (s *Store) Compact(ctx context.Context) error { return s.compactAll(ctx, nil) }
+
+// compactAll compacts, and also rewrites the snapshots in which there are faults.
+func (s *Store) compactAll(ctx context.Context, faults []Fault) error {
 	defer s.tell()
 	if err := s.acquire(ctx, s.compacting); err != nil {
 		return err
@@ -20,7 +23,7 @@ func (s *Store) Compact(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	if err := s.compact(ctx); err != nil {
+	if err := s.compact(ctx, faults); err != nil {
 		if e := s.check(ctx); e != nil {
 			return e
 		}
@@ -96,6 +99,7 @@ func (s *Store) journalSize() (n int64) {
 type compaction struct {
 	s      *Store
 	ctx    context.Context
+	force  map[string]bool     // caches that are rewritten in any case
 	frozen map[string]*version // as they were at step 1
 	made   map[string]*snapshot
 	start  position
@@ -104,9 +108,15 @@ type compaction struct {
 	broken []string // files in which there was damage; they are set aside afterwards
 }
 
-func (s *Store) compact(ctx context.Context) error {
+func (s *Store) compact(ctx context.Context, faults []Fault) error {
 	began := time.Now()
-	c := &compaction{s: s, ctx: ctx, made: map[string]*snapshot{}}
+	c := &compaction{s: s, ctx: ctx, force: map[string]bool{}, made: map[string]*snapshot{}, broken: slices.Clone(s.broken)}
+	for _, f := range faults {
+		c.force[f.Cache] = true
+		if !slices.Contains(c.broken, f.File) {
+			c.broken = append(c.broken, f.File)
+		}
+	}
 	todo, err := c.freeze()
 	if err == nil && !todo {
 		return nil
@@ -127,6 +137,7 @@ func (s *Store) compact(ctx context.Context) error {
 		}
 		return err
 	}
+	s.broken = nil
 	s.setAside(c.broken)
 	s.note(Event{Kind: Compacted, Bytes: c.size, Took: time.Since(began)})
 	return nil
@@ -139,7 +150,7 @@ func (c *compaction) freeze() (bool, error) {
 		return false, err
 	}
 	defer s.applying.release()
-	if c.size = s.journalSize(); c.size == 0 || s.unpublished != nil {
+	if c.size = s.journalSize(); c.size == 0 && len(c.force) == 0 || s.unpublished != nil {
 		return false, nil
 	}
 	if err := s.rotate(); err != nil {
@@ -152,14 +163,23 @@ func (c *compaction) freeze() (bool, error) {
 	defer s.mu.Unlock()
 	c.frozen = maps.Clone(s.caches)
 	for name, v := range s.caches {
-		if v.overlaid() == 0 {
+		if !c.rewrites(name, v) {
 			continue
 		}
 		next := v.clone()
+		if len(v.layers) == 0 {
+			c.frozen[name] = next
+			next = next.clone()
+		}
 		next.layers = append(next.layers, layer{t: new(table)})
 		s.caches[name] = next
 	}
 	return true, nil
+}
+
+// rewrites reports whether a cache gets a new snapshot.
+func (c *compaction) rewrites(name string, v *version) bool {
+	return v.overlaid() > 0 || c.force[name]
 }
 
 func (c *compaction) run() error {
@@ -171,7 +191,7 @@ func (c *compaction) run() error {
 	for _, name := range slices.Sorted(maps.Keys(c.frozen)) {
 		v := c.frozen[name]
 		x := v.snap
-		if v.overlaid() > 0 {
+		if c.rewrites(name, v) {
 			var err error
 			if x, err = c.merge(name, v); err != nil {
 				return err
@@ -208,14 +228,14 @@ func (c *compaction) adopt() (obsolete []*file) {
 	var snapshots []*snapshot
 	for name, old := range c.frozen {
 		x := old.snap
-		if old.overlaid() > 0 {
+		if c.rewrites(name, old) {
 			x = c.made[name]
 		}
 		if x != nil {
 			snapshots = append(snapshots, x)
 		}
 		v := s.caches[name]
-		if old.overlaid() == 0 || v == nil || !v.follows(old) {
+		if !c.rewrites(name, old) || v == nil || !v.follows(old) {
 			continue // untouched; or cleared or dropped meanwhile
 		}
 		next := *v
@@ -225,11 +245,14 @@ func (c *compaction) adopt() (obsolete []*file) {
 		if x != nil {
 			next.id = x.id
 		}
-		if next.records < 0 && next.overlaid() == 0 {
+		switch {
+		case next.overlaid() > 0 && len(c.broken) > 0:
+			next.records = -1 // some may have been lost
+		case next.overlaid() > 0:
+		case x != nil:
+			next.records = x.records
+		default:
 			next.records = 0
-			if x != nil {
-				next.records = x.records
-			}
 		}
 		s.caches[name] = &next
 	}
