@@ -17,6 +17,9 @@ const writeSize = 1 << 20
 // or Close.
 func (s *Store) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
 	defer s.tell()
+	if err := s.makeRoom(ctx); err != nil {
+		return err
+	}
 	if err := s.acquire(ctx, s.applying); err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func (s *Store) Repair(ctx context.Context) error {
 		}
 		found = append(found, f)
 	}
-	return s.compactAll(ctx, found)
+	return s.compactFor(ctx, request{share: 1, faults: found})
 }
 
 // Check reads all that the store holds, and gives each damage as it finds it.

@@ -11,81 +11,40 @@ import (
 
 // Compact implements store.Compactor. It does nothing if nothing was changed
 // since the last compaction.
-func (s *Store) Compact(ctx context.Context) error { return s.compactAll(ctx, nil) }
+func (s *Store) Compact(ctx context.Context) error {
+	s.hurry.Add(1)
+	defer s.hurry.Add(-1)
+	return s.compactFor(ctx, request{share: 1})
+}
 
-// compactAll compacts, and also rewrites the snapshots in which there are faults.
-func (s *Store) compactAll(ctx context.Context, faults []Fault) error {
+// request says what a compaction is for.
+type request struct {
+	share  float64 // of its time in which it works
+	faults []Fault // in snapshots that are rewritten though nothing was changed
+	full   bool    // only if the store is still full when it begins
+}
+
+func (s *Store) compactFor(ctx context.Context, r request) error {
 	defer s.tell()
 	if err := s.acquire(ctx, s.compacting); err != nil {
 		return err
 	}
 	defer s.compacting.release()
+	if r.full {
+		if full, err := s.full(ctx); err != nil || !full {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	if err := s.compact(ctx, faults); err != nil {
+	if err := s.compact(ctx, r); err != nil {
 		if e := s.check(ctx); e != nil {
 			return e
 		}
 		return fmt.Errorf("logstore: compact: %w", err)
 	}
 	return nil
-}
-
-// background compacts whenever it is woken.
-func (s *Store) background() {
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-s.wake:
-			_ = s.Compact(s.ctx) // there is an event if it fails
-		}
-	}
-}
-
-// wakeIfLarge starts a compaction in the background if the journals have grown
-// large enough. The caller holds applying.
-func (s *Store) wakeIfLarge() {
-	if s.opts.CompactAt < 0 || s.journalSize() <= max(s.limit(), s.retryAt) {
-		return
-	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-// limit is how large the journals may be before they are compacted: as large
-// as the snapshots, so that compacting costs no more than writing did. The
-// caller holds applying.
-func (s *Store) limit() int64 {
-	var snapshots int64
-	for _, x := range s.snapshots {
-		snapshots += x.size
-	}
-	return max(s.opts.CompactAt, snapshots)
-}
-
-// overdue reports whether the journals are so large that Close should compact.
-func (s *Store) overdue() bool {
-	if s.opts.CompactAt < 0 || s.closed.Load() {
-		return false
-	}
-	s.applying <- struct{}{}
-	defer s.applying.release()
-	return s.retryAt == 0 && s.journalSize() > 8*s.limit()
-}
-
-// journalSize is what a replay would read. The caller holds applying.
-func (s *Store) journalSize() (n int64) {
-	for _, j := range s.journals {
-		n += j.end - journalHeader
-	}
-	if len(s.journals) > 0 && s.journals[0].seq == s.start.seq {
-		n -= s.start.off - journalHeader
-	}
-	return n
 }
 
 // compaction is the work of one compaction. It goes through these steps, and a
@@ -97,21 +56,24 @@ func (s *Store) journalSize() (n int64) {
 //  3. A manifest is published that names the new snapshots and the new journal.
 //  4. The old files are removed, once their last reader has finished.
 type compaction struct {
-	s      *Store
-	ctx    context.Context
-	force  map[string]bool     // caches that are rewritten in any case
-	frozen map[string]*version // as they were at step 1
-	made   map[string]*snapshot
-	start  position
-	size   int64 // of the journals that it makes obsolete
-	packer *packer
-	broken []string // files in which there was damage; they are set aside afterwards
+	s       *Store
+	ctx     context.Context
+	force   map[string]bool     // caches that are rewritten in any case
+	frozen  map[string]*version // as they were at step 1
+	made    map[string]*snapshot
+	start   position
+	size    int64 // of the journals that it makes obsolete
+	packer  *packer
+	share   float64   // of its time in which it works
+	resumed time.Time // when it last began to work
+	broken  []string  // files in which there was damage; they are set aside afterwards
 }
 
-func (s *Store) compact(ctx context.Context, faults []Fault) error {
+func (s *Store) compact(ctx context.Context, r request) error {
 	began := time.Now()
 	c := &compaction{s: s, ctx: ctx, force: map[string]bool{}, made: map[string]*snapshot{}, broken: slices.Clone(s.broken)}
-	for _, f := range faults {
+	c.share, c.resumed = r.share, began
+	for _, f := range r.faults {
 		c.force[f.Cache] = true
 		if !slices.Contains(c.broken, f.File) {
 			c.broken = append(c.broken, f.File)
@@ -290,5 +252,3 @@ func (c *compaction) damaged(f *file, err error) error {
 	}
 	return nil
 }
-
-func (c *compaction) pace() {}

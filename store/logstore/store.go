@@ -27,6 +27,7 @@ type Store struct {
 	closed atomic.Bool
 	wake   chan struct{}  // asks for a compaction in the background
 	tasks  sync.WaitGroup // the goroutine that does it
+	hurry  atomic.Int32   // how many wait for a compaction
 
 	compacting semaphore // held by a compaction
 	applying   semaphore // held by a batch, and whoever else changes which files there are
@@ -87,6 +88,12 @@ func Open(dir string, opts Options) (*Store, error) {
 func open(dir string, opts Options) (*Store, error) {
 	if opts.CompactAt == 0 {
 		opts.CompactAt = defaultCompactAt
+	}
+	if opts.CompactShare == 0 {
+		opts.CompactShare = defaultCompactShare
+	}
+	if !(opts.CompactShare > 0 && opts.CompactShare <= 1) {
+		return nil, errors.New("CompactShare is not between 0 and 1")
 	}
 	if opts.Damage < Discard || opts.Damage > Fail {
 		return nil, errors.New("invalid damage policy")
