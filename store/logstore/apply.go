@@ -261,6 +261,10 @@ func (s *Store) rotate() error {
 	s.nextSeq++ // also if this fails: something may be left of it
 	j, err := newJournal(s.fs, seq, s.current())
 	if err != nil {
+		if cur := s.current(); cur != nil && isLeft(err) {
+			// It says that the current one ends here.
+			s.poison(cur, err)
+		}
 		return err
 	}
 	if s.current() == nil {

@@ -87,9 +87,7 @@ func (s *Store) compact(ctx context.Context, r request) error {
 		err = c.run()
 	}
 	if err != nil {
-		for _, x := range c.made {
-			x.doom()
-		}
+		c.abandon(err)
 		if s.check(ctx) == nil {
 			s.applying <- struct{}{}
 			size := s.journalSize()
@@ -169,6 +167,10 @@ func (c *compaction) run() error {
 	if err := s.publish(m); err != nil {
 		return err
 	}
+	for _, name := range s.orphans {
+		_ = s.fs.Remove(name) // if this fails the next Open sweeps it
+	}
+	s.orphans = nil
 	for _, f := range c.adopt() {
 		if slices.Contains(c.broken, f.name) {
 			f.unpin() // and let it be set aside
@@ -177,6 +179,19 @@ func (c *compaction) run() error {
 		}
 	}
 	return nil
+}
+
+// abandon removes the new snapshots after an error, unless a manifest that names
+// them may be there after a crash. Then they stay until there is a newer one.
+func (c *compaction) abandon(err error) {
+	for _, x := range c.made {
+		if isLeft(err) {
+			c.s.orphans = append(c.s.orphans, x.name)
+			x.unpin()
+		} else {
+			x.doom()
+		}
+	}
 }
 
 // adopt is what follows step 3 in memory. It returns the files for step 4.

@@ -45,6 +45,7 @@ type Store struct {
 	nextGen   uint64    // of manifests, snapshots and damaged directories; higher than any has
 	nextID    uint64    // of caches
 	broken    []string  // files in which damage was found; the next compaction sets them aside
+	orphans   []string  // snapshots that only a manifest names which may not be there
 	manifests [2]uint64 // the newest, and the one before, which is kept; 0 if none
 
 	// mu guards what readers see. It is held for short, never across I/O.
