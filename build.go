@@ -263,7 +263,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	if failed == nil {
 		b.value, failed = b.c.afterLoad(ctx, b.k, b.value)
 	}
-	if b.none = failed != nil && errors.Is(failed, ErrNotFound); b.none {
+	if b.none = failed == ErrNotFound; b.none {
 		b.value = zero
 		return ErrNotFound
 	}

@@ -27,6 +27,9 @@
 // [Salvage], and only [Fail] lets damage prevent a start. One thing cannot be
 // told from a torn frame: damage to the very last frame.
 //
+// [Check] finds damage without changing anything, and [Repair] leaves a
+// directory without any; what was damaged is kept beside it.
+//
 // # Processes
 //
 // One process at a time has a directory open for writing; another gets a

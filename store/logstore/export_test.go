@@ -22,3 +22,5 @@ func WithVersion(data []byte, version uint32, headerOnly bool) []byte {
 func (s *Store) BackupTo(ctx context.Context, to vfs.FS) error {
 	return backupTo(ctx, s, s.image, to)
 }
+
+const FormatVersion = formatVersion

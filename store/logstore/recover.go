@@ -82,7 +82,9 @@ func (r *recovery) damage(d *damage, next position) error {
 		s.mu.Lock()
 		s.caches = map[string]*version{}
 		s.mu.Unlock()
-		r.discarded, r.from = true, next
+		r.discarded, r.from, s.broken = true, next, nil
+	} else if !slices.Contains(s.broken, d.file) {
+		s.broken = append(s.broken, d.file)
 	}
 	return nil
 }

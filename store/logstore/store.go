@@ -28,6 +28,7 @@ type Store struct {
 	closed atomic.Bool
 	wake   chan struct{}  // asks for a compaction in the background
 	tasks  sync.WaitGroup // the goroutine that does it
+	hurry  atomic.Int32   // how many wait for a compaction
 
 	compacting semaphore // held by a compaction
 	applying   semaphore // held by a batch, and whoever else changes which files there are
@@ -44,6 +45,8 @@ type Store struct {
 	// Guarded by compacting; by applying while there is an unpublished manifest.
 	nextGen   uint64    // of manifests, snapshots and damaged directories; higher than any has
 	nextID    uint64    // of caches
+	broken    []string  // files in which damage was found; the next compaction sets them aside
+	orphans   []string  // snapshots that only a manifest names which may not be there
 	manifests [2]uint64 // the newest, and the one before, which is kept; 0 if none
 
 	// mu guards what readers see. It is held for short, never across I/O.
@@ -93,6 +96,12 @@ func open(dir string, opts Options) (*Store, error) { return openWith(dir, opts,
 func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer, error)) (*Store, error) {
 	if opts.CompactAt == 0 {
 		opts.CompactAt = defaultCompactAt
+	}
+	if opts.CompactShare == 0 {
+		opts.CompactShare = defaultCompactShare
+	}
+	if !(opts.CompactShare > 0 && opts.CompactShare <= 1) {
+		return nil, errors.New("CompactShare is not between 0 and 1")
 	}
 	if opts.Damage < Discard || opts.Damage > Fail {
 		return nil, errors.New("invalid damage policy")
