@@ -40,7 +40,7 @@ func plain(t reflect.Type) bool {
 	case reflect.Array:
 		return plain(t.Elem())
 	case reflect.Struct:
-		for f := range fields(t) {
+		for f := range t.Fields() {
 			if !plain(f.Type) {
 				return false
 			}
@@ -48,16 +48,6 @@ func plain(t reflect.Type) bool {
 		return true
 	}
 	return false
-}
-
-func fields(t reflect.Type) func(func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		for i := range t.NumField() {
-			if !yield(t.Field(i)) {
-				return
-			}
-		}
-	}
 }
 
 // same reports whether v equals what an entry in state st holds. If that cannot

@@ -51,7 +51,7 @@ func TestExplain(t *testing.T) {
 	want(mid, Dirty, "it was invalidated")
 	must(top.Get(t.Context(), "k"))
 	ok(t, in.m.Close())
-	in, mid, top = open()
+	_, _, top = open()
 	ok(t, top.Load(t.Context()))
 	x = want(top, Check, "it was loaded, and what it was built from was not looked at yet")
 	if len(x.Dependencies) != 1 || x.Dependencies[0].Cache != "mid" || x.Dependencies[0].Key != "k" {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -237,13 +238,7 @@ func (r *recorder) flatten(edges []graph.Edge) {
 		return e.Node.Owner().Type.(keyed).cache().lane == nil && e.Node.Kind() == graph.Derived && e.Node.Stamp == e.Stamp &&
 			!e.Node.Dead() && e.Node.State() != graph.Dirty
 	}
-	flat := true
-	for _, e := range edges {
-		if inMemory(e) {
-			flat = false
-			break
-		}
-	}
+	flat := !slices.ContainsFunc(edges, inMemory)
 	if flat {
 		r.edges = append(r.edges, edges...)
 		return

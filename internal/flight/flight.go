@@ -230,10 +230,10 @@ func (r *Run) Lead(self *Run) {
 // Depth is how many runs there are, one executing the next, above r.
 func (r *Run) Depth() int { return r.depth }
 
-// forget takes r from what self waits for. mu is held.
-func (self *Run) forget(r *Run) {
-	if i := slices.Index(self.waits, r); i >= 0 {
-		self.waits = slices.Delete(self.waits, i, i+1)
+// forget takes other from what r waits for. mu is held.
+func (r *Run) forget(other *Run) {
+	if i := slices.Index(r.waits, other); i >= 0 {
+		r.waits = slices.Delete(r.waits, i, i+1)
 	}
 }
 

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -151,10 +152,8 @@ func (n *Node) join(y *Node) {
 		n.compact()
 	}
 	n.above = append(n.above, y)
-	for _, o := range n.owner.readers {
-		if o == y.owner {
-			return
-		}
+	if slices.Contains(n.owner.readers, y.owner) {
+		return
 	}
 	n.owner.readers = append(n.owner.readers, y.owner)
 }
