@@ -330,7 +330,10 @@ func (r *Run) execute() {
 				return
 			}
 		}
-		if r.superseded || r.Run.Err() != nil { // nobody is to get what it makes
+		g.mu.Lock()
+		superseded := r.superseded
+		g.mu.Unlock()
+		if superseded || r.Run.Err() != nil { // nobody is to get what it makes
 			r.outcome = Error
 			if r.Err == nil {
 				r.Err = ErrStale
