@@ -328,7 +328,7 @@ func (c *Cache[K, V]) SetAll(seq iter.Seq2[K, V]) error {
 	return nil
 }
 
-// Delete removes k. It fails only with ErrClosed.
+// Delete removes k. It fails only with ErrClosed, or ErrInBuilder.
 func (c *Cache[K, V]) Delete(k K) error { return c.remove("delete", k) }
 
 func (c *Cache[K, V]) remove(op string, k K) error {

@@ -24,8 +24,8 @@ import (
 // part of a sync.
 type Spec[K comparable, V any] struct {
 	// Version says what the builders mean. Change it when they are to make
-	// other values than before: contents that were saved under another Version
-	// are not loaded.
+	// other values than before: what was built under another Version is built
+	// again when somebody asks for it, and what was set is forgotten.
 	Version string
 
 	// Memory keeps the cache in memory only: saving does nothing, reloading
@@ -45,7 +45,8 @@ type Spec[K comparable, V any] struct {
 	// ctx it gets ends when none of them waits any more, or the Manager is
 	// closed; reads of other caches should be given that ctx, so that builders
 	// that need each other in a circle get ErrCycle rather than wait for ever.
-	// An error is given to the callers and is not kept.
+	// An error is given to the callers and is not kept, unless it is
+	// ErrNotFound or made by Keep.
 	Build func(ctx context.Context, key K) (V, error)
 
 	// Probe, in place of Build, asks the world outside what the value of key
