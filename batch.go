@@ -129,6 +129,7 @@ func (c *Cache[K, V]) SetIn(b *Batch, k K, v V) {
 
 // DeleteIn puts a Delete into b, which is of the same Manager.
 func (c *Cache[K, V]) DeleteIn(b *Batch, k K) {
+	c.knew(k)
 	b.writes = append(b.writes, &write[K, V]{c: c, key: k})
 }
 
@@ -144,7 +145,7 @@ func (w *write[K, V]) lock(held map[any]bool) {
 		held[w.s] = true
 		w.s.mu.Lock()
 	}
-	loaded := w.c.state.Load() != stateUnloaded
+	loaded := w.c.loaded()
 	if w.e = w.s.entries[w.key]; w.e == nil && (w.state.kind.held() || !loaded && w.t.recorded) {
 		w.e = w.s.entry(w.key)
 	}

@@ -84,6 +84,12 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 		e := s.entries[k]
 		if e == nil || e.node == nil && (frame != nil || !e.kind.held()) {
 			s.mu.RUnlock()
+			if e == nil && c.state.Load() == statePartial {
+				if err := c.fetch(ctx, k); err != nil {
+					return v, err
+				}
+				continue
+			}
 			if frame == nil && !c.derives {
 				count(false)
 				return v, ErrNotFound

@@ -46,7 +46,8 @@ func (c *Cache[K, V]) Peek(k K) (V, bool) {
 	if ok {
 		return v, true
 	}
-	if c.held() {
+	c.know(context.Background(), k) // on failure, what was set since remains
+	if c.state.Load() != stateClosed {
 		v, ok = c.lookup(k)
 	}
 	c.count(k, ok)
@@ -56,7 +57,7 @@ func (c *Cache[K, V]) Peek(k K) (V, bool) {
 // held waits until what was saved is there, for a read without ctx. It reports
 // false if the cache is closed.
 func (c *Cache[K, V]) held() bool {
-	if c.state.Load() == stateUnloaded {
+	if !c.loaded() {
 		c.prepare(context.Background(), false) // on failure, what was set since remains
 	}
 	return c.state.Load() != stateClosed
@@ -65,7 +66,7 @@ func (c *Cache[K, V]) held() bool {
 // peek is the fast part of a read: for a present entry that needs no work, and
 // if that is asked for is clean.
 func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
-	if c.state.Load() != stateReady || clean && c.all != nil && !c.all.Fresh() {
+	if state := c.state.Load(); state != stateReady && state != statePartial || clean && c.all != nil && !c.all.Fresh() {
 		return v, false
 	}
 	s := c.table.Load().shard(k)
@@ -221,8 +222,17 @@ func (c *Cache[K, V]) Set(k K, v V) error {
 	})
 }
 
+// knew is know for a write, which goes on if that fails, and does not wait for
+// contents to be loaded that can be reconciled with it afterwards.
+func (c *Cache[K, V]) knew(k K) {
+	if c.state.Load() == statePartial {
+		c.fetch(context.Background(), k) // a failure is an event
+	}
+}
+
 // holds reports whether k has a value that equals v, and its stamp.
 func (c *Cache[K, V]) holds(k K, v V) (equal bool, stamp uint64) {
+	c.knew(k)
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
 	e := s.entries[k]
@@ -332,13 +342,14 @@ func (c *Cache[K, V]) SetAll(seq iter.Seq2[K, V]) error {
 func (c *Cache[K, V]) Delete(k K) error { return c.remove("delete", k) }
 
 func (c *Cache[K, V]) remove(op string, k K) error {
+	c.knew(k)
 	return c.write(op, k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) { return c.take(t, s, k) })
 }
 
 // take makes k absent. A trace of it is kept if the store may have it. The gate
 // and s.mu are held.
 func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, wait *graph.Run) {
-	loaded := c.state.Load() != stateUnloaded // if not, what the store has is not known
+	loaded := c.loaded() // if not, what the store has is not known
 	e := s.entries[k]
 	if e == nil && (loaded || !t.recorded) {
 		return !loaded, nil
@@ -367,7 +378,7 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 // slice, appending to v is safe, because v comes without spare capacity.
 func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
 	for {
-		if err := c.prepare(context.Background(), false); err != nil {
+		if err := c.know(context.Background(), k); err != nil {
 			var zero V
 			return zero, c.err(context.Background(), "update", k, err)
 		}
@@ -536,9 +547,7 @@ func (c *Cache[K, V]) grow() {
 func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	g := c.m.graph
 	g.Lock()
-	if c.state.Load() != stateUnloaded { // else nobody has read anything
-		g.Wrote()
-	}
+	g.Wrote()
 	c.owner.Replace()
 	if keys := c.keys.Load(); keys != nil {
 		g.Mark(keys)

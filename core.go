@@ -29,6 +29,8 @@ type core struct {
 	epoch  uint64       // counts what replaced the contents; guarded by the gate
 	sealed bool         // writes are refused, for it is being deregistered; guarded by the gate
 
+	reads atomic.Int64 // of single records, while the contents are partial
+
 	expiring atomic.Bool // a timer will end the trust in what Probe gave
 
 	edits  atomic.Int64 // unsaved edits
@@ -40,10 +42,14 @@ type core struct {
 // The states of a cache's contents.
 const (
 	stateUnloaded = int32(iota) // the store was not read yet; only what was set since is there
+	statePartial                // entries are read from the store when they are asked for; what is in the table is known, also that there is none
 	stateUnbuilt                // nothing valid was there; BuildAll is to run when they are asked for
 	stateReady                  // they are there
 	stateClosed                 // the cache was deregistered or its Manager closed
 )
+
+// loaded reports whether the table says of every key what there is.
+func (c *core) loaded() bool { return c.state.Load() > statePartial }
 
 // typed is what a Manager asks of a Cache without knowing its types.
 type typed interface {

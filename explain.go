@@ -10,7 +10,7 @@ import (
 )
 
 // Explanation says where an entry comes from, and what is known of it. It is
-// as it was at one instant; nothing is loaded, checked or built for it.
+// as it was at one instant. What was saved is read for it, but nothing is checked or built.
 type Explanation struct {
 	Cache string
 	Key   any
@@ -58,6 +58,7 @@ type Reached struct {
 
 // Explain says where the entry of k comes from, and why it is or is not clean.
 func (c *Cache[K, V]) Explain(k K) Explanation {
+	c.know(c.m.ctx, k) // on failure there is nothing to explain
 	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: true}
 	s := c.table.Load().shard(k)
 	s.mu.RLock()

@@ -54,7 +54,7 @@ func (c *Cache[K, V]) provide(ctx context.Context) error {
 		return flight.Cause(ctx)
 	}
 	c.loading.Lock()
-	if c.state.Load() != stateUnloaded {
+	if c.loaded() {
 		c.loading.Unlock()
 		return nil
 	}
@@ -92,8 +92,10 @@ func (c *Cache[K, V]) begin(ctx context.Context, t **task, do func(context.Conte
 
 // load reads the contents for the first time. What was set before stays.
 func (c *Cache[K, V]) load(ctx context.Context) error {
-	epoch, ok := c.begun(stateUnloaded)
-	if !ok {
+	c.m.gate.RLock()
+	epoch, done := c.epoch, c.loaded()
+	c.m.gate.RUnlock()
+	if done {
 		return nil
 	}
 	t, found, err := c.read(ctx)
@@ -114,13 +116,27 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	forgotten := t.unsaved()
 	c.reconcile(t, same)
 	t.absorb(c.table.Load(), true, false, 0)
+	state := c.emptyState()
 	if found {
-		c.replace(t, stateReady)
-	} else {
-		c.replace(t, c.emptyState())
+		state = stateReady
 	}
+	c.complete(t, state)
 	c.forgot(forgotten)
 	return nil
+}
+
+// complete makes t, which has all that the table has, the contents. For those
+// who have read from the table nothing changes. The gate is held exclusively.
+func (c *Cache[K, V]) complete(t *table[K, V], state int32) {
+	g := c.m.graph
+	g.Lock()
+	if c.all != nil && state == stateReady {
+		c.all.Restore(graph.Derived, t.whole)
+	}
+	c.table.Store(t)
+	g.Unlock()
+	c.epoch++
+	c.state.Store(state)
 }
 
 // forgot notes that n entries that were told to another version are to be
@@ -195,20 +211,12 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 				g.Lock()
 				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
 				e.node.Old = old
-				e.node.Force(c.derived(), graph.Invalidated)
+				e.node.Distrust(graph.Invalidated)
 				g.Unlock()
 			}
 		}
 		s.mu.Unlock()
 	}
-}
-
-// begun returns the epoch in which contents are to be provided, unless they are
-// no longer in the state that asks for it.
-func (c *core) begun(state int32) (epoch uint64, ok bool) {
-	c.m.gate.RLock()
-	defer c.m.gate.RUnlock()
-	return c.epoch, c.state.Load() == state
 }
 
 // read returns the contents as the store or the Load hook has them, in a new
@@ -262,7 +270,9 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 			break
 		}
 		if v, err = c.afterLoad(ctx, k, v); err == nil {
-			t.fill(k, state[V]{value: v, kind: decoded}).stamp = c.m.graph.Next()
+			s, e := t.fill(k)
+			e.state, e.stamp = state[V]{value: v, kind: decoded}, c.m.graph.Next()
+			s.live++
 		}
 	}
 	return t, err == nil, err
@@ -309,60 +319,30 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a key cannot be decoded", Err: err})
 			continue
 		}
-		c.restore(t, k, rec, outdated)
+		st, r, err := parseEntry[V](rec)
+		if err != nil {
+			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Err: err})
+			continue
+		}
+		s, e := t.fill(k)
+		c.restore(t, s, e, st, r, outdated)
 	}
 	return t, true, nil
 }
 
-// restore puts what was stored of k into t. If outdated is set, another
-// version of the cache has saved it: then what it had built is kept only to be
-// compared with what will be built, and what it was told is forgotten.
-func (c *Cache[K, V]) restore(t *table[K, V], k K, rec store.Record, outdated bool) {
-	st := state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded}
-	r, err := parseRecord(rec.Meta)
-	if err != nil {
-		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Err: err})
-		return
+// parseEntry returns what a record says of an entry.
+func parseEntry[V any](rec store.Record) (st state[V], r record, err error) {
+	if r, err = parseRecord(rec.Meta); err != nil {
+		return st, r, err
 	}
-	if r.flags&flagNone != 0 {
+	st = state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded}
+	switch {
+	case r.flags&flagNone != 0:
 		st = state[V]{kind: missing}
-	}
-	if r.flags&flagError != 0 {
+	case r.flags&flagError != 0:
 		st.kind = broken
 	}
-	if r.stamp == 0 && st.kind == encoded {
-		r.stamp = c.m.graph.Next() // the store keeps values only
-	}
-	if r.flags&flagBuilt == 0 || !c.derives { // without a builder it is what it is
-		e := t.fill(k, st)
-		e.stamp = r.stamp
-		if outdated {
-			s := t.shard(k)
-			s.live--
-			e.state, e.stamp = state[V]{}, 0
-			s.change(t, e, e.version)
-		}
-		return
-	}
-	e := t.fill(k, st)
-	kind := graph.Derived
-	if r.flags&flagProbed != 0 {
-		kind = graph.Probed
-	}
-	g := c.m.graph
-	g.Lock()
-	defer g.Unlock()
-	n := c.owner.NewNode(e, kind, graph.Check, r.stamp)
-	n.Saved, n.Built, n.Took = r.edges, r.built, r.took
-	e.node = n
-	if r.version != c.version {
-		n.Force(kind, graph.Outdated)
-		if st.kind.held() {
-			n.Old = st
-			t.shard(k).live--
-		}
-		e.state = state[V]{}
-	}
+	return st, r, nil
 }
 
 // readable returns why what the store has under description cannot be read as
@@ -387,10 +367,10 @@ func (c *Cache[K, V]) readable(stored []byte) (reason string, outdated bool) {
 	return "", false
 }
 
-// fill gives a new key a state that is saved already, in a table nobody else
-// has yet. Entries that are loaded together are allocated together, which
-// halves the time it takes; one that stays keeps its neighbours' room.
-func (t *table[K, V]) fill(k K, st state[V]) *entry[K, V] {
+// fill makes the entry of a new key, in a table nobody else has yet. Entries
+// that are loaded together are allocated together, which halves the time it
+// takes; one that stays keeps its neighbours' room.
+func (t *table[K, V]) fill(k K) (*shard[K, V], *entry[K, V]) {
 	s := t.shard(k)
 	if s.entries == nil {
 		s.entries = make(map[K]*entry[K, V])
@@ -400,12 +380,9 @@ func (t *table[K, V]) fill(k K, st state[V]) *entry[K, V] {
 	}
 	e := &t.spare[0]
 	t.spare = t.spare[1:]
-	e.key, e.state = k, st
+	e.key = k
 	s.entries[k] = e
-	if st.kind.held() {
-		s.live++
-	}
-	return e
+	return s, e
 }
 
 // contents returns the entries of a table nobody else has yet, all decoded;

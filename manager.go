@@ -67,6 +67,9 @@ type Manager struct {
 
 	main *lane // the lane of store
 
+	partialFrom int   // the constants of fetch.go,
+	readCost    int64 // but for tests
+
 	timers struct {
 		sync.Mutex
 		all map[*time.Timer]struct{}
@@ -113,6 +116,9 @@ func Open(dir string, opts Options) (*Manager, error) {
 		slots:  make(map[string]*slot),
 		lanes:  make(map[store.Store]*lane),
 		done:   make(chan struct{}),
+
+		partialFrom: partialFrom,
+		readCost:    readCost,
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	if err := m.openStore(dir); err != nil {

@@ -166,6 +166,9 @@ type oracle struct {
 	verified map[int]bool
 	want     []int // entries that are to be built, in order
 
+	partial  bool  // caches are read entry by entry, …
+	readCost int64 // … until that has cost too much
+
 	d      *disk
 	m      *Manager
 	caches []*Cache[int, int]
@@ -182,6 +185,8 @@ func newOracle(rng *rand.Rand) *oracle {
 		versions: make([]int, n),
 		saved:    make([]int, n),
 		dropped:  make([]bool, n),
+		partial:  rng.IntN(2) == 0,
+		readCost: int64(rng.IntN(2)),
 		d:        newDisk(),
 	}
 	for id := range o.exprs {
@@ -422,6 +427,9 @@ func (o *oracle) restart() {
 func (o *oracle) open() {
 	o.restart()
 	o.m = must(Open("", Options{Store: o.d, Autosync: &Autosync{Off: true}}))
+	if o.partial {
+		o.m.partialFrom, o.m.readCost = 0, o.readCost
+	}
 	o.caches = o.caches[:0]
 	for i, kind := range oracleCaches {
 		spec := Spec[int, int]{Memory: kind.memory}
@@ -436,7 +444,10 @@ func (o *oracle) open() {
 				})
 			}
 		}
-		o.caches = append(o.caches, must(Register(o.m, kind.name, spec)))
+		c := must(Register(o.m, kind.name, spec))
+		if o.caches = append(o.caches, c); c.state.Load() == statePartial {
+			o.loaded[i] = true // whoever writes an entry knows what it was
+		}
 	}
 }
 

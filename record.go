@@ -321,10 +321,19 @@ func (c nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, error
 	return c.node(ctx, k)
 }
 
+// ready is know for what is about to be read: if the contents are built as a
+// whole, they are.
+func (c *Cache[K, V]) ready(ctx context.Context, k K) error {
+	if c.state.Load() == statePartial {
+		return c.fetch(ctx, k)
+	}
+	return c.prepare(ctx, true)
+}
+
 // node returns the node of k.
 func (c *Cache[K, V]) node(ctx context.Context, k K) (*graph.Node, error) {
 	for {
-		if err := c.prepare(ctx, true); err != nil {
+		if err := c.ready(ctx, k); err != nil {
 			return nil, err
 		}
 		s := c.table.Load().shard(k)

@@ -202,6 +202,9 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 		c.edited(int64(max(1, len(contents))))
 	case c.spec.Load != nil && !c.off, c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil:
 		c.state.Store(stateUnloaded)
+		if c.spec.Load == nil && c.partial() {
+			c.state.Store(statePartial)
+		}
 	default:
 		c.state.Store(c.emptyState())
 	}

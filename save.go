@@ -278,7 +278,7 @@ func (p *tablePart[K, V]) finish(saved bool) {
 			case p.c.whole && e.dirty == p.gen:
 				e.dirty = 0
 			}
-			if saved && e.kind == absent && e.dirty == 0 && p.c.state.Load() != stateUnloaded && s.entries[e.key] == e && e.forget() {
+			if saved && e.kind == absent && e.dirty == 0 && p.c.loaded() && s.entries[e.key] == e && e.forget() {
 				delete(s.entries, e.key)
 			}
 		}

@@ -192,6 +192,13 @@ func (n *Node) Force(kind Kind, why Reason) {
 	n.set(Dirty)
 }
 
+// Distrust makes n, which is new, a node that has to be built, whatever was
+// stored of it. The graph is locked.
+func (n *Node) Distrust(why Reason) {
+	n.why = why
+	n.set(Dirty)
+}
+
 // Restore makes n a node whose edges were stored. The graph is locked.
 func (n *Node) Restore(kind Kind, saved string) {
 	n.kind = kind
