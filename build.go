@@ -3,9 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
-	"runtime"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
@@ -549,26 +547,11 @@ func (c *Cache[K, V]) rebuild(ctx context.Context, keys []any) error {
 		return c.err(ctx, "rebuild", nil, c.prepare(ctx, true))
 	}
 	var errs errorList
-	var wg sync.WaitGroup
-	next := make(chan K)
-	for range min(runtime.GOMAXPROCS(0), len(keys)) {
-		wg.Go(func() {
-			for k := range next {
-				_, err := c.Get(ctx, k)
-				errs.add(err)
-			}
-		})
-	}
-	for _, k := range keys {
-		if ctx.Err() != nil {
-			break
-		}
-		next <- k.(K)
-	}
-	close(next)
-	wg.Wait()
-	if ctx.Err() != nil {
-		return flight.Cause(ctx)
+	if err := each(ctx, 1, keys, func(ctx context.Context, k any) {
+		_, err := c.Get(ctx, k.(K))
+		errs.add(err)
+	}); err != nil {
+		return err
 	}
 	return errs.join()
 }

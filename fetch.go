@@ -23,7 +23,7 @@ const (
 	// loaded. When single reads have cost as much as loading would have, the
 	// contents are loaded: thus whatever is asked for, it costs at most twice
 	// what it would have to.
-	readCost = 32
+	readCost = 64
 )
 
 // partial reports whether entries can be read from the store one by one. The

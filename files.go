@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -29,7 +31,31 @@ type Files struct {
 	m        *Manager
 	contents *Cache[string, fileState]
 	metadata *Cache[string, FileInfo]
-	dirs     *Cache[string, []DirEntry]
+	dirs     *Cache[string, string] // see listing
+}
+
+// listing makes a string of a directory's entries, which costs less to compare
+// and to load than a slice: each is a name, a slash, and the bits of its type.
+func listing(entries []fs.DirEntry) string {
+	var b []byte
+	for _, e := range entries {
+		b = append(append(b, e.Name()...), '/')
+		b = binary.BigEndian.AppendUint32(b, uint32(e.Type()))
+	}
+	return string(b)
+}
+
+// listed returns the entries of a listing.
+func listed(listing string) (entries []DirEntry, err error) {
+	for listing != "" {
+		name, rest, ok := strings.Cut(listing, "/")
+		if !ok || len(rest) < 4 {
+			return nil, errors.New("what was saved of a directory cannot be read")
+		}
+		entries = append(entries, DirEntry{name, fs.FileMode(binary.BigEndian.Uint32([]byte(rest[:4])))})
+		listing = rest[4:]
+	}
+	return entries, nil
 }
 
 // fileState is what is known of the contents of a file.
@@ -39,6 +65,33 @@ type fileState struct {
 	Mode    fs.FileMode
 	Fresh   bool // the file had been changed shortly before it was looked at
 	Hash    [sha256.Size]byte
+}
+
+const fileStateSize = 8 + 8 + 4 + 1 + sha256.Size
+
+// AppendBinary implements encoding.BinaryAppender.
+func (s fileState) AppendBinary(b []byte) ([]byte, error) {
+	b = binary.BigEndian.AppendUint64(b, uint64(s.Size))
+	b = binary.BigEndian.AppendUint64(b, uint64(s.ModTime))
+	b = binary.BigEndian.AppendUint32(b, uint32(s.Mode))
+	fresh := byte(0)
+	if s.Fresh {
+		fresh = 1
+	}
+	return append(append(b, fresh), s.Hash[:]...), nil
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (s *fileState) UnmarshalBinary(b []byte) error {
+	if len(b) != fileStateSize || b[20] > 1 {
+		return errors.New("what was saved of a file cannot be read")
+	}
+	s.Size = int64(binary.BigEndian.Uint64(b))
+	s.ModTime = int64(binary.BigEndian.Uint64(b[8:]))
+	s.Mode = fs.FileMode(binary.BigEndian.Uint32(b[16:]))
+	s.Fresh = b[20] == 1
+	copy(s.Hash[:], b[21:])
+	return nil
 }
 
 // FileInfo is the metadata of a file.
@@ -75,17 +128,13 @@ func OpenFiles(m *Manager) (*Files, error) {
 			return FileInfo{info.Size(), info.Mode(), info.ModTime().UnixNano()}, nil
 		}}
 	})
-	dirs, err3 := own(m, dirsCache, func() Spec[string, []DirEntry] {
-		return Spec[string, []DirEntry]{Probe: func(_ context.Context, name string, _ []DirEntry, _ bool) ([]DirEntry, error) {
-			found, err := os.ReadDir(name)
+	dirs, err3 := own(m, dirsCache, func() Spec[string, string] {
+		return Spec[string, string]{Probe: func(_ context.Context, name string, _ string, _ bool) (string, error) {
+			entries, err := os.ReadDir(name)
 			if err != nil {
-				return nil, outside(err)
+				return "", outside(err)
 			}
-			entries := make([]DirEntry, len(found))
-			for i, e := range found {
-				entries[i] = DirEntry{e.Name(), e.Type()}
-			}
-			return entries, nil
+			return listing(entries), nil
 		}}
 	})
 	if err := errors.Join(err1, err2, err3); err != nil {
@@ -186,9 +235,13 @@ func (f *Files) Exists(ctx context.Context, name string) (bool, error) {
 
 // ReadDir returns the entries of a directory in the order of their names. What
 // a builder makes of them is stale when one comes, goes or becomes another kind
-// of file. The slice is shared and must not be changed.
+// of file.
 func (f *Files) ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
-	return f.dirs.Get(ctx, name)
+	entries, err := f.dirs.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return listed(entries)
 }
 
 // Recheck says that files may have changed: they are looked at again when

@@ -2,7 +2,6 @@ package cacheman
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"time"
 
@@ -58,29 +57,14 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []K, done func(n int)) e
 		keys = c.probed()
 	}
 	var errs errorList
-	var wg sync.WaitGroup
-	next := make(chan K)
-	for range min(2*runtime.GOMAXPROCS(0), len(keys)) {
-		wg.Go(func() {
-			for k := range next {
-				_, err := c.get(ctx, nil, k)
-				if err != ErrNotFound {
-					errs.add(c.err(ctx, "refresh", k, err))
-				}
-				done(1)
-			}
-		})
-	}
-	for _, k := range keys {
-		if ctx.Err() != nil {
-			break
+	if err := each(ctx, 2, keys, func(ctx context.Context, k K) {
+		_, err := c.get(ctx, nil, k)
+		if err != ErrNotFound {
+			errs.add(c.err(ctx, "refresh", k, err))
 		}
-		next <- k
-	}
-	close(next)
-	wg.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		done(1)
+	}); err != nil {
+		return err
 	}
 	return errs.join()
 }

@@ -118,14 +118,17 @@ func (m *Manager) Sync(ctx context.Context, scopes ...Scope) error {
 // Sync makes the changes in c durable; see Manager.Sync.
 func (c *Cache[K, V]) Sync(ctx context.Context) error { return c.m.Sync(ctx, Only(c.slot.name)) }
 
-// Load makes the contents of the caches of scope available, upstream first; see
-// Cache.Load. It goes on after an error and returns all of them.
+// Load makes the contents of the caches of scope available, several at once;
+// see Cache.Load. Each that is read is an event. It goes on after an error and
+// returns all of them.
 func (m *Manager) Load(ctx context.Context, scope Scope) error {
 	cores, err := m.within("load", scope)
 	var errs errorList
 	errs.add(err)
-	for _, c := range cores {
+	if err := each(ctx, 1, cores, func(ctx context.Context, c *core) {
 		errs.add(c.err(ctx, "load", nil, c.typed.prepare(ctx, true)))
+	}); err != nil {
+		return wrap(ctx, "load", "", nil, err)
 	}
 	return errs.join()
 }

@@ -1,0 +1,39 @@
+package cacheman
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+)
+
+// each calls do for all items, as many at once as perCPU times the number of
+// processors, and waits for all calls. When ctx ends it begins no more of them
+// and returns the reason. do is to use the ctx it is given: who waits with that
+// for an entry needs no goroutine of its own for it.
+func each[T any](ctx context.Context, perCPU int, items []T, do func(context.Context, T)) error {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	outer := ctx
+	for range min(perCPU*runtime.GOMAXPROCS(0), len(items)) {
+		wg.Go(func() {
+			run, ctx := flight.New(ctx, nil)
+			defer run.Finish()
+			defer context.AfterFunc(outer, func() { run.Cancel(flight.Cause(outer)) })()
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(items) {
+					return
+				}
+				do(ctx, items[i])
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return flight.Cause(ctx)
+	}
+	return nil
+}
