@@ -88,7 +88,7 @@ func (a Autosync) triggers() []trigger {
 // edited counts n edits, and sees to it that they are saved in time. It is
 // called with the gate held, after the edits were made.
 func (c *core) edited(n int64) {
-	if c.lane == nil {
+	if !c.saves() {
 		return
 	}
 	total := c.edits.Add(n)

@@ -31,8 +31,8 @@ type staged interface {
 // the batch; it is called without any lock, and may read, but what it reads may
 // have changed when the batch is written.
 func (m *Manager) Batch(fn func(b *Batch) error) error {
-	if m.graph.InBuilder() {
-		return &Error{Op: "batch", Err: ErrInBuilder}
+	if err := m.refuses(); err != nil {
+		return &Error{Op: "batch", Err: err}
 	}
 	b := &Batch{m: m}
 	var err error

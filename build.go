@@ -425,7 +425,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	if c.off {
 		return graph.Volatile
 	}
-	t := newTable[K, V](shardsFor(len(b.contents)), c.lane != nil)
+	t := newTable[K, V](shardsFor(len(b.contents)), c.saves())
 	t.cleared = t.recorded
 	for k, v := range b.contents {
 		s := t.shard(k)

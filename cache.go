@@ -211,7 +211,8 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 
 // Set makes v the value of k, an input that depends on nothing. If it equals
 // what k holds (see Spec.Equal), nothing that was computed from that becomes
-// stale. Set fails only with ErrClosed, or ErrInBuilder.
+// stale. Set fails only with ErrClosed, ErrReadOnly
+// or ErrInBuilder.
 func (c *Cache[K, V]) Set(k K, v V) error {
 	equal, seen := c.holds(k, v)
 	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
@@ -338,7 +339,7 @@ func (c *Cache[K, V]) SetAll(seq iter.Seq2[K, V]) error {
 	return nil
 }
 
-// Delete removes k. It fails only with ErrClosed, or ErrInBuilder.
+// Delete removes k. It fails only with ErrClosed, ErrReadOnly or ErrInBuilder.
 func (c *Cache[K, V]) Delete(k K) error { return c.remove("delete", k) }
 
 func (c *Cache[K, V]) remove(op string, k K) error {
@@ -437,16 +438,16 @@ func (c *Cache[K, V]) look(k K) (v V, ok bool, stamp uint64, err error) {
 // to an entry does. It costs no more for many entries than for few.
 func (c *Cache[K, V]) Clear() error {
 	m := c.m
-	if m.graph.InBuilder() {
-		return c.err(context.Background(), "clear", nil, ErrInBuilder)
+	if err := m.refuses(); err != nil {
+		return c.err(context.Background(), "clear", nil, err)
 	}
 	m.gate.Lock()
 	err := c.writable()
 	var gone []*slot
 	if err == nil && !c.off {
 		gone = dependentsOf([]*slot{c.slot}, true)
-		c.replace(newTable[K, V](1, c.lane != nil), stateReady)
-		c.table.Load().cleared = c.lane != nil
+		c.replace(newTable[K, V](1, c.saves()), stateReady)
+		c.table.Load().cleared = c.saves()
 		c.edited(1)
 		m.drop(gone)
 	}
@@ -457,7 +458,7 @@ func (c *Cache[K, V]) Clear() error {
 
 // Invalidate removes keys for good: a value computed before is not served
 // again, also if its builder is running at this moment. It fails only with
-// ErrClosed.
+// ErrClosed, ErrReadOnly or ErrInBuilder.
 func (c *Cache[K, V]) Invalidate(keys ...K) error {
 	for _, k := range keys {
 		if err := c.remove("invalidate", k); err != nil {
@@ -474,8 +475,8 @@ func (c *Cache[K, V]) Invalidate(keys ...K) error {
 // the locks held that this needs. If others depend on every change to this
 // cache, they are invalidated in the same step.
 func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (changed bool, wait *graph.Run)) error {
-	if c.m.graph.InBuilder() {
-		return c.err(context.Background(), op, k, ErrInBuilder)
+	if err := c.m.refuses(); err != nil {
+		return c.err(context.Background(), op, k, err)
 	}
 	for {
 		wait, err := c.tryWrite(f, k)
@@ -578,7 +579,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 
 // drop implements typed.
 func (c *Cache[K, V]) drop() {
-	c.replace(newTable[K, V](1, c.lane != nil), c.emptyState())
+	c.replace(newTable[K, V](1, c.saves()), c.emptyState())
 }
 
 // emptyState is the state of contents that are not there.

@@ -62,6 +62,7 @@ type typed interface {
 	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
 	check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node
 	forget() // notes that what was saved was deleted
+	follow() // replaces the contents by what is saved now
 
 	// With nothing held:
 
@@ -99,6 +100,20 @@ func (c *counts) failed(err error) {
 	c.mu.Lock()
 	c.lastError = err
 	c.mu.Unlock()
+}
+
+// saves reports whether changes to c are saved.
+func (c *core) saves() bool { return c.lane != nil && !c.m.opts.ReadOnly }
+
+// refuses returns why nobody may write at all here and now, or nil.
+func (m *Manager) refuses() error {
+	switch {
+	case m.opts.ReadOnly:
+		return ErrReadOnly
+	case m.graph.InBuilder():
+		return ErrInBuilder
+	}
+	return nil
 }
 
 // writable returns why c cannot be changed, or nil. The gate is held.

@@ -69,6 +69,14 @@ var (
 	// ErrFormat is returned by Open for a directory that a newer version of
 	// this package wrote.
 	ErrFormat = store.ErrFormat
+
+	// ErrReadOnly is returned by writes to caches of a Manager that was
+	// opened with ReadOnly.
+	ErrReadOnly = store.ErrReadOnly
+
+	// ErrUnfinished is returned by Open for what is left of a Backup that was
+	// interrupted.
+	ErrUnfinished = store.ErrUnfinished
 )
 
 // Error says which operation failed, on which cache and key. All errors of

@@ -61,6 +61,9 @@ func (l *lane) unlock() { <-l.busy }
 
 // add notes that s has something to save. The gate is held.
 func (l *lane) add(s *slot) {
+	if l.m.opts.ReadOnly {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !s.listed {
@@ -85,6 +88,9 @@ func (l *lane) pendingCaches() (caches []*core) {
 
 // arm makes sure that autosync looks at the lane at the given time.
 func (l *lane) arm(at time.Time) {
+	if l.m.opts.ReadOnly {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at.Before(l.notYet) {

@@ -232,8 +232,8 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 		t, found, err = c.readStore(ctx)
 	}
 	if err != nil || !found {
-		t = newTable[K, V](1, true)
-		t.cleared = true
+		t = newTable[K, V](1, c.saves())
+		t.cleared = t.recorded
 		return t, false, err
 	}
 	if c.spec.Validate != nil {
@@ -245,8 +245,8 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 				return t, false, flight.Cause(ctx)
 			}
 			c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: "what was saved is not valid", Err: invalid})
-			t = newTable[K, V](1, true)
-			t.cleared = true
+			t = newTable[K, V](1, c.saves())
+			t.cleared = t.recorded
 			return t, false, nil
 		}
 	}
@@ -260,8 +260,8 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 		contents, err = c.spec.Load(ctx)
 		return err
 	})
-	t = newTable[K, V](shardsFor(len(contents)), true)
-	t.cleared, t.rewrite = true, true // the store does not have them
+	t = newTable[K, V](shardsFor(len(contents)), c.saves())
+	t.cleared, t.rewrite = t.recorded, t.recorded // the store does not have them
 	if errors.Is(err, ErrNotFound) {
 		return t, false, nil
 	}
@@ -282,7 +282,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	c.m.gate.RLock()
 	saved, records, dropped, description := c.slot.stored, c.slot.records, c.slot.dropped, c.slot.description
 	c.m.gate.RUnlock()
-	t = newTable[K, V](shardsFor(max(records, 0)), true)
+	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
 	if !saved || dropped {
 		return t, false, nil
 	}

@@ -31,6 +31,17 @@ type Options struct {
 	// Manager. With memstore.New() nothing outlives the process.
 	Store store.Store
 
+	// ReadOnly opens what is saved for reading, also while another Manager,
+	// mostly of another process, has it open, which does not notice. Nothing
+	// is ever written: what changes entries fails with ErrReadOnly. What is
+	// stale or missing is built in memory as ever. It shows what was saved
+	// when it was opened, or at the last Follow.
+	ReadOnly bool
+
+	// FollowEvery, with ReadOnly, is how often Follow is called by itself;
+	// 0 means never. Failures are events.
+	FollowEvery time.Duration
+
 	// Autosync says when changes are saved, for caches that do not say it
 	// themselves; nil means ClassicRules.
 	Autosync *Autosync
@@ -102,10 +113,23 @@ type slot struct {
 // Open opens the Manager of a directory, which is created if need be. An empty
 // dir stands for a directory of this program in the user's cache directory.
 //
-// One Manager at a time may have a directory open; to others Open answers at
-// once with an error that matches ErrLocked and says who has it. Open reads no
+// One Manager at a time may have a directory open, besides any number with
+// ReadOnly; to others Open answers at once with an error that matches ErrLocked
+// and says who has it. Open reads no
 // contents of caches; damage it finds is an event, not an error.
 func Open(dir string, opts Options) (*Manager, error) {
+	return open(dir, opts, logstore.Open)
+}
+
+// OpenWait is Open, but if somebody has the directory open it waits until that
+// ends. If ctx ends first, the error matches both ErrLocked and that of ctx.
+func OpenWait(ctx context.Context, dir string, opts Options) (*Manager, error) {
+	return open(dir, opts, func(dir string, opts logstore.Options) (*logstore.Store, error) {
+		return logstore.OpenWait(ctx, dir, opts)
+	})
+}
+
+func open(dir string, opts Options, openDir func(string, logstore.Options) (*logstore.Store, error)) (*Manager, error) {
 	if err := opts.Autosync.check(); err != nil {
 		return nil, &Error{Op: "open", Err: err}
 	}
@@ -121,8 +145,11 @@ func Open(dir string, opts Options) (*Manager, error) {
 		readCost:    readCost,
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
-	if err := m.openStore(dir); err != nil {
+	if err := m.openStore(dir, openDir); err != nil {
 		return nil, &Error{Op: "open", Err: err}
+	}
+	if opts.ReadOnly {
+		m.graph.Raise(unsaved) // the writer's are below that
 	}
 	m.main = m.laneOf(m.store)
 	infos, err := m.store.Caches(m.ctx)
@@ -136,9 +163,7 @@ func Open(dir string, opts Options) (*Manager, error) {
 		}
 		s := m.slot(info.Cache)
 		s.lane = m.main
-		s.stored = true
-		s.records = info.Records
-		s.description = info.Description
+		s.know(info)
 	}
 	for _, info := range infos { // after all slots are there
 		if info.Cache == revisions {
@@ -146,10 +171,17 @@ func Open(dir string, opts Options) (*Manager, error) {
 		}
 		m.restoreDependencies(m.slots[info.Cache])
 	}
+	m.followEvery()
 	return m, nil
 }
 
-func (m *Manager) openStore(dir string) (err error) {
+// know notes what the store has under the name. The gate is held exclusively,
+// or the Manager not yet shared.
+func (s *slot) know(info store.Info) {
+	s.stored, s.records, s.description = true, info.Records, info.Description
+}
+
+func (m *Manager) openStore(dir string, open func(string, logstore.Options) (*logstore.Store, error)) (err error) {
 	if m.opts.Store != nil {
 		if dir != "" {
 			return fmt.Errorf("%w: both a directory and Options.Store are given", ErrSpec)
@@ -165,10 +197,24 @@ func (m *Manager) openStore(dir string) (err error) {
 	if m.dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	m.store, err = logstore.Open(m.dir, logstore.Options{Observe: func(e logstore.Event) {
+	opts := logstore.Options{Observe: func(e logstore.Event) {
 		m.emit(Event{Kind: EventStore, Reason: e.String(), Err: e.Err})
-	}})
-	return err
+	}}
+	// In two steps, for a nil pointer must not become a Store.
+	if m.opts.ReadOnly {
+		r, err := logstore.OpenReader(m.dir, opts)
+		if err != nil {
+			return err
+		}
+		m.store = r
+		return nil
+	}
+	s, err := open(m.dir, opts)
+	if err != nil {
+		return err
+	}
+	m.store = s
+	return nil
 }
 
 // defaultDir is a directory for program in the user's cache directory.
@@ -287,6 +333,9 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 // loadOutdated loads contents that another version has saved, so that they are
 // not taken for those of this one after the next save.
 func (m *Manager) loadOutdated(ctx context.Context) {
+	if m.opts.ReadOnly {
+		return
+	}
 	m.gate.RLock()
 	var cores []*core
 	for _, s := range m.slots {

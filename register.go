@@ -183,7 +183,7 @@ func (m *Manager) move(s *slot, l *lane, there *store.Info) {
 
 // start gives a new cache its first contents. The gate is held exclusively.
 func (c *Cache[K, V]) start(contents map[K]V) {
-	t := newTable[K, V](shardsFor(len(contents)), c.lane != nil)
+	t := newTable[K, V](shardsFor(len(contents)), c.saves())
 	c.table.Store(t)
 	switch {
 	case contents != nil && !c.off:
@@ -200,12 +200,20 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 			m.Unlock()
 		}
 		c.edited(int64(max(1, len(contents))))
-	case c.spec.Load != nil && !c.off, c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil:
-		c.state.Store(stateUnloaded)
-		if c.spec.Load == nil && c.partial() {
-			c.state.Store(statePartial)
-		}
 	default:
-		c.state.Store(c.emptyState())
+		c.state.Store(c.savedState())
 	}
+}
+
+// savedState is the state of contents that are to be what was saved. The gate
+// is held.
+func (c *Cache[K, V]) savedState() int32 {
+	stored := c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil
+	switch {
+	case stored && c.partial():
+		return statePartial
+	case stored, c.spec.Load != nil && !c.off:
+		return stateUnloaded
+	}
+	return c.emptyState()
 }

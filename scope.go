@@ -163,8 +163,8 @@ func (m *Manager) Touch(scope Scope) error { return m.invalidate("touch", scope,
 func (c *Cache[K, V]) Touch() error { return c.m.Touch(Only(c.slot.name)) }
 
 func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
-	if m.graph.InBuilder() {
-		return &Error{Op: op, Err: ErrInBuilder}
+	if err := m.refuses(); err != nil {
+		return &Error{Op: op, Err: err}
 	}
 	m.gate.Lock()
 	if m.closed {
@@ -194,6 +194,9 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 // on after an error and returns all of them.
 func (m *Manager) Rebuild(ctx context.Context, scope Scope) error {
 	cores, err := m.within("rebuild", scope)
+	if err == nil && m.opts.ReadOnly {
+		err = &Error{Op: "rebuild", Err: ErrReadOnly}
+	}
 	if err != nil {
 		return err
 	}
@@ -228,6 +231,9 @@ func (c *Cache[K, V]) Rebuild(ctx context.Context) error {
 // or Close that follows the next change; without a change, Close does not.
 func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
 	cores, err := m.within("delete", scope)
+	if err == nil && m.opts.ReadOnly {
+		err = &Error{Op: "delete", Err: ErrReadOnly}
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,249 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// sums registers inputs, and entries that are built of two of them or of each
+// other, and counts what is built.
+func sums(t *testing.T, m *Manager, memory bool) (in, sum *Cache[int, int], builds *int) {
+	t.Helper()
+	builds = new(int)
+	in = must(Register(m, "in", Spec[int, int]{}))
+	sum = must(Register(m, "sum", Spec[int, int]{
+		Memory: memory,
+		Build: func(ctx context.Context, i int) (int, error) {
+			*builds++
+			a, err1 := in.Get(ctx, i)
+			if i == 0 || err1 != nil {
+				return a, err1
+			}
+			b, err2 := sum.Get(ctx, i-1)
+			return a + b, err2
+		},
+	}))
+	return in, sum, builds
+}
+
+// openDir opens a Manager on a directory, to be closed at the end of the test.
+func openDir(t *testing.T, dir string, opts Options) *Manager {
+	t.Helper()
+	m := must(Open(dir, opts))
+	t.Cleanup(func() {
+		for fault := range m.Check() {
+			t.Error(fault)
+		}
+		m.Close()
+	})
+	return m
+}
+
+func TestReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	w := openDir(t, dir, Options{})
+	in, sum, _ := sums(t, w, false)
+	for i := range 5 {
+		ok(t, in.Set(i, i))
+	}
+	equal(t, "sum", must(sum.Get(t.Context(), 3)), 6)
+	ok(t, w.Sync(t.Context()))
+
+	r := openDir(t, dir, Options{ReadOnly: true})
+	in, sum, builds := sums(t, r, false)
+	equal(t, "sum", must(sum.Get(t.Context(), 3)), 6)
+	equal(t, "builders", *builds, 0)
+	equal(t, "sum", must(sum.Get(t.Context(), 4)), 10) // in memory
+	equal(t, "sum", must(sum.Get(t.Context(), 4)), 10)
+	equal(t, "builders", *builds, 1)
+	ctx := t.Context()
+	for what, err := range map[string]error{
+		"Set":           in.Set(1, 2),
+		"Delete":        in.Delete(1),
+		"Clear":         in.Clear(),
+		"Invalidate":    in.Invalidate(1),
+		"InvalidateAll": in.InvalidateAll(),
+		"Touch":         in.Touch(),
+		"DeleteSaved":   in.DeleteSaved(ctx),
+		"Rebuild":       sum.Rebuild(ctx),
+		"Batch":         r.Batch(func(b *Batch) error { in.SetIn(b, 1, 2); return nil }),
+	} {
+		if !errors.Is(err, ErrReadOnly) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := in.Update(1, func(int, bool) (int, bool) { return 2, true }); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("Update: %v", err)
+	}
+	equal(t, "1", must(in.Get(ctx, 1)), 1)
+	ok(t, r.Sync(ctx)) // there is nothing to save
+	ok(t, sum.Reload(ctx))
+	equal(t, "dirty", sum.Stats().Dirty, 0)
+	ok(t, r.Close())
+
+	if _, err := Open(filepath.Join(dir, "none"), Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+	if _, err := w.Follow(ctx); err == nil {
+		t.Error("a writer can follow")
+	}
+}
+
+func TestFollow(t *testing.T) {
+	dir := t.TempDir()
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	win, wsum, _ := sums(t, w, false)
+	for i := range 5 {
+		ok(t, win.Set(i, i))
+	}
+	ok(t, w.Sync(t.Context()))
+
+	r := openDir(t, dir, Options{ReadOnly: true})
+	in, sum, builds := sums(t, r, false)
+	equal(t, "sum", must(sum.Get(t.Context(), 4)), 10)
+	equal(t, "builders", *builds, 5)
+	if changed := must(r.Follow(t.Context())); len(changed) > 0 {
+		t.Errorf("%q changed", changed)
+	}
+
+	ok(t, win.Set(2, 12))
+	equal(t, "sum", must(wsum.Get(t.Context(), 1)), 1)
+	if changed := must(r.Follow(t.Context())); len(changed) > 0 {
+		t.Errorf("%q changed, though nothing was saved", changed)
+	}
+	equal(t, "sum", must(sum.Get(t.Context(), 4)), 10)
+	ok(t, w.Sync(t.Context()))
+	if changed := must(r.Follow(t.Context())); !slices.Equal(changed, []string{"in", "sum"}) {
+		t.Errorf("%q changed", changed)
+	}
+	*builds = 0
+	equal(t, "in", must(in.Get(t.Context(), 2)), 12)
+	equal(t, "sum", must(sum.Get(t.Context(), 4)), 20)
+	equal(t, "builders", *builds, 3)
+
+	ok(t, win.InvalidateAll())
+	ok(t, w.Sync(t.Context()))
+	must(r.Follow(t.Context()))
+	if _, err := sum.Get(t.Context(), 4); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the sum of nothing: %v", err)
+	}
+}
+
+// TestFollowRandom: after Follow a reader has what the writer saved, though both
+// build, and give stamps to what they build.
+func TestFollowRandom(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		dir := t.TempDir()
+		w := must(Open(dir, Options{Autosync: &Autosync{Off: true}}))
+		win, wsum, _ := sums(t, w, false)
+		const n = 12
+		for i := range n {
+			ok(t, win.Set(i, i))
+		}
+		ok(t, w.Sync(t.Context()))
+		r := must(Open(dir, Options{ReadOnly: true}))
+		r.partialFrom, r.readCost = rng.IntN(2)*1000, 0
+		_, sum, _ := sums(t, r, rng.IntN(2) == 0)
+		saved := make([]int, n)
+		for i := range saved {
+			saved[i] = i
+		}
+		now := slices.Clone(saved)
+		for range 60 {
+			switch i := rng.IntN(n); rng.IntN(5) {
+			case 0, 1:
+				now[i] = rng.IntN(3)
+				ok(t, win.Set(i, now[i]))
+			case 2:
+				must(wsum.Get(t.Context(), i))
+			case 3:
+				ok(t, w.Sync(t.Context()))
+				must(r.Follow(t.Context()))
+				copy(saved, now)
+			case 4:
+				want := 0
+				for _, v := range saved[:i+1] {
+					want += v
+				}
+				equal(t, "sum", must(sum.Get(t.Context(), i)), want)
+			}
+		}
+		for fault := range r.Check() {
+			t.Error(fault)
+		}
+		ok(t, errors.Join(r.Close(), w.Close()))
+	}
+}
+
+func TestFollowEvery(t *testing.T) {
+	dir := t.TempDir()
+	w := openDir(t, dir, Options{})
+	win, _, _ := sums(t, w, false)
+	ok(t, win.Set(1, 1))
+	ok(t, w.Sync(t.Context()))
+	followed := make(chan Event, 100)
+	r := openDir(t, dir, Options{ReadOnly: true, FollowEvery: time.Millisecond, Observe: func(e Event) {
+		if e.Kind == EventFollowed {
+			followed <- e
+		}
+	}})
+	in, _, _ := sums(t, r, false)
+	equal(t, "1", must(in.Get(t.Context(), 1)), 1)
+	ok(t, win.Set(1, 2))
+	ok(t, w.Sync(t.Context()))
+	if e := <-followed; e.Cache != "in" || e.Err != nil {
+		t.Errorf("%+v", e)
+	}
+	equal(t, "1", must(in.Get(t.Context(), 1)), 2)
+}
+
+func TestOpenWait(t *testing.T) {
+	dir := t.TempDir()
+	first := must(Open(dir, Options{}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := OpenWait(ctx, dir, Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a ctx that has ended: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := OpenWait(ctx, dir, Options{}); !errors.Is(err, ErrLocked) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while it is open: %v", err)
+	}
+	go first.Close()
+	second := must(OpenWait(t.Context(), dir, Options{}))
+	ok(t, second.Close())
+}
+
+func TestBackup(t *testing.T) {
+	m := openDir(t, t.TempDir(), Options{})
+	in, sum, _ := sums(t, m, false)
+	for i := range 5 {
+		ok(t, in.Set(i, i))
+	}
+	equal(t, "sum", must(sum.Get(t.Context(), 4)), 10)
+	to := filepath.Join(t.TempDir(), "copy")
+	ok(t, m.Backup(t.Context(), to))
+	ok(t, in.Set(4, 100)) // is not in it
+
+	c := openDir(t, to, Options{})
+	_, sum, builds := sums(t, c, false)
+	equal(t, "sum", must(sum.Get(t.Context(), 4)), 10)
+	equal(t, "builders", *builds, 0)
+
+	ok(t, os.WriteFile(filepath.Join(t.TempDir(), "x"), nil, 0o600))
+	if err := m.Backup(t.Context(), to); err == nil {
+		t.Error("a backup into a directory that is not empty")
+	}
+	if err := newManager(t).Backup(t.Context(), filepath.Join(t.TempDir(), "copy")); err == nil {
+		t.Error("a store that cannot copy itself has done so")
+	}
+}
