@@ -546,6 +546,7 @@ func (c *Cache[K, V]) grow() {
 // is running to provide other contents is out of date. The gate is held
 // exclusively.
 func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
+	c.disinherit()
 	g := c.m.graph
 	g.Lock()
 	g.Wrote()

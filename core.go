@@ -25,6 +25,8 @@ type core struct {
 	whole     bool        // saved as a whole by a hook, and not entry by entry
 	described description // what the store is to know of it; dependencies are in slot
 
+	heirOf *slot // whose contents are to become those of c; nil once they are; guarded by the gate
+
 	state  atomic.Int32 // of the contents; changed only with the gate held exclusively
 	epoch  uint64       // counts what replaced the contents; guarded by the gate
 	sealed bool         // writes are refused, for it is being deregistered; guarded by the gate
@@ -67,6 +69,7 @@ type typed interface {
 	// With nothing held:
 
 	prepare(ctx context.Context, build bool) error
+	outdated() bool // see migrate.go
 	reload(ctx context.Context) error
 	keysToRebuild() []any
 	rebuild(ctx context.Context, keys []any) error

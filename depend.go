@@ -200,6 +200,7 @@ type description struct {
 	Version   string       `json:"version,omitzero"`
 	KeyCodec  string       `json:"keyCodec"`
 	Codec     string       `json:"codec"`
+	Schema    string       `json:"schema,omitzero"`
 	DependsOn []dependency `json:"dependsOn,omitzero"`
 	Whole     []byte       `json:"whole,omitempty"` // what BuildAll has read; see record.go
 }

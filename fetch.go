@@ -29,10 +29,13 @@ const (
 // partial reports whether entries can be read from the store one by one. The
 // gate is held exclusively.
 func (c *Cache[K, V]) partial() bool {
-	if c.spec.Load != nil || c.spec.Validate != nil || c.spec.BuildAll != nil || c.whole {
+	if c.spec.Load != nil || c.spec.Validate != nil || c.spec.BuildAll != nil || c.whole || c.heirOf != nil {
 		return false
 	}
 	if _, ok := c.lane.store.(store.Getter); !ok {
+		return false
+	}
+	if d, err := parseDescription(c.slot.description); err != nil && len(c.slot.description) > 0 || err == nil && c.migrates(d) {
 		return false
 	}
 	reason, _ := c.readable(c.slot.description)
@@ -143,10 +146,7 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 		s.live += held(st.kind)
 		return
 	}
-	kind := graph.Derived
-	if r.flags&flagProbed != 0 {
-		kind = graph.Probed
-	}
+	kind := kindOf(r.flags)
 	g := c.m.graph
 	g.Lock()
 	defer g.Unlock()
@@ -162,4 +162,12 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 	}
 	e.state = st
 	s.live += held(st.kind)
+}
+
+// kindOf is how the graph calls what a record with these flags is.
+func kindOf(flags byte) graph.Kind {
+	if flags&flagProbed != 0 {
+		return graph.Probed
+	}
+	return graph.Derived
 }

@@ -236,7 +236,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 // cut takes from the caches what they have to save, in one step.
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
 	for _, c := range l.pendingCaches() {
-		if c.state.Load() != stateUnloaded || l.store != nil && !c.outdated() {
+		if c.state.Load() != stateUnloaded || l.store != nil && !c.typed.outdated() {
 			continue
 		}
 		// The hook gets the whole contents, so they must be there; and what

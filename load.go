@@ -122,6 +122,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	}
 	c.complete(t, state)
 	c.forgot(forgotten)
+	c.inherited(t)
 	return nil
 }
 
@@ -146,18 +147,6 @@ func (c *core) forgot(n int) {
 	if n > 0 {
 		c.edited(int64(n))
 	}
-}
-
-// outdated reports whether the contents that the store has were saved by
-// another version. Until they are loaded, the store must go on saying so.
-func (c *core) outdated() bool {
-	c.m.gate.RLock()
-	defer c.m.gate.RUnlock()
-	if !c.derives || !c.slot.stored || c.slot.dropped || len(c.slot.description) == 0 {
-		return false
-	}
-	d, err := parseDescription(c.slot.description)
-	return err == nil && d.Version != c.described.Version
 }
 
 // unchanged returns the entries that were set before the contents were loaded,
@@ -280,26 +269,32 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 
 func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool, err error) {
 	c.m.gate.RLock()
-	saved, records, dropped, description := c.slot.stored, c.slot.records, c.slot.dropped, c.slot.description
+	source := c.slot
+	if c.heirOf != nil {
+		source = c.heirOf
+	}
+	saved, records, dropped, description := source.stored, source.records, source.dropped, source.description
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
 	if !saved || dropped {
 		return t, false, nil
 	}
+	d, err := parseDescription(description)
+	migrates := err == nil && len(description) > 0 && c.migrates(d)
 	reason, outdated := c.readable(description)
-	if reason != "" {
+	if migrates {
+		t.cleared = t.recorded
+	} else if reason != "" {
 		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: reason})
 		if !outdated || !c.derives {
 			return t, false, nil
 		}
 	}
-	if d, err := parseDescription(description); err == nil {
-		t.whole = string(d.Whole)
-	}
+	t.whole = string(d.Whole)
 	for i := range t.shards {
 		t.shards[i].entries = make(map[K]*entry[K, V], max(records, 0)/len(t.shards))
 	}
-	for rec, err := range c.lane.store.Load(ctx, c.slot.name) {
+	for rec, err := range c.lane.store.Load(ctx, source.name) {
 		switch {
 		case err == nil:
 		case errors.Is(err, store.ErrCorrupt):
@@ -317,6 +312,10 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		})
 		if err != nil {
 			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a key cannot be decoded", Err: err})
+			continue
+		}
+		if migrates {
+			c.migrate(ctx, t, k, rec, d)
 			continue
 		}
 		st, r, err := parseEntry[V](rec)
@@ -361,6 +360,8 @@ func (c *Cache[K, V]) readable(stored []byte) (reason string, outdated bool) {
 		return fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec), false
 	case d.Codec != c.described.Codec:
 		return fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec), false
+	case d.Schema != c.described.Schema && c.spec.BuildAll != nil:
+		return fmt.Sprintf("its values were saved as %s, which looked otherwise than it does now", d.Type), false
 	case d.Version != c.described.Version:
 		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version), true
 	}
@@ -496,6 +497,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
 			c.forgot(t.unsaved())
+			c.inherited(t)
 			if found {
 				c.replace(t, stateReady)
 			} else {

@@ -76,6 +76,8 @@ type Manager struct {
 	lanes  map[store.Store]*lane // of the stores in use; guarded by gate
 	closed bool                  // guarded by gate
 
+	renamed map[string]string // new names of caches by those in old records; guarded by gate
+
 	main *lane // the lane of store
 
 	partialFrom int   // the constants of fetch.go,
@@ -139,7 +141,10 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 		graph:  graph.New(),
 		slots:  make(map[string]*slot),
 		lanes:  make(map[store.Store]*lane),
-		done:   make(chan struct{}),
+
+		renamed: make(map[string]string),
+
+		done: make(chan struct{}),
 
 		partialFrom: partialFrom,
 		readCost:    readCost,
@@ -345,7 +350,7 @@ func (m *Manager) loadOutdated(ctx context.Context) {
 	}
 	m.gate.RUnlock()
 	for _, c := range cores {
-		if c.outdated() {
+		if c.typed.outdated() {
 			c.typed.prepare(ctx, false) // a failure is an event
 		}
 	}

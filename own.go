@@ -38,12 +38,23 @@ func own[K comparable, V any](m *Manager, name string, spec func() Spec[K, V]) (
 	return c, wrap(context.Background(), "register", name, nil, err)
 }
 
+// nameNow returns the name of a cache that had the given one when a record was
+// made.
+func (m *Manager) nameNow(name string) string {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	if now, ok := m.renamed[name]; ok {
+		return now
+	}
+	return name
+}
+
 // readable returns the registered cache of a name from a record, which may be
 // one of our own that nobody has asked for yet.
 func (m *Manager) readable(name string) (*core, error) {
 	what, isOurs := strings.CutPrefix(name, ours)
 	if !isOurs {
-		return m.lookup(name)
+		return m.lookup(m.nameNow(name))
 	}
 	var err error
 	switch what {
@@ -61,8 +72,9 @@ func (m *Manager) readable(name string) (*core, error) {
 		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
 			if of, ok := strings.CutPrefix(what, prefix); ok {
 				var c *core
-				if c, err = m.lookup(of); err == nil {
+				if c, err = m.lookup(m.nameNow(of)); err == nil {
 					err = c.typed.provideKeys()
+					name = ours + prefix + c.slot.name
 				}
 			}
 		}

@@ -17,7 +17,8 @@ import (
 //	flags   byte
 //	stamp   uvarint
 //	for an entry that was built:
-//	version 8 bytes: the first of the SHA-256 of Spec.Version
+//	version 8 bytes: the first of the SHA-256 of Spec.Version and, if the codec
+//	        has one, a zero byte and its Schema
 //	built   uvarint: the revision at which it was built
 //	took    uvarint: microseconds
 //	edges   for each dependency, in the order of reading:
@@ -44,8 +45,11 @@ func revisionOf(description []byte) uint64 {
 	return rev
 }
 
-// versionHash is what records keep of a version.
-func versionHash(version string) uint64 {
+// versionHash is what records keep of a version, and of what values look like.
+func versionHash(version, schema string) uint64 {
+	if schema != "" {
+		version += "\x00" + schema
+	}
 	sum := sha256.Sum256([]byte(version))
 	return binary.BigEndian.Uint64(sum[:])
 }
@@ -402,7 +406,7 @@ func (m *Manager) reason(why graph.Cause) string {
 	case graph.Invalidated:
 		return "it was invalidated"
 	case graph.Outdated:
-		return "the builder has a new version"
+		return "the builder, or the type of its values, has a new version"
 	case graph.Asked:
 		return "the world outside was asked"
 	}

@@ -121,7 +121,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}}, nil)
 	}
 	c.derives = spec.Build != nil || spec.Probe != nil
-	c.version = versionHash(spec.Version)
+	c.version = versionHash(spec.Version, spec.Codec.Schema)
 	c.equal = equality(&spec)
 	c.plain = plain(reflect.TypeFor[V]())
 	c.off = spec.Off || m.opts.Off
@@ -132,6 +132,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 		Version:  spec.Version,
 		KeyCodec: spec.KeyCodec.Name,
 		Codec:    spec.Codec.Name,
+		Schema:   spec.Codec.Schema,
 	}
 	c.slot = m.slot(name)
 	switch {
@@ -151,6 +152,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 			c.triggers = m.triggers()
 		}
 	}
+	c.takeOver()
 	c.start(spec.Contents)
 	c.slot.cache = &c.core
 	before = slices.Clone(c.slot.dependsOn)
@@ -210,6 +212,8 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 func (c *Cache[K, V]) savedState() int32 {
 	stored := c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil
 	switch {
+	case c.heirOf != nil:
+		return stateUnloaded
 	case stored && c.partial():
 		return statePartial
 	case stored, c.spec.Load != nil && !c.off:

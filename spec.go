@@ -111,6 +111,24 @@ type Spec[K comparable, V any] struct {
 	// loaded value, the entry is a miss.
 	AfterLoad func(ctx context.Context, key K, value V) (V, error)
 
+	// Migrate makes a value of what was saved under another Version, by another
+	// Codec, or when its type had other fields: from says what is known of
+	// that, data is what the codec made then, which Migrate owns. It is called
+	// for every saved entry when the contents are loaded, all of them at once;
+	// an entry for which it fails is a miss with a reason, for ErrNotFound
+	// without one. What was computed from a migrated value is built again.
+	//
+	// Without it, what was built is built again, what was set under another
+	// Version or by another Codec is forgotten, with a reason, and fields that
+	// what was set has not are zero.
+	Migrate func(ctx context.Context, from Saved, key K, data []byte) (V, error)
+
+	// Formerly lists names that the cache had before. If nothing is saved
+	// under its own name, it takes over what is saved under the first of
+	// these, which nobody may have registered. What was computed from its
+	// entries stays valid.
+	Formerly []string
+
 	// DependsOn names caches that this one was computed from. When one of
 	// them is invalidated, rebuilt or touched, this one is invalidated too,
 	// and so on. The names must be registered. Circles are allowed.

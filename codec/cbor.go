@@ -47,7 +47,8 @@ func CBOR[T any]() (Codec[T], error) {
 		return Codec[T]{}, err
 	}
 	return Codec[T]{
-		Name: "cbor",
+		Name:   "cbor",
+		Schema: schemaOf(t),
 		Append: func(dst []byte, v T) ([]byte, error) {
 			if recursive && !shallow(reflect.ValueOf(&v).Elem(), maxDepth) {
 				return dst, fmt.Errorf("codec: %v is nested more than %d deep, or contains itself", t, maxDepth)

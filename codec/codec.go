@@ -39,6 +39,11 @@ type Codec[T any] struct {
 	// changed whenever the bytes change their meaning.
 	Name string
 
+	// Schema is a fingerprint of what the values look like, if their type
+	// says more than Name does. It is stored with the data, too: what was
+	// built when it was another is built again.
+	Schema string
+
 	// Append appends the encoding of v to dst and returns the longer slice.
 	// It keeps neither. Equal values should give equal bytes, as far as that
 	// is possible: a value whose bytes changed counts as changed. On an error

@@ -1,0 +1,114 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// Saved says how values were saved: what is known of them without their type.
+type Saved struct {
+	Version string // Spec.Version
+	Type    string // as text, such as "map[string]main.User"
+	Codec   string // its name
+	Schema  string // its fingerprint of the type, "" if the codec has none
+}
+
+// saved returns how values are saved under d.
+func (d description) saved() Saved {
+	return Saved{Version: d.Version, Type: d.Type, Codec: d.Codec, Schema: d.Schema}
+}
+
+// String names what differs between programs.
+func (s Saved) String() string {
+	return fmt.Sprintf("version %q, codec %s, type %s", s.Version, s.Codec, s.Type)
+}
+
+// migrates reports whether what was saved under d is to pass through Migrate.
+func (c *Cache[K, V]) migrates(d description) bool {
+	now := c.described
+	return c.spec.Migrate != nil && d.Format == now.Format && d.KeyCodec == now.KeyCodec &&
+		(d.Version != now.Version || d.Codec != now.Codec || d.Schema != now.Schema)
+}
+
+// migrate puts into t, which nobody has yet, what Migrate makes of a record. It
+// is yet to be saved in the new form, and has a new stamp, for what was computed
+// from the old value may come out differently now.
+func (c *Cache[K, V]) migrate(ctx context.Context, t *table[K, V], k K, rec store.Record, from description) {
+	st, r, err := parseEntry[V](rec)
+	built := r.flags&flagBuilt != 0
+	if err == nil && (st.kind != encoded || built && r.version != versionHash(from.Version, from.Schema)) {
+		return // there is no value, or one of a version before that
+	}
+	var v V
+	if err == nil {
+		guard(&err, func() (err error) {
+			v, err = c.spec.Migrate(ctx, from.saved(), k, rec.Value)
+			return err
+		})
+	}
+	if err == nil {
+		v, err = c.afterLoad(ctx, k, v)
+	}
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Reason: "it cannot be migrated", Err: err})
+		}
+		return
+	}
+	r.stamp, r.version = c.m.graph.Next(), c.version
+	s, e := t.fill(k)
+	c.restore(t, s, e, state[V]{value: v, kind: decoded}, r, false)
+	s.change(t, e, e.version)
+}
+
+// takeOver makes c the heir of the first of the names it had formerly under
+// which something is saved, unless something is under its own. The gate is held
+// exclusively.
+func (c *Cache[K, V]) takeOver() {
+	for _, name := range c.spec.Formerly {
+		c.m.renamed[name] = c.slot.name
+		s := c.m.slots[name]
+		if c.heirOf == nil && !c.slot.stored && s != nil && s.cache == nil && s.stored && !s.dropped && s.lane == c.lane && c.saves() {
+			c.heirOf = s
+		}
+	}
+}
+
+// inherited notes that t has all that is saved under the old name, and is yet to
+// be saved under the new one. The gate is held exclusively.
+func (c *Cache[K, V]) inherited(t *table[K, V]) {
+	if c.heirOf != nil {
+		c.disinherit()
+		t.rewrite = t.recorded
+		c.edited(int64(max(1, t.len())))
+	}
+}
+
+// disinherit sees to it that what is left under the old name goes, in the batch
+// that saves c. The gate is held exclusively.
+func (c *core) disinherit() {
+	if old := c.heirOf; old != nil && old.cache == nil && old.stored {
+		old.dropped = true
+		old.lane.add(old)
+	}
+	c.heirOf = nil
+}
+
+// outdated reports whether the contents that the store has were saved by
+// another version, or under another name. Until they are loaded, the store must
+// go on saying so.
+func (c *Cache[K, V]) outdated() bool {
+	c.m.gate.RLock()
+	defer c.m.gate.RUnlock()
+	if c.heirOf != nil {
+		return true
+	}
+	if !c.slot.stored || c.slot.dropped || len(c.slot.description) == 0 {
+		return false
+	}
+	d, err := parseDescription(c.slot.description)
+	return err == nil && (c.derives && d.Version != c.described.Version || c.migrates(d))
+}

@@ -1,0 +1,200 @@
+package cacheman
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/codec"
+)
+
+func TestSchemaChange(t *testing.T) {
+	d := newDisk()
+	type before struct{ Lines int }
+	type after struct{ Lines, Words int }
+	{
+		m := d.open(t, Options{})
+		set := must(Register(m, "set", Spec[string, before]{}))
+		built := must(Register(m, "built", Spec[string, before]{Build: func(context.Context, string) (before, error) { return before{1}, nil }}))
+		ok(t, set.Set("a", before{5}))
+		must(built.Get(t.Context(), "a"))
+		ok(t, m.Close())
+	}
+	var reasons []string
+	m := d.open(t, Options{Observe: func(e Event) {
+		if e.Kind == EventBuilt {
+			reasons = append(reasons, e.Reason)
+		}
+	}})
+	set := must(Register(m, "set", Spec[string, after]{}))
+	built := must(Register(m, "built", Spec[string, after]{Build: func(context.Context, string) (after, error) { return after{1, 2}, nil }}))
+	equal(t, "what was set", must(set.Get(t.Context(), "a")), after{5, 0})
+	equal(t, "what was built", must(built.Get(t.Context(), "a")), after{1, 2})
+	if len(reasons) != 1 || !strings.Contains(reasons[0], "type of its values") {
+		t.Errorf("reasons: %q", reasons)
+	}
+}
+
+func TestSchemaChangeOfBuildAll(t *testing.T) {
+	d := newDisk()
+	type before struct{ N int }
+	type after struct{ N, M int }
+	m := d.open(t, Options{})
+	old := must(Register(m, "c", Spec[int, before]{BuildAll: func(context.Context) (map[int]before, error) { return map[int]before{1: {1}}, nil }}))
+	must(old.Get(t.Context(), 1))
+	ok(t, m.Close())
+	m = d.open(t, Options{})
+	c := must(Register(m, "c", Spec[int, after]{BuildAll: func(context.Context) (map[int]after, error) { return map[int]after{1: {1, 2}}, nil }}))
+	equal(t, "1", must(c.Get(t.Context(), 1)), after{1, 2})
+}
+
+// asJSON is a codec that is none of ours.
+func asJSON[T any]() codec.Codec[T] {
+	return codec.Codec[T]{
+		Name:   "json",
+		Append: func(dst []byte, v T) ([]byte, error) { b, err := json.Marshal(v); return append(dst, b...), err },
+		Decode: func(src []byte) (v T, err error) { return v, json.Unmarshal(src, &v) },
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	d := newDisk()
+	ctx := t.Context()
+	{
+		m := d.open(t, Options{})
+		c := must(Register(m, "c", Spec[int, int]{Version: "1", Codec: asJSON[int]()}))
+		for i := range 10 {
+			ok(t, c.Set(i, i))
+		}
+		sum := must(RegisterValue(m, "sum", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+			a, err1 := c.Get(ctx, 1)
+			b, err2 := c.Get(ctx, 2)
+			return a + b, errors.Join(err1, err2)
+		}}))
+		equal(t, "sum", must(sum.Get(ctx)), 3)
+		ok(t, m.Close())
+	}
+	calls := 0
+	var damaged []any
+	open := func() (*Manager, *Cache[int, string], *Value[string]) {
+		m := d.open(t, Options{Observe: func(e Event) {
+			if e.Kind == EventDamaged {
+				damaged = append(damaged, e.Key)
+			}
+		}})
+		c := must(Register(m, "c", Spec[int, string]{Version: "2", Migrate: func(_ context.Context, from Saved, k int, data []byte) (string, error) {
+			calls++
+			equal(t, "version", from.Version, "1")
+			equal(t, "codec", from.Codec, "json")
+			equal(t, "type", from.Type, "map[int]int")
+			switch k {
+			case 7:
+				return "", errors.New("not this one")
+			case 8:
+				return "", ErrNotFound
+			case 9:
+				panic("neither this")
+			}
+			return "was " + string(data), nil
+		}}))
+		sum := must(RegisterValue(m, "sum", Spec[Single, string]{Build: func(ctx context.Context, _ Single) (string, error) {
+			a, err1 := c.Get(ctx, 1)
+			b, err2 := c.Get(ctx, 2)
+			return a + ", " + b, errors.Join(err1, err2)
+		}}))
+		return m, c, sum
+	}
+	m, c, sum := open()
+	equal(t, "1", must(c.Get(ctx, 1)), "was 1")
+	equal(t, "what was computed from them", must(sum.Get(ctx)), "was 1, was 2")
+	equal(t, "calls", calls, 10)
+	equal(t, "damaged", fmt.Sprint(len(damaged)), "2")
+	ok(t, m.Close())
+
+	m, c, sum = open()
+	want := map[int]string{}
+	for i := range 7 {
+		want[i] = fmt.Sprint("was ", i)
+	}
+	if got := maps.Collect(c.All()); !maps.Equal(got, want) {
+		t.Errorf("after a restart: %v", got)
+	}
+	equal(t, "what was computed from them", must(sum.Get(ctx)), "was 1, was 2")
+	equal(t, "calls", calls, 10)
+}
+
+// TestMigrateUnread: a cache that nobody reads, but writes to, is migrated
+// before it is saved, and one that nobody touches is left alone.
+func TestMigrateUnread(t *testing.T) {
+	d := newDisk()
+	write := func(version string, migrate func(context.Context, Saved, int, []byte) (int, error), k int) {
+		m := d.open(t, Options{})
+		c := must(Register(m, "c", Spec[int, int]{Version: version, Migrate: migrate}))
+		if k > 0 {
+			ok(t, c.Set(k, k))
+		}
+		ok(t, m.Close())
+	}
+	write("1", nil, 1)
+	double := func(_ context.Context, from Saved, _ int, data []byte) (int, error) {
+		v, err := must(codec.For[int]()).Decode(data)
+		return 10 * v, err
+	}
+	write("2", double, 0)
+	write("2", double, 2)
+	write("2", double, 3)
+	m := d.open(t, Options{})
+	wantContents(t, must(Register(m, "c", Spec[int, int]{Version: "2"})), map[int]int{1: 10, 2: 2, 3: 3})
+}
+
+func TestFormerly(t *testing.T) {
+	d := newDisk()
+	ctx := t.Context()
+	builds := 0
+	open := func(name string, formerly ...string) (*Manager, *Cache[int, int], *Cache[int, int]) {
+		m := d.open(t, Options{})
+		in := must(Register(m, name, Spec[int, int]{Formerly: formerly}))
+		twice := must(Register(m, "twice", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			v, err := in.Get(ctx, k)
+			return 2 * v, err
+		}}))
+		return m, in, twice
+	}
+	m, in, twice := open("old")
+	for i := range 5 {
+		ok(t, in.Set(i, i))
+		equal(t, "twice", must(twice.Get(ctx, i)), 2*i)
+	}
+	ok(t, m.Close())
+	equal(t, "builds", builds, 5)
+
+	m, in, twice = open("new", "older", "old")
+	ok(t, in.Set(4, 40))
+	equal(t, "twice", must(twice.Get(ctx, 3)), 6)
+	equal(t, "twice", must(twice.Get(ctx, 4)), 80)
+	equal(t, "builds", builds, 6)
+	ok(t, m.Close())
+	equal(t, "names on disk", strings.Contains(fmt.Sprint(must(d.Caches(ctx))), "old"), false)
+
+	m, in, twice = open("new", "older", "old")
+	wantContents(t, in, map[int]int{0: 0, 1: 1, 2: 2, 3: 3, 4: 40})
+	equal(t, "twice", must(twice.Get(ctx, 2)), 4)
+	equal(t, "builds", builds, 6)
+	ok(t, m.Close())
+
+	// What is invalidated under the new name does not come back under the old one.
+	d = newDisk()
+	m, in, _ = open("old")
+	ok(t, in.Set(1, 1))
+	ok(t, m.Close())
+	m, in, _ = open("new", "old")
+	ok(t, in.InvalidateAll())
+	ok(t, m.Close())
+	_, in, _ = open("new", "old")
+	wantContents(t, in, map[int]int{})
+}
