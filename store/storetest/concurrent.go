@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -45,6 +46,7 @@ func checkConcurrent(t *suite) {
 					return
 				default:
 				}
+				runtime.Gosched() // to whoever comes back from the disk
 				if !t.wholeBatches(s, keys) {
 					return
 				}
