@@ -2,204 +2,524 @@ package cacheman
 
 import (
 	"context"
+	"errors"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
-// Get returns the value of k. If the cache does not hold it, it is built; all
-// callers who want it meanwhile wait for the same run of the builder. Without a
-// builder the error matches ErrNotFound.
+// Get returns the value of k. If the cache does not hold it, or what it was
+// computed from has changed, it is built; all callers who want it meanwhile wait
+// for the same run of the builder. Without a builder the error matches
+// ErrNotFound; so it does if the builder said so.
+//
+// With the ctx of a builder, Get is tracked: what the builder makes depends on
+// the entry, also if there is none.
 //
 // If ctx ends, Get returns at once; the build goes on as long as others wait
-// for it. A value whose key was set, deleted or invalidated while it was being
-// built is given to those who waited for it already, and not kept.
+// for it. A read of a clean entry is a map lookup and two atomic loads.
 func (c *Cache[K, V]) Get(ctx context.Context, k K) (V, error) {
-	if v, ok := c.peek(k); ok {
-		return v, nil
+	frame := graph.FrameOf(ctx)
+	if frame == nil {
+		if v, ok := c.peek(k, true); ok {
+			return v, nil
+		}
 	}
-	v, err := c.get(ctx, k)
+	v, err := c.get(ctx, frame, k)
 	if err != nil {
 		err = c.err(ctx, "get", k, err)
 	}
 	return v, err
 }
 
-func (c *Cache[K, V]) get(ctx context.Context, k K) (v V, err error) {
+func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err error) {
 	if err := ctx.Err(); err != nil {
-		return v, context.Cause(ctx)
+		return v, flight.Cause(ctx)
 	}
-	missed := false
+	counted := false
+	count := func(hit bool) {
+		if !counted {
+			counted = true
+			c.count(k, hit)
+		}
+	}
 	for {
 		switch c.state.Load() {
 		case stateClosed:
 			return v, ErrClosed
 		case stateUnloaded:
-			if _, err := c.provide(ctx); err != nil {
+			if err := c.provide(ctx); err != nil {
 				return v, err
 			}
 			continue
 		}
-		if v, ok := c.lookup(k); ok {
-			if !missed {
-				c.count(k, true)
-			}
-			return v, nil
-		}
-		if !missed {
-			missed = true
-			c.count(k, false)
-		}
-		if c.state.Load() == stateUnbuilt {
-			t, err := c.provide(ctx)
+		if c.all != nil && !c.all.Fresh() {
+			count(false)
+			b, err := c.buildAll(ctx)
 			if err != nil {
+				if frame != nil {
+					frame.Volatile()
+				}
 				return v, err
 			}
-			if t.stored || t.contents == nil {
+			if b == nil || b.Outcome() == graph.Published || frame != nil && b.Outcome() == graph.Superseded {
 				continue
 			}
-			if v, ok := t.contents[k]; ok { // built, but invalidated meanwhile
+			if frame != nil {
+				frame.Volatile()
+			}
+			if v, ok := b.contents[k]; ok {
 				return v, nil
 			}
+			if !c.derives {
+				return v, ErrNotFound
+			}
 		}
-		if c.spec.Build == nil {
-			return v, ErrNotFound
+		s := c.table.Load().shard(k)
+		s.mu.RLock()
+		e := s.entries[k]
+		if e == nil || e.node == nil && (frame != nil || !e.kind.held()) {
+			s.mu.RUnlock()
+			if e == nil && c.state.Load() == statePartial {
+				if err := c.fetch(ctx, k); err != nil {
+					return v, err
+				}
+				continue
+			}
+			if frame == nil && !c.derives {
+				count(false)
+				return v, ErrNotFound
+			}
+			if err := c.intern(k); err != nil {
+				return v, err
+			}
+			continue
 		}
-		b, err := c.fly(ctx, k)
+		n := e.node
+		clean := frame == nil && (n == nil || n.Fresh())
+		if frame != nil {
+			switch frame.Read(n) {
+			case graph.Recorded:
+				clean = true
+			case graph.Untracked:
+				clean = n.Fresh() // of another Manager, or the builder has returned
+			case graph.NotClean:
+				clean = false
+			case graph.Doubtful:
+				s.mu.RUnlock()
+				if !frame.Recheck() {
+					return v, graph.ErrStale
+				}
+				continue
+			case graph.Stale:
+				s.mu.RUnlock()
+				return v, graph.ErrStale
+			}
+		}
+		st := e.state
+		s.mu.RUnlock()
+		if clean {
+			switch st.kind {
+			case decoded:
+				count(true)
+				return st.value, nil
+			case encoded:
+				if v, ok := c.decode(s, e, st.raw); ok {
+					count(true)
+					return v, nil
+				}
+				continue // it is gone now
+			}
+			count(false)
+			return v, st.failure()
+		}
+		count(st.kind.held())
+		run, err := c.m.graph.Resolve(ctx, n)
 		if err != nil {
+			if errors.Is(err, graph.ErrStale) && ctx.Err() == nil {
+				continue // the entry was set or invalidated meanwhile
+			}
+			if frame != nil {
+				frame.Volatile()
+			}
+			if err == graph.ErrExited {
+				err = &PanicError{Stack: debug.Stack()}
+			}
 			return v, err
 		}
-		if b == nil {
-			continue // it is there now
+		if run == nil {
+			continue
 		}
-		if err := b.Wait(ctx); err != nil {
-			return v, err
+		switch b := run.Task().(*building[K, V]); run.Outcome() {
+		case graph.Published, graph.Superseded:
+			if frame != nil {
+				continue // it is to be recorded
+			}
+			return b.result()
+		case graph.Volatile:
+			if frame != nil {
+				frame.Volatile()
+			}
+			return b.result()
 		}
-		return b.value, b.err
 	}
 }
 
-// fly returns the running build of k, which the caller has joined, starting it
-// if there is none. It returns nil if k has a value by now.
-func (c *Cache[K, V]) fly(ctx context.Context, k K) (*building[V], error) {
-	// Whether a build may store its result is decided by what happens between
-	// its beginning and its end, so both take place with the gate held.
+// intern sees to it that there is an entry for k, with a node.
+func (c *Cache[K, V]) intern(k K) error {
 	m := c.m
 	m.gate.RLock()
 	defer m.gate.RUnlock()
 	if err := c.writable(); err != nil {
-		return nil, err
-	}
-	s := c.table.Load().shard(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.entries[k]; e != nil && e.kind != absent {
-		return nil, nil
-	}
-	if b := s.flights[k]; b != nil && b.Join() {
-		return b, nil
-	}
-	b := &building[V]{}
-	b.Run, ctx = flight.New(ctx, func() string { return entryName(c.slot.name, k) })
-	s.fly(k, b)
-	go c.build(ctx, k, b)
-	return b, nil
-}
-
-// build runs the builder of k. It stores the result if b is still the build of
-// k: writes and invalidations take that from it.
-func (c *Cache[K, V]) build(ctx context.Context, k K, b *building[V]) {
-	stop := context.AfterFunc(c.m.ctx, func() { b.Cancel(ErrClosed) })
-	start := time.Now()
-	var v V
-	var err error
-	defer func() { // the builder may have ended the goroutine
-		stop()
-		took := time.Since(start)
-		c.built(took, err)
-		c.land(k, b, v, err)
-		switch {
-		case err != nil:
-			c.m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: k, Duration: took, Err: err})
-		case c.m.watched(EventBuilt):
-			c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: k, Duration: took})
-		}
-		b.value, b.err = v, c.err(context.Background(), "build", k, ended(ctx, err))
-		b.Finish()
-	}()
-	guard(&err, func() (err error) {
-		v, err = c.spec.Build(ctx, k)
 		return err
-	})
-	if err == nil {
-		v, err = c.afterLoad(ctx, k, v)
 	}
-}
-
-// land ends b, and stores its result if it may.
-func (c *Cache[K, V]) land(k K, b *building[V], v V, err error) {
-	m := c.m
-	m.gate.RLock()
 	t := c.table.Load()
 	s := t.shard(k)
 	s.mu.Lock()
-	stored := false
-	if s.flights[k] == b {
-		delete(s.flights, k)
-		if err == nil && !c.off && c.writable() == nil {
-			s.set(t, k, v)
-			stored = true
+	defer s.mu.Unlock()
+	m.graph.Lock()
+	defer m.graph.Unlock()
+	c.ensure(s.entry(k))
+	return nil
+}
+
+// ensure gives e a node. The gate, e's shard and the graph are locked.
+func (c *Cache[K, V]) ensure(e *entry[K, V]) *graph.Node {
+	if e.node == nil {
+		kind, state := graph.Input, graph.Clean
+		if e.kind == absent && c.derives {
+			kind, state = c.derived(), graph.Dirty
 		}
+		e.node = c.owner.NewNode(e, kind, state, e.stamp)
 	}
+	return e.node
+}
+
+// derived is the kind of nodes that are built.
+func (c *Cache[K, V]) derived() graph.Kind {
+	if c.spec.Probe != nil {
+		return graph.Probed
+	}
+	return graph.Derived
+}
+
+// building is a run of the builder of one entry.
+type building[K comparable, V any] struct {
+	graph.Run
+	c     *Cache[K, V]
+	k     K
+	value V
+	none  bool  // there is no value
+	kept  error // the error that is the result
+	took  time.Duration
+}
+
+// nodes is what the graph sees of a cache.
+type nodes[K comparable, V any] struct{ *Cache[K, V] }
+
+// NewTask implements graph.Type.
+func (c nodes[K, V]) NewTask(n *graph.Node) graph.Task {
+	return &building[K, V]{c: c.Cache, k: n.Entry.(*entry[K, V]).key}
+}
+
+// Name implements graph.Type.
+func (c nodes[K, V]) Name(n *graph.Node) string {
+	return entryName(c.slot.name, n.Entry.(*entry[K, V]).key)
+}
+
+// Base implements graph.Task.
+func (b *building[K, V]) Base() *graph.Run { return &b.Run }
+
+func (b *building[K, V]) result() (V, error) {
+	switch {
+	case b.none:
+		return b.value, ErrNotFound
+	case b.kept != nil:
+		return b.value, b.failure(b.kept)
+	}
+	return b.value, nil
+}
+
+// Build implements graph.Task.
+func (b *building[K, V]) Build(ctx context.Context) (err error) {
+	start := time.Now()
+	failed := error(&PanicError{}) // unless the builder returns
+	defer func() {
+		b.took += time.Since(start)
+		if failed != nil {
+			b.Err = b.failure(failed)
+		}
+	}()
+	var zero V
+	b.value, b.none, b.kept = zero, false, nil
+	guard(&failed, func() (err error) {
+		if probe := b.c.spec.Probe; probe != nil {
+			b.c.trust()
+			old, ok := b.c.lookup(b.k)
+			b.value, err = probe(ctx, b.k, old, ok)
+		} else {
+			b.value, err = b.c.spec.Build(ctx, b.k)
+		}
+		return err
+	})
+	if failed == nil {
+		b.value, failed = b.c.afterLoad(ctx, b.k, b.value)
+	}
+	if b.none = failed == ErrNotFound; b.none {
+		b.value = zero
+		return ErrNotFound
+	}
+	if kept, ok := errors.AsType[*KeptError](failed); ok {
+		b.value, b.kept = zero, kept
+	}
+	if failed != nil {
+		return b.failure(failed)
+	}
+	return nil
+}
+
+// failure is how an error of the builder is shown.
+func (b *building[K, V]) failure(err error) error {
+	if b.Cause() == ErrClosed {
+		err = ErrClosed
+	}
+	return b.c.err(context.Background(), "build", b.k, err)
+}
+
+// Keeps implements graph.Task.
+func (b *building[K, V]) Keeps(err error) bool { return b.none || b.kept != nil }
+
+// Publish implements graph.Task.
+func (b *building[K, V]) Publish() graph.Outcome {
+	c, n := b.c, b.Node()
+	st := state[V]{value: b.value, kind: decoded}
+	switch {
+	case b.none:
+		st = state[V]{kind: missing}
+	case b.kept != nil:
+		st = state[V]{kind: broken, raw: b.kept.Error()}
+	}
+	quiet := false // there is nothing to be saved
+	same, identical := c.sameAsBefore(n, b.k, st)
+	m := c.m
+	m.gate.RLock()
+	t := c.table.Load()
+	s := t.shard(b.k)
+	s.mu.Lock()
+	m.graph.Lock()
+	outcome := b.Verdict()
+	if outcome == graph.Published && (c.off || c.writable() != nil) {
+		outcome = graph.Volatile
+	}
+	if outcome == graph.Published {
+		e := n.Entry.(*entry[K, V])
+		if quiet = identical && b.Reads() == 0 && len(n.Edges) == 0 && n.Saved == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
+			s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		}
+		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
+			m.graph.Mark(keys)
+			keys.Force(graph.Probed, graph.Changed)
+		}
+		b.Commit(same, b.none, c.derived())
+		n.Took = b.took
+		was := e.kind
+		e.state = st
+		s.live += held(e.kind) - held(was)
+	}
+	m.graph.Unlock()
 	grow := len(t.shards) == 1 && len(s.entries) > growAt
+	if c.off && s.entries[b.k] == n.Entry {
+		delete(s.entries, b.k)
+	}
 	s.mu.Unlock()
-	if stored {
+	if outcome == graph.Published && !quiet {
 		// Nobody can have seen another value since the last change of k was
-		// reported, so this concerns no dependents.
+		// reported, so this concerns no declared dependents.
 		c.edited(1)
 	}
 	m.gate.RUnlock()
 	if grow {
 		c.grow()
 	}
+	return outcome
 }
 
-// buildAll builds the whole contents. What was set meanwhile stays.
-func (c *Cache[K, V]) buildAll(ctx context.Context, task *task[K, V]) error {
-	epoch, ok := c.begun(stateUnbuilt)
-	if !ok {
-		return nil
+func held(k kind) int {
+	if k.held() {
+		return 1
 	}
-	m := c.m
+	return 0
+}
+
+// Done implements graph.Task.
+func (b *building[K, V]) Done() {
+	c := b.c
+	err := b.Err
+	if b.none || b.kept != nil {
+		err = nil
+	}
+	c.built(b.took, err)
+	switch {
+	case err != nil && err != graph.ErrStale:
+		e := Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: err}
+		if inner, ok := errors.AsType[*Error](err); ok {
+			e.Err = inner.Err
+		}
+		c.m.emit(e)
+	case c.m.watched(EventBuilt):
+		c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: b.k, Duration: b.took, Reason: c.m.reason(b.Why)})
+	}
+}
+
+// whole is what the graph sees of a cache's contents as a whole.
+type whole[K comparable, V any] struct{ nodes[K, V] }
+
+// Name implements graph.Type.
+func (c whole[K, V]) Name(*graph.Node) string { return entryName(c.slot.name, nil) }
+
+// NewTask implements graph.Type.
+func (c whole[K, V]) NewTask(*graph.Node) graph.Task { return &buildingAll[K, V]{c: c.Cache} }
+
+// keyOf implements keyed.
+func (c whole[K, V]) keyOf(any) any { return nil }
+
+// buildingAll is a run of BuildAll.
+type buildingAll[K comparable, V any] struct {
+	graph.Run
+	c        *Cache[K, V]
+	contents map[K]V
+	began    uint64 // what was set later stays
+	took     time.Duration
+}
+
+// Base implements graph.Task.
+func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
+
+// Keeps implements graph.Task.
+func (b *buildingAll[K, V]) Keeps(error) bool { return false }
+
+// Build implements graph.Task.
+func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
+	c := b.c
+	b.began = c.m.graph.Revision()
 	start := time.Now()
-	contents, err := c.runBuildAll(ctx)
-	took := time.Since(start)
-	c.built(took, err)
-	if err != nil {
-		m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: took, Err: err})
-		return c.err(context.Background(), "build", nil, err)
-	}
-	task.contents = contents
+	err = &PanicError{} // unless the builder returns
+	defer func() {
+		b.took += time.Since(start)
+		if b.Cause() == ErrClosed && err != nil {
+			err = ErrClosed
+		}
+		err = c.err(context.Background(), "build", nil, err)
+		b.Err = err
+	}()
+	b.contents, err = c.runBuildAll(ctx)
+	return err
+}
+
+// Publish implements graph.Task. What was set since the run began stays.
+func (b *buildingAll[K, V]) Publish() graph.Outcome {
+	c := b.c
+	m := c.m
 	if c.off {
-		return nil
+		return graph.Volatile
 	}
-	t := newTable[K, V](shardsFor(len(contents)), c.lane != nil)
-	t.cleared = c.lane != nil
-	for k, v := range contents {
-		t.shard(k).set(t, k, v)
+	t := newTable[K, V](shardsFor(len(b.contents)), c.lane != nil)
+	t.cleared = t.recorded
+	for k, v := range b.contents {
+		s := t.shard(k)
+		e := s.entry(k)
+		s.change(t, e, e.version)
+		e.state, e.stamp = state[V]{value: v, kind: decoded}, c.stampFor(k, v)
+		s.live++
+	}
+	records := recorder{g: m.graph}
+	m.graph.Lock()
+	edges := b.Edges()
+	m.graph.Unlock()
+	saved, err := records.appendEdges(nil, edges)
+	if err != nil {
+		saved = nil // it will be built anew after a restart
+		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Err: err, Reason: "what its contents were built from cannot be saved"})
 	}
 	m.gate.Lock()
-	if c.epoch == epoch && c.writable() == nil {
-		t.absorb(c.table.Load(), true)
-		c.replace(t, stateReady)
-		c.edited(int64(max(1, len(contents))))
-		task.stored = true
+	defer m.gate.Unlock()
+	m.graph.Lock()
+	outcome := b.Verdict()
+	m.graph.Unlock()
+	if outcome != graph.Published {
+		return outcome
 	}
-	m.gate.Unlock()
-	m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(contents), Duration: took})
-	return nil
+	if c.writable() != nil {
+		return graph.Volatile
+	}
+	began := uint64(0)
+	if c.state.Load() == stateReady {
+		began = b.began
+	}
+	t.absorb(c.table.Load(), true, true, began)
+	c.replace(t, stateReady)
+	m.graph.Lock()
+	b.Settle()
+	m.graph.Unlock()
+	c.described.Whole = saved
+	c.edited(int64(max(1, len(b.contents))))
+	return outcome
+}
+
+// stampFor returns the stamp that k has if its value equals v, or a new one.
+func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || !e.kind.held() {
+		s.mu.RUnlock()
+		return c.m.graph.Next()
+	}
+	st, stamp := e.state, e.current()
+	s.mu.RUnlock()
+	if c.same(k, st, v) {
+		return stamp
+	}
+	return c.m.graph.Next()
+}
+
+// Done implements graph.Task.
+func (b *buildingAll[K, V]) Done() {
+	c := b.c
+	c.built(b.took, b.Err)
+	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
+	if b.Err != nil {
+		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: b.Err}
+		if inner, ok := errors.AsType[*Error](b.Err); ok {
+			e.Err = inner.Err
+		}
+	}
+	c.m.emit(e)
+}
+
+// buildAll brings the contents as a whole to what BuildAll makes now. What it
+// returns is nil if they were that already.
+func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, flight.Cause(ctx)
+		}
+		run, err := c.m.graph.Resolve(ctx, c.all)
+		if errors.Is(err, graph.ErrStale) {
+			continue
+		}
+		if err == graph.ErrExited {
+			err = &PanicError{Stack: debug.Stack()}
+		}
+		if run == nil || err != nil {
+			return nil, err
+		}
+		return run.Task().(*buildingAll[K, V]), nil
+	}
 }
 
 func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {
@@ -248,7 +568,7 @@ func (c *Cache[K, V]) rebuild(ctx context.Context, keys []any) error {
 	close(next)
 	wg.Wait()
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return flight.Cause(ctx)
 	}
 	return errs.join()
 }
@@ -267,7 +587,7 @@ func (c *Cache[K, V]) keysToRebuild() []any {
 		s := &t.shards[i]
 		s.mu.RLock()
 		for k, e := range s.entries {
-			if e.kind != absent {
+			if e.kind.held() {
 				keys = append(keys, k)
 			}
 		}

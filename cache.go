@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // Cache is a named map from K to V that is saved by its Manager.
@@ -23,11 +25,15 @@ type Cache[K comparable, V any] struct {
 	core
 	spec  Spec[K, V]
 	table atomic.Pointer[table[K, V]] // replaced with the gate held exclusively
+	keys  atomic.Pointer[graph.Node]  // stands for which keys there are; nil as long as nobody has asked
+	all   *graph.Node                 // stands for the contents as a whole; nil without BuildAll
 	clip  func(V) V                   // see Update; nil unless V is a slice
+	equal func(a, b V) bool           // nil: encode both and compare the bytes
+	plain bool                        // values that are == are the same in every respect
 
-	tasks struct {
+	loading struct {
 		sync.Mutex
-		load, build *task[K, V] // running, or the last
+		task *task // running, or nil
 	}
 }
 
@@ -36,11 +42,12 @@ func (c *Cache[K, V]) Name() string { return c.slot.name }
 
 // Peek returns the value of k, if the cache holds one.
 func (c *Cache[K, V]) Peek(k K) (V, bool) {
-	v, ok := c.peek(k)
+	v, ok := c.peek(k, false)
 	if ok {
 		return v, true
 	}
-	if c.held() {
+	c.know(context.Background(), k) // on failure, what was set since remains
+	if c.state.Load() != stateClosed {
 		v, ok = c.lookup(k)
 	}
 	c.count(k, ok)
@@ -50,20 +57,21 @@ func (c *Cache[K, V]) Peek(k K) (V, bool) {
 // held waits until what was saved is there, for a read without ctx. It reports
 // false if the cache is closed.
 func (c *Cache[K, V]) held() bool {
-	if c.state.Load() == stateUnloaded {
+	if !c.loaded() {
 		c.prepare(context.Background(), false) // on failure, what was set since remains
 	}
 	return c.state.Load() != stateClosed
 }
 
-// peek is the fast part of a read: for a present entry that needs no work.
-func (c *Cache[K, V]) peek(k K) (v V, ok bool) {
-	if c.state.Load() != stateReady {
+// peek is the fast part of a read: for a present entry that needs no work, and
+// if that is asked for is clean.
+func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
+	if state := c.state.Load(); state != stateReady && state != statePartial || clean && c.all != nil && !c.all.Fresh() {
 		return v, false
 	}
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
-	if e := s.entries[k]; e != nil && e.kind == decoded {
+	if e := s.entries[k]; e != nil && e.kind == decoded && (!clean || e.node == nil || e.node.Fresh()) {
 		v, ok = e.value, true
 		s.mu.RUnlock()
 		s.hits.Add(1)
@@ -78,7 +86,7 @@ func (c *Cache[K, V]) lookup(k K) (v V, ok bool) {
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
 	e := s.entries[k]
-	if e == nil || e.kind == absent {
+	if e == nil || !e.kind.held() {
 		s.mu.RUnlock()
 		return v, false
 	}
@@ -164,7 +172,7 @@ func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
 			batch = batch[:0]
 			s.mu.RLock()
 			for _, e := range s.entries {
-				if e.kind != absent {
+				if e.kind.held() {
 					batch = append(batch, e)
 				}
 			}
@@ -182,7 +190,7 @@ func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
 					f.state = f.entry.state
 				}
 				f.mu.RUnlock()
-				if f.kind != absent && !yield(f) {
+				if f.kind.held() && !yield(f) {
 					return
 				}
 			}
@@ -201,12 +209,122 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 	}
 }
 
-// Set makes v the value of k. It fails only with ErrClosed.
+// Set makes v the value of k, an input that depends on nothing. If it equals
+// what k holds (see Spec.Equal), nothing that was computed from that becomes
+// stale. Set fails only with ErrClosed, or ErrInBuilder.
 func (c *Cache[K, V]) Set(k K, v V) error {
-	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) bool {
-		s.set(t, k, v)
-		return true
+	equal, seen := c.holds(k, v)
+	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
+		if e := s.entries[k]; equal && e != nil && e.kind.held() && e.current() == seen {
+			return c.confirm(t, s, e, v), nil
+		}
+		return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 	})
+}
+
+// knew is know for a write, which goes on if that fails, and does not wait for
+// contents to be loaded that can be reconciled with it afterwards.
+func (c *Cache[K, V]) knew(k K) {
+	if c.state.Load() == statePartial {
+		c.fetch(context.Background(), k) // a failure is an event
+	}
+}
+
+// holds reports whether k has a value that equals v, and its stamp.
+func (c *Cache[K, V]) holds(k K, v V) (equal bool, stamp uint64) {
+	c.knew(k)
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || !e.kind.held() {
+		s.mu.RUnlock()
+		return false, 0
+	}
+	st, stamp := e.state, e.current()
+	s.mu.RUnlock()
+	return c.same(k, st, v), stamp
+}
+
+// confirm makes v, which equals what e holds, its value as an input, and
+// reports whether that is to be saved. What was computed from e stays valid.
+// The gate and s.mu are held.
+func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+	c.m.graph.Lock()
+	defer c.m.graph.Unlock()
+	return confirmed(t, s, e, v)
+}
+
+// confirmed is confirm with the graph locked.
+func confirmed[K comparable, V any](t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+	if n := e.node; n != nil && n.Kind() != graph.Input {
+		changed = true
+		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		n.SetInput(n.Stamp)
+	}
+	e.state = state[V]{value: v, kind: decoded}
+	return changed
+}
+
+// put gives e another state, and makes it an input, or if st has no value one
+// that is to be built where there is a builder. It changes nothing if it returns
+// a run for which the writer has to wait. The gate and s.mu are held.
+func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V]) (changed bool, wait *graph.Run) {
+	g := c.m.graph
+	keys := c.keys.Load()
+	if st.kind.held() == e.kind.held() {
+		keys = nil // they stay the same
+	}
+	if e.node != nil || keys != nil {
+		g.Lock()
+		defer g.Unlock()
+		if wait := c.mark(e, keys); wait != nil {
+			return false, wait
+		}
+	}
+	stamp := uint64(0)
+	if st.kind.held() {
+		stamp = g.Next()
+	}
+	return c.putMarked(t, s, e, keys, st, stamp), nil
+}
+
+// mark marks what was computed from e, and if keys is not nil from the keys of
+// the cache. The graph is locked.
+func (c *Cache[K, V]) mark(e *entry[K, V], keys *graph.Node) (wait *graph.Run) {
+	if e.node != nil {
+		wait = c.m.graph.Mark(e.node)
+	}
+	if keys != nil {
+		if w := c.m.graph.Mark(keys); w != nil {
+			return w
+		}
+	}
+	return wait
+}
+
+// putMarked is the rest of put. The graph is locked, if e has a node or keys is
+// not nil.
+func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], keys *graph.Node, st state[V], stamp uint64) (changed bool) {
+	was := e.kind
+	if n := e.node; n == nil {
+		s.change(t, e, e.version)
+	} else {
+		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		if c.derives && !st.kind.held() {
+			if was.held() {
+				n.Old = e.state
+			}
+			n.Force(c.derived(), graph.Invalidated)
+		} else {
+			n.SetInput(stamp)
+		}
+	}
+	if keys != nil {
+		keys.Force(graph.Probed, graph.Changed)
+	}
+	e.state, e.stamp = st, stamp
+	s.live += held(st.kind) - held(was)
+	return was != absent || st.kind != absent
 }
 
 // SetAll sets every entry of seq, one after another; maps.All makes one of a
@@ -220,14 +338,35 @@ func (c *Cache[K, V]) SetAll(seq iter.Seq2[K, V]) error {
 	return nil
 }
 
-// Delete removes k. It fails only with ErrClosed.
+// Delete removes k. It fails only with ErrClosed, or ErrInBuilder.
 func (c *Cache[K, V]) Delete(k K) error { return c.remove("delete", k) }
 
 func (c *Cache[K, V]) remove(op string, k K) error {
-	return c.write(op, k, func(t *table[K, V], s *shard[K, V]) bool {
-		loaded := c.state.Load() != stateUnloaded
-		return s.delete(t, k, loaded) || !loaded // what the store has is not known
-	})
+	c.knew(k)
+	return c.write(op, k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) { return c.take(t, s, k) })
+}
+
+// take makes k absent. A trace of it is kept if the store may have it. The gate
+// and s.mu are held.
+func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, wait *graph.Run) {
+	loaded := c.loaded() // if not, what the store has is not known
+	e := s.entries[k]
+	if e == nil && (loaded || !t.recorded) {
+		return !loaded, nil
+	}
+	if e != nil && e.kind.held() && c.derives { // what is built can be compared with it
+		c.m.graph.Lock()
+		c.ensure(e)
+		c.m.graph.Unlock()
+	}
+	// What another version has left is not served, but the store has it yet.
+	left := t.recorded && e != nil && e.dirty == 0 && e.node != nil && e.node.Old != nil
+	changed, wait = c.put(t, s, s.entry(k), state[V]{})
+	changed = changed || left
+	if wait == nil && !t.recorded && s.entries[k].node == nil {
+		delete(s.entries, k)
+	}
+	return changed || !loaded, wait
 }
 
 // Update sets k to what fn makes of its value, as one step: no other change to
@@ -239,26 +378,31 @@ func (c *Cache[K, V]) remove(op string, k K) error {
 // slice, appending to v is safe, because v comes without spare capacity.
 func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
 	for {
-		if err := c.prepare(context.Background(), false); err != nil {
+		if err := c.know(context.Background(), k); err != nil {
 			var zero V
 			return zero, c.err(context.Background(), "update", k, err)
 		}
-		old, ok, seen := c.version(k)
+		old, ok, seen, err := c.look(k)
+		if err != nil {
+			return old, c.err(context.Background(), "update", k, err)
+		}
 		if c.clip != nil {
 			old = c.clip(old)
 		}
 		v, keep := fn(old, ok)
 		again := false
-		err := c.write("update", k, func(t *table[K, V], s *shard[K, V]) bool {
-			if s.version(k) != seen {
-				again = true
-				return false
+		err = c.write("update", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
+			stamp := uint64(0)
+			if e := s.entries[k]; e != nil && e.kind.held() {
+				stamp = e.current()
+			}
+			if again = stamp != seen; again {
+				return false, nil
 			}
 			if !keep {
-				return s.delete(t, k, true)
+				return c.take(t, s, k)
 			}
-			s.set(t, k, v)
-			return true
+			return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 		})
 		if !again || err != nil {
 			return v, err
@@ -266,22 +410,25 @@ func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
 	}
 }
 
-// version returns the value of k, and which one it is.
-func (c *Cache[K, V]) version(k K) (v V, ok bool, seen version[K, V]) {
+// look returns the value of k, and its stamp, which is 0 if it has none.
+func (c *Cache[K, V]) look(k K) (v V, ok bool, stamp uint64, err error) {
 	for {
+		if c.state.Load() == stateClosed {
+			return v, false, 0, ErrClosed
+		}
 		s := c.table.Load().shard(k)
 		s.mu.RLock()
-		seen = s.version(k)
-		if seen.entry == nil {
+		e := s.entries[k]
+		if e == nil || !e.kind.held() {
 			s.mu.RUnlock()
-			return v, false, seen
+			return v, false, 0, nil
 		}
-		st := seen.entry.state
+		st, stamp := e.state, e.current()
 		s.mu.RUnlock()
 		if st.kind == decoded {
-			return st.value, true, seen
+			return st.value, true, stamp, nil
 		}
-		c.decode(s, seen.entry, st.raw) // and look again
+		c.decode(s, e, st.raw) // and look again
 	}
 }
 
@@ -290,6 +437,9 @@ func (c *Cache[K, V]) version(k K) (v V, ok bool, seen version[K, V]) {
 // to an entry does. It costs no more for many entries than for few.
 func (c *Cache[K, V]) Clear() error {
 	m := c.m
+	if m.graph.InBuilder() {
+		return c.err(context.Background(), "clear", nil, ErrInBuilder)
+	}
 	m.gate.Lock()
 	err := c.writable()
 	var gone []*slot
@@ -323,7 +473,23 @@ func (c *Cache[K, V]) Invalidate(keys ...K) error {
 // write runs f, which changes the entry of k and returns whether it did, with
 // the locks held that this needs. If others depend on every change to this
 // cache, they are invalidated in the same step.
-func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) bool) error {
+func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (changed bool, wait *graph.Run)) error {
+	if c.m.graph.InBuilder() {
+		return c.err(context.Background(), op, k, ErrInBuilder)
+	}
+	for {
+		wait, err := c.tryWrite(f, k)
+		if err != nil {
+			return c.err(context.Background(), op, k, err)
+		}
+		if wait == nil {
+			return nil
+		}
+		wait.Yield()
+	}
+}
+
+func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.Run), k K) (wait *graph.Run, err error) {
 	m := c.m
 	var gone []*slot
 	m.gate.RLock()
@@ -332,13 +498,14 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) b
 		m.gate.RUnlock()
 		m.gate.Lock()
 	}
-	err := c.writable()
+	err = c.writable()
 	grow := false
 	if err == nil && !c.off {
 		t := c.table.Load()
 		s := t.shard(k)
 		s.mu.Lock()
-		changed := f(t, s)
+		var changed bool
+		changed, wait = f(t, s)
 		grow = len(t.shards) == 1 && len(s.entries) > growAt
 		s.mu.Unlock()
 		if changed {
@@ -355,13 +522,10 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) b
 	} else {
 		m.gate.RUnlock()
 	}
-	if err != nil {
-		return c.err(context.Background(), op, k, err)
-	}
-	if grow {
+	if err == nil && grow {
 		c.grow()
 	}
-	return nil
+	return wait, err
 }
 
 // grow divides the table among more shards.
@@ -373,7 +537,7 @@ func (c *Cache[K, V]) grow() {
 		return
 	}
 	t := newTable[K, V](manyShards, old.recorded)
-	t.absorb(old, false)
+	t.absorb(old, false, false, 0)
 	c.table.Store(t)
 }
 
@@ -381,7 +545,31 @@ func (c *Cache[K, V]) grow() {
 // is running to provide other contents is out of date. The gate is held
 // exclusively.
 func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
+	g := c.m.graph
+	g.Lock()
+	g.Wrote()
+	c.owner.Replace()
+	if keys := c.keys.Load(); keys != nil {
+		g.Mark(keys)
+		keys.Force(graph.Probed, graph.Changed)
+	}
+	for i := range t.shards {
+		for _, e := range t.shards[i].entries {
+			if e.node != nil {
+				c.owner.Adopt(e.node)
+			}
+		}
+	}
+	if c.all != nil {
+		g.Mark(c.all)
+		c.all.Force(graph.Derived, graph.Missing)
+		if state == stateReady {
+			c.all.Edges = nil
+			c.all.Restore(graph.Derived, t.whole)
+		}
+	}
 	c.table.Store(t)
+	g.Unlock()
 	c.epoch++
 	if c.state.Load() != stateClosed {
 		c.state.Store(state)

@@ -180,7 +180,7 @@ func checkTable[K comparable, V any](t *testing.T, c *Cache[K, V]) {
 			if e.key != k || tab.shard(k) != s {
 				t.Errorf("the entry of %v is in the wrong place", k)
 			}
-			if e.kind != absent {
+			if e.kind.held() {
 				live++
 			}
 			switch {
@@ -188,13 +188,13 @@ func checkTable[K comparable, V any](t *testing.T, c *Cache[K, V]) {
 				dirty++
 			case e.dirty != 0:
 				t.Errorf("%v is marked for cut %d, the next is %d", k, e.dirty, tab.gen)
-			case e.kind == absent && c.state.Load() == stateReady:
+			case e.kind == absent && e.node == nil && c.state.Load() == stateReady:
 				t.Errorf("a trace of %v is left", k)
 			}
 		}
-		if live != s.live || dirty != len(s.dirty) || len(s.taken)+len(s.before)+len(s.flights) != 0 {
-			t.Errorf("shard %d: live %d, counted %d; dirty %d, listed %d; taken %d, before %d, flights %d",
-				i, s.live, live, dirty, len(s.dirty), len(s.taken), len(s.before), len(s.flights))
+		if live != s.live || dirty != len(s.dirty) || len(s.taken)+len(s.before) != 0 {
+			t.Errorf("shard %d: live %d, counted %d; dirty %d, listed %d; taken %d, before %d",
+				i, s.live, live, dirty, len(s.dirty), len(s.taken), len(s.before))
 		}
 	}
 }

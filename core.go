@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // core is a registered cache without its types.
@@ -13,6 +15,10 @@ type core struct {
 	slot  *slot
 	typed typed // the Cache around it
 	off   bool
+
+	owner   *graph.Owner // the cache in the graph
+	derives bool         // there is a builder of entries
+	version uint64       // what records keep of Spec.Version
 
 	lane      *lane       // where changes are saved; nil for a cache in memory only
 	triggers  []trigger   // of autosync; nil if it is off
@@ -23,6 +29,10 @@ type core struct {
 	epoch  uint64       // counts what replaced the contents; guarded by the gate
 	sealed bool         // writes are refused, for it is being deregistered; guarded by the gate
 
+	reads atomic.Int64 // of single records, while the contents are partial
+
+	expiring atomic.Bool // a timer will end the trust in what Probe gave
+
 	edits  atomic.Int64 // unsaved edits
 	oldest atomic.Int64 // when the first of them was made, in ns since m.opened
 
@@ -32,10 +42,14 @@ type core struct {
 // The states of a cache's contents.
 const (
 	stateUnloaded = int32(iota) // the store was not read yet; only what was set since is there
+	statePartial                // entries are read from the store when they are asked for; what is in the table is known, also that there is none
 	stateUnbuilt                // nothing valid was there; BuildAll is to run when they are asked for
 	stateReady                  // they are there
 	stateClosed                 // the cache was deregistered or its Manager closed
 )
+
+// loaded reports whether the table says of every key what there is.
+func (c *core) loaded() bool { return c.state.Load() > statePartial }
 
 // typed is what a Manager asks of a Cache without knowing its types.
 type typed interface {
@@ -46,7 +60,8 @@ type typed interface {
 
 	drop()             // replaces the contents by none
 	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
-	forget()           // notes that what was saved was deleted
+	check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node
+	forget() // notes that what was saved was deleted
 
 	// With nothing held:
 
@@ -55,6 +70,9 @@ type typed interface {
 	keysToRebuild() []any
 	rebuild(ctx context.Context, keys []any) error
 	callDelete(ctx context.Context) error // the Delete hook
+	provideKeys() error                   // registers the caches that stand for the keys
+	probes(ctx context.Context) (int, error)
+	refreshAll(ctx context.Context, done func(n int)) error
 }
 
 // counts are the statistics that are no property of the contents.

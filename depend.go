@@ -201,6 +201,7 @@ type description struct {
 	KeyCodec  string       `json:"keyCodec"`
 	Codec     string       `json:"codec"`
 	DependsOn []dependency `json:"dependsOn,omitzero"`
+	Whole     []byte       `json:"whole,omitempty"` // what BuildAll has read; see record.go
 }
 
 // describe returns the description that the store is to have of s.

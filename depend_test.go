@@ -12,9 +12,9 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// graph registers int caches for edges "dependent<upstream" (or "<<" for on
+// network registers int caches for edges "dependent<upstream" (or "<<" for on
 // change), each holding {1: 1}.
-func graph(t *testing.T, m *Manager, names string, edges ...string) map[string]*Cache[int, int] {
+func network(t *testing.T, m *Manager, names string, edges ...string) map[string]*Cache[int, int] {
 	t.Helper()
 	caches := make(map[string]*Cache[int, int])
 	for name := range strings.FieldsSeq(names) {
@@ -75,7 +75,7 @@ func TestVerbsAndDependents(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			m := newManager(t)
-			caches := graph(t, m, names, edges...)
+			caches := network(t, m, names, edges...)
 			ok(t, test.do(m, caches["root"]))
 			equal(t, "caches that hold something", full(caches), test.full)
 		})
@@ -99,7 +99,7 @@ func TestDependOnChange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDisk()
 			m := d.open(t, Options{})
-			caches := graph(t, m, "root mid low plain", "mid<<root", "low<mid", "plain<root")
+			caches := network(t, m, "root mid low plain", "mid<<root", "low<mid", "plain<root")
 			for _, n := range []string{"mid", "low", "plain"} { // root was set last by chance
 				ok(t, caches[n].Set(1, 1))
 			}
@@ -114,7 +114,7 @@ func TestDependOnChange(t *testing.T) {
 		})
 	}
 	t.Run("a delete of nothing", func(t *testing.T) {
-		caches := graph(t, newManager(t), "root mid", "mid<<root")
+		caches := network(t, newManager(t), "root mid", "mid<<root")
 		caches["mid"].Set(1, 1)
 		ok(t, caches["root"].Delete(99))
 		equal(t, "mid", caches["mid"].Len(), 1)
@@ -149,10 +149,10 @@ func TestBuildIsNoChange(t *testing.T) {
 
 func TestCircularDependents(t *testing.T) {
 	m := newManager(t)
-	caches := graph(t, m, "a b c d", "a<b", "b<c", "c<a", "d<b", "d<d")
+	caches := network(t, m, "a b c d", "a<b", "b<c", "c<a", "d<b", "d<d")
 	ok(t, caches["b"].InvalidateAll())
 	equal(t, "caches that hold something", full(caches), "")
-	caches = graph(t, newManager(t), "a b", "a<<b", "b<<a")
+	caches = network(t, newManager(t), "a b", "a<<b", "b<<a")
 	ok(t, caches["a"].Set(1, 7))
 	equal(t, "caches that hold something", full(caches), "a")
 }
@@ -163,7 +163,7 @@ func TestCircularDependents(t *testing.T) {
 func TestInvalidationIsOneBatch(t *testing.T) {
 	d := newDisk()
 	m := d.open(t, Options{})
-	caches := graph(t, m, "root mid low", "mid<root", "low<mid")
+	caches := network(t, m, "root mid low", "mid<root", "low<mid")
 	ok(t, m.Sync(t.Context()))
 	ok(t, caches["root"].InvalidateAll())
 	before := d.count()
@@ -189,7 +189,7 @@ func TestDependentsNotRegistered(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			d := newDisk()
 			m := d.open(t, Options{})
-			caches := graph(t, m, "root mid low", "mid<<root", "low<mid")
+			caches := network(t, m, "root mid low", "mid<<root", "low<mid")
 			caches["mid"].Set(1, 1)
 			caches["low"].Set(1, 1)
 			ok(t, m.Close())
@@ -216,7 +216,7 @@ func TestDependentsNotRegistered(t *testing.T) {
 func TestDependencyDeclaredLater(t *testing.T) {
 	d := newDisk()
 	m := d.open(t, Options{})
-	graph(t, m, "root edge")
+	network(t, m, "root edge")
 	ok(t, m.Close())
 	m = d.open(t, Options{})
 	must(Register(m, "root", Spec[int, int]{}))
@@ -259,7 +259,7 @@ func TestLongChain(t *testing.T) {
 // circles, and that circles lose nobody.
 func TestUpstreamFirst(t *testing.T) {
 	m := newManager(t)
-	graph(t, m, "a b c d e f", "a<b", "b<c", "a<c", "d<a", "d<e")
+	network(t, m, "a b c d e f", "a<b", "b<c", "a<c", "d<a", "d<e")
 	slots := must(m.resolve("test", All()))
 	place := make(map[string]int)
 	for i, s := range slots {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -19,6 +21,15 @@ var (
 	// ErrCycle is matched by the error of a Get that would wait for itself:
 	// builders that need each other's results. The error's text has the path.
 	ErrCycle = errors.New("builders need each other")
+
+	// ErrInBuilder is returned by writes that a builder makes: what a builder
+	// does is to be seen by those who read its result, and by nobody else.
+	// Writes are noticed on the goroutine of the builder.
+	ErrInBuilder = errors.New("a builder must not write to caches")
+
+	// ErrStale is what a builder gets from a Get after something it read
+	// before has changed. It should return; it will be called again.
+	ErrStale = graph.ErrStale
 )
 
 // Errors of registering and using caches.
@@ -41,6 +52,9 @@ var (
 	// and for names that are empty, too long or not UTF-8.
 	ErrSpec = errors.New("invalid specification")
 )
+
+// ErrInvariant is wrapped by what Manager.Check yields.
+var ErrInvariant = errors.New("what must always hold does not")
 
 // Errors of what is on disk; they are those of package store.
 var (
@@ -92,7 +106,7 @@ func (e *Error) Is(target error) bool {
 // wrap puts err under an *Error, unless it is one already (the innermost names
 // the place where it happened) or says only that ctx ended.
 func wrap(ctx context.Context, op, cache string, key any, err error) error {
-	if err == nil || ctx.Err() != nil && (err == ctx.Err() || err == context.Cause(ctx)) {
+	if err == nil || ctx.Err() != nil && (err == ctx.Err() || err == flight.Cause(ctx)) {
 		return err
 	}
 	if _, ok := errors.AsType[*Error](err); ok {
@@ -103,6 +117,7 @@ func wrap(ctx context.Context, op, cache string, key any, err error) error {
 
 // entryName is how an entry is written in errors, paths and logs.
 func entryName(cache string, key any) string {
+	cache = strings.TrimPrefix(cache, ours)
 	switch k := key.(type) {
 	case nil, Single:
 		return cache
@@ -112,6 +127,26 @@ func entryName(cache string, key any) string {
 		return fmt.Sprintf("%s[%v]", cache, k)
 	}
 }
+
+// KeptError is an error that is a result: it is kept like a value, with what
+// the builder had read, and given to all who ask for the entry until that
+// changes. After a restart only its text is left.
+type KeptError struct {
+	Text string
+	Err  error // nil after a restart
+}
+
+// Keep makes err, from a builder, an error that is kept. It returns nil for nil.
+func Keep(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &KeptError{err.Error(), err}
+}
+
+func (e *KeptError) Error() string { return e.Text }
+
+func (e *KeptError) Unwrap() error { return e.Err }
 
 // PanicError is the error of a hook or builder that panicked, or that ended
 // its goroutine. If it panicked with an error, it unwraps to that.

@@ -181,8 +181,8 @@ func TestLog(t *testing.T) {
 		c.Get(t.Context(), "bad")
 		ok(t, c.InvalidateAll())
 		ok(t, m.Sync(t.Context()))
-		equal(t, "log", log.String(), `level=DEBUG msg="cacheman: built" cache=c key=k duration=1s
-level=WARN msg="cacheman: build failed" cache=c key=bad duration=1s err="not found"
+		equal(t, "log", log.String(), `level=DEBUG msg="cacheman: built" cache=c key=k duration=1s reason="it was not there"
+level=DEBUG msg="cacheman: built" cache=c key=bad duration=1s reason="it was not there"
 level=DEBUG msg="cacheman: invalidated" cache=c reason=invalidate
 level=DEBUG msg="cacheman: synced"
 `)

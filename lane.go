@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -52,7 +53,7 @@ func (l *lane) lock(ctx context.Context) error {
 	case l.busy <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return flight.Cause(ctx)
 	}
 }
 
@@ -198,7 +199,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		return err
 	}
 	start := time.Now()
-	b := &batch{}
+	b := &batch{graph: l.m.graph, described: l.store != nil && l.store.Caps().Described}
 	for _, c := range cuts {
 		// Hooks first: where one fails, the others are saved all the same.
 		if err := b.callDelete(ctx, c); err != nil {
@@ -228,14 +229,14 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 
 // cut takes from the caches what they have to save, in one step.
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
-	if l.store == nil {
-		// The hook gets the whole contents, so they must be there.
-		for _, c := range l.pendingCaches() {
-			if c.state.Load() == stateUnloaded {
-				if err := c.typed.prepare(ctx, false); err != nil {
-					return nil, c.err(ctx, "sync", nil, fmt.Errorf("the whole contents are to be saved, but they cannot be loaded: %w", err))
-				}
-			}
+	for _, c := range l.pendingCaches() {
+		if c.state.Load() != stateUnloaded || l.store != nil && !c.outdated() {
+			continue
+		}
+		// The hook gets the whole contents, so they must be there; and what
+		// another version has left must not be taken for that of this one.
+		if err := c.typed.prepare(ctx, false); err != nil && l.store == nil {
+			return nil, c.err(ctx, "sync", nil, fmt.Errorf("the whole contents are to be saved, but they cannot be loaded: %w", err))
 		}
 	}
 	l.m.gate.Lock()

@@ -336,7 +336,7 @@ func TestOwnStore(t *testing.T) {
 	wantContents(t, c, map[int]int{1: 1})
 	ok(t, c.DeleteSaved(t.Context()))
 	infos := must(own.Caches(t.Context()))
-	if len(infos) != 1 || infos[0].Cache != "d" {
+	if len(infos) != 2 || infos[0].Cache != revisions || infos[1].Cache != "d" {
 		t.Errorf("the store has %v", infos)
 	}
 }

@@ -8,15 +8,14 @@ import (
 	"unsafe"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// task is something that provides contents, once for all who wait for it.
-type task[K comparable, V any] struct {
+// task is something that loads contents, once for all who wait for it.
+type task struct {
 	*flight.Run
-	contents map[K]V // what BuildAll made; valid when the run is finished
-	stored   bool    // it became the cache's contents
-	err      error
+	err error // valid when the run is finished
 }
 
 // Load makes the contents available: it reads them from the store or the Load
@@ -32,66 +31,71 @@ func (c *Cache[K, V]) Load(ctx context.Context) error {
 func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
 	for {
 		switch state := c.state.Load(); {
-		case state == stateReady, state == stateUnbuilt && (!build || c.off):
+		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
 			return nil
+		case state == stateUnbuilt, state == stateReady:
+			if b, err := c.buildAll(ctx); err != nil || b != nil && b.Outcome() != graph.Published {
+				return err
+			}
+			continue
 		case state == stateClosed:
 			return ErrClosed
 		}
-		if t, err := c.provide(ctx); err != nil || t.contents != nil && !t.stored {
+		if err := c.provide(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// provide loads contents that are not loaded, or builds those that are not
-// built, or waits for whoever does.
-func (c *Cache[K, V]) provide(ctx context.Context) (*task[K, V], error) {
-	c.tasks.Lock()
-	t, do := &c.tasks.load, c.load
-	switch c.state.Load() {
-	case stateUnbuilt:
-		t, do = &c.tasks.build, c.buildAll
-	case stateUnloaded:
-	default:
-		c.tasks.Unlock()
-		return &task[K, V]{}, nil
+// provide loads contents that are not loaded, or waits for whoever does. For a
+// ctx that has ended it begins nothing.
+func (c *Cache[K, V]) provide(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return flight.Cause(ctx)
 	}
-	if *t == nil || !(*t).Join() {
-		c.begin(ctx, t, do)
+	c.loading.Lock()
+	if c.loaded() {
+		c.loading.Unlock()
+		return nil
 	}
-	mine := *t
-	c.tasks.Unlock()
+	if c.loading.task == nil || !c.loading.task.Join() {
+		c.begin(ctx, &c.loading.task, c.load)
+	}
+	mine := c.loading.task
+	c.loading.Unlock()
 	if err := mine.Wait(ctx); err != nil {
-		return mine, err
+		return err
 	}
-	return mine, mine.err
+	return mine.err
 }
 
 // begin starts do in a goroutine of its own and puts it at t, from where it is
-// taken when it has finished. c.tasks is held.
-func (c *Cache[K, V]) begin(ctx context.Context, t **task[K, V], do func(context.Context, *task[K, V]) error) {
-	mine := &task[K, V]{}
-	mine.Run, ctx = flight.New(ctx, c.Name)
+// taken when it has finished. c.loading is held.
+func (c *Cache[K, V]) begin(ctx context.Context, t **task, do func(context.Context) error) {
+	mine := &task{}
+	mine.Run, ctx = flight.New(ctx, c)
 	*t = mine
 	go func() {
 		defer context.AfterFunc(c.m.ctx, func() { mine.Cancel(ErrClosed) })()
 		defer func() {
-			c.tasks.Lock()
+			c.loading.Lock()
 			if *t == mine {
 				*t = nil
 			}
-			c.tasks.Unlock()
+			c.loading.Unlock()
 			mine.err = ended(ctx, mine.err)
 			mine.Finish()
 		}()
-		guard(&mine.err, func() error { return do(ctx, mine) })
+		guard(&mine.err, func() error { return do(ctx) })
 	}()
 }
 
 // load reads the contents for the first time. What was set before stays.
-func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
-	epoch, ok := c.begun(stateUnloaded)
-	if !ok {
+func (c *Cache[K, V]) load(ctx context.Context) error {
+	c.m.gate.RLock()
+	epoch, done := c.epoch, c.loaded()
+	c.m.gate.RUnlock()
+	if done {
 		return nil
 	}
 	t, found, err := c.read(ctx)
@@ -103,26 +107,116 @@ func (c *Cache[K, V]) load(ctx context.Context, _ *task[K, V]) error {
 		}
 		c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err, Reason: "will be built"})
 	}
+	same := c.unchanged(t)
 	c.m.gate.Lock()
 	defer c.m.gate.Unlock()
 	if c.epoch != epoch {
 		return nil // invalidated, cleared or reloaded meanwhile
 	}
-	t.absorb(c.table.Load(), true)
+	forgotten := t.unsaved()
+	c.reconcile(t, same)
+	t.absorb(c.table.Load(), true, false, 0)
+	state := c.emptyState()
 	if found {
-		c.replace(t, stateReady)
-	} else {
-		c.replace(t, c.emptyState())
+		state = stateReady
 	}
+	c.complete(t, state)
+	c.forgot(forgotten)
 	return nil
 }
 
-// begun returns the epoch in which contents are to be provided, unless they are
-// no longer in the state that asks for it.
-func (c *core) begun(state int32) (epoch uint64, ok bool) {
+// complete makes t, which has all that the table has, the contents. For those
+// who have read from the table nothing changes. The gate is held exclusively.
+func (c *Cache[K, V]) complete(t *table[K, V], state int32) {
+	g := c.m.graph
+	g.Lock()
+	if c.all != nil && state == stateReady {
+		c.all.Restore(graph.Derived, t.whole)
+	}
+	c.table.Store(t)
+	g.Unlock()
+	c.epoch++
+	c.state.Store(state)
+}
+
+// forgot notes that n entries that were told to another version are to be
+// deleted from the store, which would otherwise give them back to this one. The
+// gate is held exclusively.
+func (c *core) forgot(n int) {
+	if n > 0 {
+		c.edited(int64(n))
+	}
+}
+
+// outdated reports whether the contents that the store has were saved by
+// another version. Until they are loaded, the store must go on saying so.
+func (c *core) outdated() bool {
 	c.m.gate.RLock()
 	defer c.m.gate.RUnlock()
-	return c.epoch, c.state.Load() == state
+	if !c.derives || !c.slot.stored || c.slot.dropped || len(c.slot.description) == 0 {
+		return false
+	}
+	d, err := parseDescription(c.slot.description)
+	return err == nil && d.Version != c.described.Version
+}
+
+// unchanged returns the entries that were set before the contents were loaded,
+// to what t has, which was loaded, with their stamps.
+func (c *Cache[K, V]) unchanged(t *table[K, V]) map[*entry[K, V]]uint64 {
+	same := make(map[*entry[K, V]]uint64)
+	now := c.table.Load()
+	for i := range now.shards {
+		s := &now.shards[i]
+		early := make(map[*entry[K, V]]V)
+		s.mu.RLock()
+		for k, e := range s.entries {
+			if was := t.shard(k).entries[k]; was != nil && was.kind.held() && e.kind == decoded {
+				early[e], same[e] = e.value, e.current()
+			}
+		}
+		s.mu.RUnlock()
+		for e, v := range early {
+			if !c.same(e.key, t.shard(e.key).entries[e.key].state, v) {
+				delete(same, e)
+			}
+		}
+	}
+	return same
+}
+
+// reconcile gives entries that were written before t was loaded what t knows of
+// them: the stamp of a value that was not changed by that, and a value that was
+// removed, to be compared with what will be built. Nothing has read them yet.
+// The gate is held exclusively.
+func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
+	g := c.m.graph
+	now := c.table.Load()
+	for i := range now.shards {
+		s := &now.shards[i]
+		s.mu.Lock()
+		for k, e := range s.entries {
+			was := t.shard(k).entries[k]
+			if was == nil || e.node != nil {
+				continue
+			}
+			if stamp, ok := same[e]; ok && e.stamp == stamp && e.kind.held() {
+				e.stamp = was.current()
+			} else if e.kind == absent && c.derives {
+				var old any
+				if was.kind.held() {
+					old = was.state
+				} else if was.node != nil {
+					old = was.node.Old
+				}
+				g.Lock()
+				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
+				e.node.Old = old
+				e.node.Distrust(graph.Invalidated)
+				g.Unlock()
+			}
+		}
+		s.mu.Unlock()
+	}
 }
 
 // read returns the contents as the store or the Load hook has them, in a new
@@ -148,7 +242,7 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 		guard(&invalid, func() error { return c.spec.Validate(ctx, contents) })
 		if invalid != nil {
 			if ctx.Err() != nil {
-				return t, false, context.Cause(ctx)
+				return t, false, flight.Cause(ctx)
 			}
 			c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: "what was saved is not valid", Err: invalid})
 			t = newTable[K, V](1, true)
@@ -176,7 +270,9 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 			break
 		}
 		if v, err = c.afterLoad(ctx, k, v); err == nil {
-			t.fill(k, state[V]{value: v, kind: decoded})
+			s, e := t.fill(k)
+			e.state, e.stamp = state[V]{value: v, kind: decoded}, c.m.graph.Next()
+			s.live++
 		}
 	}
 	return t, err == nil, err
@@ -190,9 +286,15 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	if !saved || dropped {
 		return t, false, nil
 	}
-	if reason := c.readable(description); reason != "" {
+	reason, outdated := c.readable(description)
+	if reason != "" {
 		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: reason})
-		return t, false, nil
+		if !outdated || !c.derives {
+			return t, false, nil
+		}
+	}
+	if d, err := parseDescription(description); err == nil {
+		t.whole = string(d.Whole)
 	}
 	for i := range t.shards {
 		t.shards[i].entries = make(map[K]*entry[K, V], max(records, 0)/len(t.shards))
@@ -217,37 +319,58 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a key cannot be decoded", Err: err})
 			continue
 		}
-		t.fill(k, state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded})
+		st, r, err := parseEntry[V](rec)
+		if err != nil {
+			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Err: err})
+			continue
+		}
+		s, e := t.fill(k)
+		c.restore(t, s, e, st, r, outdated)
 	}
 	return t, true, nil
 }
 
+// parseEntry returns what a record says of an entry.
+func parseEntry[V any](rec store.Record) (st state[V], r record, err error) {
+	if r, err = parseRecord(rec.Meta); err != nil {
+		return st, r, err
+	}
+	st = state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded}
+	switch {
+	case r.flags&flagNone != 0:
+		st = state[V]{kind: missing}
+	case r.flags&flagError != 0:
+		st.kind = broken
+	}
+	return st, r, nil
+}
+
 // readable returns why what the store has under description cannot be read as
-// this cache, or "".
-func (c *Cache[K, V]) readable(stored []byte) string {
+// this cache, or "", and whether it is only that the version is another.
+func (c *Cache[K, V]) readable(stored []byte) (reason string, outdated bool) {
 	if len(stored) == 0 {
-		return ""
+		return "", false
 	}
 	d, err := parseDescription(stored)
 	switch {
 	case err != nil:
-		return "its description cannot be read: " + err.Error()
+		return "its description cannot be read: " + err.Error(), false
 	case d.Format != descriptionFormat:
-		return fmt.Sprintf("it was saved in format %d, this is %d", d.Format, descriptionFormat)
-	case d.Version != c.described.Version:
-		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version)
+		return fmt.Sprintf("it was saved in format %d, this is %d", d.Format, descriptionFormat), false
 	case d.KeyCodec != c.described.KeyCodec:
-		return fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec)
+		return fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec), false
 	case d.Codec != c.described.Codec:
-		return fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec)
+		return fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec), false
+	case d.Version != c.described.Version:
+		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version), true
 	}
-	return ""
+	return "", false
 }
 
-// fill gives a new key a state that is saved already, in a table nobody else
-// has yet. Entries that are loaded together are allocated together, which
-// halves the time it takes; one that stays keeps its neighbours' room.
-func (t *table[K, V]) fill(k K, st state[V]) {
+// fill makes the entry of a new key, in a table nobody else has yet. Entries
+// that are loaded together are allocated together, which halves the time it
+// takes; one that stays keeps its neighbours' room.
+func (t *table[K, V]) fill(k K) (*shard[K, V], *entry[K, V]) {
 	s := t.shard(k)
 	if s.entries == nil {
 		s.entries = make(map[K]*entry[K, V])
@@ -257,9 +380,9 @@ func (t *table[K, V]) fill(k K, st state[V]) {
 	}
 	e := &t.spare[0]
 	t.spare = t.spare[1:]
-	e.key, e.state = k, st
+	e.key = k
 	s.entries[k] = e
-	s.live++
+	return s, e
 }
 
 // contents returns the entries of a table nobody else has yet, all decoded;
@@ -298,8 +421,19 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 	case current && err == nil:
 		e.state = state[V]{value: v, kind: decoded}
 	case current:
-		e.state = state[V]{}
+		e.state, e.stamp = state[V]{}, 0
 		s.live--
+		if n := e.node; n != nil {
+			g := c.m.graph
+			g.Lock()
+			g.Mark(n)
+			if c.derives {
+				n.Force(c.derived(), graph.Unknown)
+			} else {
+				n.SetInput(0)
+			}
+			g.Unlock()
+		}
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -330,11 +464,14 @@ func (c *Cache[K, V]) Reload(ctx context.Context) error { return c.reload(ctx) }
 
 func (c *Cache[K, V]) reload(caller context.Context) error {
 	m := c.m
+	if m.graph.InBuilder() {
+		return c.err(caller, "reload", nil, ErrInBuilder)
+	}
 	ctx, done := m.untilClosed(caller)
 	defer done()
 	for {
 		if ctx.Err() != nil {
-			return c.err(caller, "reload", nil, context.Cause(ctx))
+			return c.err(caller, "reload", nil, flight.Cause(ctx))
 		}
 		m.gate.RLock()
 		err := c.writable()
@@ -358,6 +495,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			if c.edits.Swap(0) > 0 {
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
+			c.forgot(t.unsaved())
 			if found {
 				c.replace(t, stateReady)
 			} else {

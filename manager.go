@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
@@ -51,6 +53,7 @@ type Manager struct {
 	dir    string
 	store  store.Store
 	opened time.Time
+	graph  *graph.Graph
 
 	// gate is held shared by whoever changes entries of one cache, and
 	// exclusively, and shortly, by whoever does something that concerns
@@ -63,6 +66,14 @@ type Manager struct {
 	closed bool                  // guarded by gate
 
 	main *lane // the lane of store
+
+	partialFrom int   // the constants of fetch.go,
+	readCost    int64 // but for tests
+
+	timers struct {
+		sync.Mutex
+		all map[*time.Timer]struct{}
+	}
 
 	ctx     context.Context // ends at Close
 	cancel  context.CancelCauseFunc
@@ -101,9 +112,13 @@ func Open(dir string, opts Options) (*Manager, error) {
 	m := &Manager{
 		opts:   opts,
 		opened: time.Now(),
+		graph:  graph.New(),
 		slots:  make(map[string]*slot),
 		lanes:  make(map[store.Store]*lane),
 		done:   make(chan struct{}),
+
+		partialFrom: partialFrom,
+		readCost:    readCost,
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	if err := m.openStore(dir); err != nil {
@@ -115,6 +130,10 @@ func Open(dir string, opts Options) (*Manager, error) {
 		return nil, &Error{Op: "open", Err: errors.Join(err, m.store.Close())}
 	}
 	for _, info := range infos {
+		if info.Cache == revisions {
+			m.graph.Raise(revisionOf(info.Description))
+			continue
+		}
 		s := m.slot(info.Cache)
 		s.lane = m.main
 		s.stored = true
@@ -122,6 +141,9 @@ func Open(dir string, opts Options) (*Manager, error) {
 		s.description = info.Description
 	}
 	for _, info := range infos { // after all slots are there
+		if info.Cache == revisions {
+			continue
+		}
 		m.restoreDependencies(m.slots[info.Cache])
 	}
 	return m, nil
@@ -179,7 +201,7 @@ func (m *Manager) Names() []string {
 	defer m.gate.RUnlock()
 	var names []string
 	for name, s := range m.slots {
-		if s.cache != nil {
+		if s.cache != nil && !strings.HasPrefix(name, ours) {
 			names = append(names, name)
 		}
 	}
@@ -212,7 +234,7 @@ func (m *Manager) untilClosed(ctx context.Context) (_ context.Context, done func
 // ended returns err, the error of something that ran with ctx, or ErrClosed if
 // it failed because the Manager was closed.
 func ended(ctx context.Context, err error) error {
-	if err != nil && context.Cause(ctx) == ErrClosed {
+	if err != nil && flight.Cause(ctx) == ErrClosed {
 		return ErrClosed
 	}
 	return err
@@ -232,6 +254,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		<-m.done
 		return m.err
 	}
+	m.loadOutdated(ctx) // later nothing is loaded any more
 	m.gate.Lock()
 	m.closed = true
 	lanes := slices.Collect(maps.Values(m.lanes))
@@ -247,6 +270,8 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.gate.Unlock()
 
 	m.cancel(ErrClosed)
+	m.graph.Close(ErrClosed)
+	m.stopTimers()
 	errs := syncAll(ctx, lanes, cutEdited, nil)
 	for _, l := range lanes {
 		l.stop()
@@ -257,4 +282,22 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.err = wrap(ctx, "close", "", nil, errors.Join(errs, m.store.Close()))
 	close(m.done)
 	return m.err
+}
+
+// loadOutdated loads contents that another version has saved, so that they are
+// not taken for those of this one after the next save.
+func (m *Manager) loadOutdated(ctx context.Context) {
+	m.gate.RLock()
+	var cores []*core
+	for _, s := range m.slots {
+		if c := s.cache; c != nil && c.lane != nil && c.state.Load() == stateUnloaded {
+			cores = append(cores, c)
+		}
+	}
+	m.gate.RUnlock()
+	for _, c := range cores {
+		if c.outdated() {
+			c.typed.prepare(ctx, false) // a failure is an event
+		}
+	}
 }

@@ -154,7 +154,7 @@ func FuzzModel(f *testing.F) {
 				want.edit(i)
 			case 8:
 				_, had := want.mem[i][k]
-				had = had || c.state.Load() == stateUnloaded
+				had = had || !c.loaded()
 				ok(t, c.Invalidate(k))
 				if delete(want.mem[i], k); had {
 					want.edit(i)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -17,6 +19,10 @@ import (
 // is safe on disk. A name that is registered already is an error, which names
 // both types if they differ; use Lookup to get at a registered cache.
 func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*Cache[K, V], error) {
+	if strings.HasPrefix(name, ours) {
+		err := fmt.Errorf("%w: names that begin with %q are ours", ErrSpec, ours)
+		return nil, &Error{Op: "register", Cache: name, Err: err}
+	}
 	c, before, err := register(m, name, spec)
 	if err != nil {
 		return nil, wrap(context.Background(), "register", name, nil, err)
@@ -62,7 +68,7 @@ func (m *Manager) lookup(name string) (*core, error) {
 
 // register also returns the dependencies that were known of the name before.
 func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c *Cache[K, V], before []dependency, err error) {
-	if err := checkName(name); err != nil {
+	if err := checkName(strings.TrimPrefix(name, ours), len(name)); err != nil {
 		return nil, nil, err
 	}
 	if err := spec.complete(); err != nil {
@@ -79,6 +85,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 		}
 		elsewhere = &store.Info{}
 		for _, info := range infos {
+			if info.Cache == revisions {
+				m.graph.Raise(revisionOf(info.Description))
+			}
 			if info.Cache == name {
 				elsewhere = &info
 			}
@@ -107,6 +116,14 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	c = &Cache[K, V]{spec: spec, clip: clipper[V]()}
 	c.m = m
 	c.typed = c
+	c.owner = m.graph.NewOwner(nodes[K, V]{c})
+	if spec.BuildAll != nil {
+		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}}, nil)
+	}
+	c.derives = spec.Build != nil || spec.Probe != nil
+	c.version = versionHash(spec.Version)
+	c.equal = equality(&spec)
+	c.plain = plain(reflect.TypeFor[V]())
 	c.off = spec.Off || m.opts.Off
 	c.whole = spec.Save != nil
 	c.described = description{
@@ -171,13 +188,23 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 	switch {
 	case contents != nil && !c.off:
 		for k, v := range contents {
-			t.shard(k).set(t, k, v)
+			s := t.shard(k)
+			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 		}
 		t.cleared = t.recorded
 		c.state.Store(stateReady)
+		if c.all != nil {
+			m := c.m.graph
+			m.Lock()
+			c.all.Restore(graph.Derived, "")
+			m.Unlock()
+		}
 		c.edited(int64(max(1, len(contents))))
 	case c.spec.Load != nil && !c.off, c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil:
 		c.state.Store(stateUnloaded)
+		if c.spec.Load == nil && c.partial() {
+			c.state.Store(statePartial)
+		}
 	default:
 		c.state.Store(c.emptyState())
 	}

@@ -2,15 +2,18 @@ package cacheman
 
 import (
 	"context"
-	"unsafe"
+	"encoding/binary"
 
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
 // batch writes cuts as one batch of the store.
 type batch struct {
-	cuts []*cut
-	errs errorList // of entries that cannot be encoded
+	graph     *graph.Graph
+	described bool // the store can keep a revision
+	cuts      []*cut
+	errs      errorList // of entries that cannot be encoded
 
 	entries int // put or deleted
 	bytes   int64
@@ -41,6 +44,10 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 			return
 		}
 		c.cache.bytes.Add(b.bytes - before)
+	}
+	if b.described && len(b.cuts) > 0 { // last, so that no stamp in the batch is above it
+		mark := binary.AppendUvarint(nil, b.graph.Revision())
+		yield(store.Op{Kind: store.Describe, Cache: revisions, Value: mark}, nil)
 	}
 }
 
@@ -92,7 +99,7 @@ type tablePart[K comparable, V any] struct {
 // saving is an entry on its way to the store.
 type saving[K comparable, V any] struct {
 	*entry[K, V]
-	state[V]
+	version[V]
 }
 
 // cut implements typed.
@@ -113,8 +120,8 @@ func (c *Cache[K, V]) cut(all bool) part {
 		if c.whole {
 			s.mu.RLock() // reads may be decoding
 			for _, e := range s.entries {
-				if e.kind != absent {
-					p.whole = append(p.whole, saving[K, V]{e, e.state})
+				if e.kind.held() {
+					p.whole = append(p.whole, saving[K, V]{e, e.version()})
 				}
 			}
 			s.mu.RUnlock()
@@ -148,7 +155,8 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	if p.cleared && !yield(store.Op{Kind: store.Clear, Cache: name}, nil) {
 		return false
 	}
-	var key, value []byte
+	var key, value, meta []byte
+	records := recorder{g: p.c.m.graph}
 	var some [256]saving[K, V]
 	for i := range p.t.shards {
 		s := &p.t.shards[i]
@@ -159,12 +167,12 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 			for _, e := range some[:n] {
 				op := store.Op{Kind: store.Put, Cache: name}
 				var err error
-				if key, value, err = p.encode(ctx, e, key[:0], value[:0]); err != nil {
+				if key, value, meta, err = p.encode(ctx, &e, &records, key[:0], value[:0], meta[:0]); err != nil {
 					errs.add(p.c.err(ctx, "sync", e.key, err))
 					p.failed = append(p.failed, e.entry)
 				}
-				if op.Key, op.Value = key, value; err != nil || e.kind == absent {
-					op.Kind, op.Value = store.Delete, nil
+				if op.Key, op.Value, op.Meta = key, value, meta; err != nil || e.version.state.kind == absent {
+					op.Kind, op.Value, op.Meta = store.Delete, nil, nil
 				}
 				if !yield(op, nil) {
 					return false
@@ -181,48 +189,58 @@ func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into [
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, e := range entries {
-		into[i] = saving[K, V]{e, e.state}
+		into[i] = saving[K, V]{e, e.version()}
 		if e.dirty == p.gen {
 			e.dirty = 0
 		} else if st, ok := s.before[e]; ok {
-			into[i].state = st
+			into[i].version = st
 			delete(s.before, e)
 		}
 	}
 }
 
-// encode appends the key of e, and its value if it has one, to key and value.
-func (p *tablePart[K, V]) encode(ctx context.Context, e saving[K, V], key, value []byte) ([]byte, []byte, error) {
-	spec := &p.c.spec
-	var err error
+// encode appends the key of e, its value if it has one, and what is kept
+// beside that, to key, value and meta.
+func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *recorder, key, value, meta []byte) (_, _, _ []byte, err error) {
 	guard(&err, func() (err error) {
-		if key, err = spec.KeyCodec.Append(key, e.key); err != nil || e.kind == absent {
-			return err
-		}
-		if e.kind == encoded {
-			value = append(value, unsafe.Slice(unsafe.StringData(e.raw), len(e.raw))...)
-			return nil
-		}
-		v := e.value
-		if spec.BeforeSave != nil {
-			if v, err = spec.BeforeSave(ctx, e.key, v); err != nil {
+		key, err = p.c.spec.KeyCodec.Append(key, e.key)
+		return err
+	})
+	st := e.version.state
+	if err == nil && (st.kind == encoded || st.kind == broken) {
+		value = append(value, rawBytes(st.raw)...)
+	} else if err == nil && st.kind == decoded {
+		value, err = p.c.encode(ctx, e.key, st.value, value)
+	}
+	if err == nil && st.kind != absent {
+		meta, err = records.append(meta, &e.trace, st.kind, p.c.version)
+	}
+	return key, value, meta, err
+}
+
+// encode appends v, as it is saved, to dst.
+func (c *Cache[K, V]) encode(ctx context.Context, k K, v V, dst []byte) (_ []byte, err error) {
+	guard(&err, func() (err error) {
+		if c.spec.BeforeSave != nil {
+			if v, err = c.spec.BeforeSave(ctx, k, v); err != nil {
 				return err
 			}
 		}
-		value, err = spec.Codec.Append(value, v)
+		dst, err = c.spec.Codec.Append(dst, v)
 		return err
 	})
-	return key, value, err
+	return dst, err
 }
 
 // save implements part.
 func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
 	contents := make(map[K]V, len(p.whole))
 	for _, e := range p.whole {
-		v := e.value
-		if e.kind == encoded {
+		st := e.version.state
+		v := st.value
+		if st.kind == encoded {
 			var ok bool
-			if v, ok = p.c.decode(p.t.shard(e.key), e.entry, e.raw); !ok {
+			if v, ok = p.c.decode(p.t.shard(e.key), e.entry, st.raw); !ok {
 				continue
 			}
 		}
@@ -260,7 +278,7 @@ func (p *tablePart[K, V]) finish(saved bool) {
 			case p.c.whole && e.dirty == p.gen:
 				e.dirty = 0
 			}
-			if saved && e.kind == absent && e.dirty == 0 && p.c.state.Load() != stateUnloaded && s.entries[e.key] == e {
+			if saved && e.kind == absent && e.dirty == 0 && p.c.loaded() && s.entries[e.key] == e && e.forget() {
 				delete(s.entries, e.key)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -159,6 +160,9 @@ func (m *Manager) Touch(scope Scope) error { return m.invalidate("touch", scope,
 func (c *Cache[K, V]) Touch() error { return c.m.Touch(Only(c.slot.name)) }
 
 func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
+	if m.graph.InBuilder() {
+		return &Error{Op: op, Err: ErrInBuilder}
+	}
 	m.gate.Lock()
 	if m.closed {
 		m.gate.Unlock()
@@ -197,7 +201,7 @@ func (m *Manager) Rebuild(ctx context.Context, scope Scope) error {
 		keys[i] = c.typed.keysToRebuild()
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // nothing was touched
+		return flight.Cause(ctx) // nothing was touched
 	}
 	errs = errorList{} // what cannot be loaded is about to be replaced
 	if err := m.Invalidate(scope); err != nil {
@@ -231,7 +235,7 @@ func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
 			continue
 		}
 		if err := c.typed.prepare(ctx, false); err != nil && ctx.Err() != nil {
-			return context.Cause(ctx)
+			return flight.Cause(ctx)
 		}
 		lanes[c.lane] = append(lanes[c.lane], c)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cacheman-go/cacheman/codec"
@@ -23,8 +24,8 @@ import (
 // part of a sync.
 type Spec[K comparable, V any] struct {
 	// Version says what the builders mean. Change it when they are to make
-	// other values than before: contents that were saved under another Version
-	// are not loaded.
+	// other values than before: what was built under another Version is built
+	// again when somebody asks for it, and what was set is forgotten.
 	Version string
 
 	// Memory keeps the cache in memory only: saving does nothing, reloading
@@ -44,8 +45,28 @@ type Spec[K comparable, V any] struct {
 	// ctx it gets ends when none of them waits any more, or the Manager is
 	// closed; reads of other caches should be given that ctx, so that builders
 	// that need each other in a circle get ErrCycle rather than wait for ever.
-	// An error is given to the callers and is not kept.
+	// An error is given to the callers and is not kept, unless it is
+	// ErrNotFound or made by Keep.
 	Build func(ctx context.Context, key K) (V, error)
+
+	// Probe, in place of Build, asks the world outside what the value of key
+	// is now: a file, a variable, another service. It gets the value it gave
+	// last, if there is one, also from before a restart, and returns that if
+	// nothing has changed. It is called once for a key after a Manager was
+	// opened, when somebody asks for the key, and again after Refresh, or when
+	// ProbeEvery has passed. What was computed from a value that turns out to be
+	// the same (see Equal) stays valid.
+	Probe func(ctx context.Context, key K, previous V, ok bool) (V, error)
+
+	// ProbeEvery is how long what Probe said is trusted; 0 means until Refresh.
+	ProbeEvery time.Duration
+
+	// Equal says whether two values are the same to everybody who reads them.
+	// If a new value equals the old one, what was computed from that stays
+	// valid. Nil means == for types that hold no pointers, and otherwise that
+	// both encode to the same bytes. Values of caches in memory that can
+	// be neither compared nor encoded are never equal.
+	Equal func(a, b V) bool
 
 	// BuildAll makes the whole contents. It is called by the first Get or
 	// Load after nothing valid could be loaded or the contents were
@@ -120,12 +141,12 @@ type Spec[K comparable, V any] struct {
 // maxName is the longest name of a cache, in bytes.
 const maxName = 4096
 
-func checkName(name string) error {
+func checkName(name string, size int) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%w: the name is empty", ErrSpec)
-	case len(name) > maxName:
-		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, len(name), maxName)
+	case size > maxName:
+		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, size, maxName)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%w: the name %q is not UTF-8", ErrSpec, name)
 	}
@@ -137,14 +158,17 @@ func (s *Spec[K, V]) complete() error {
 	if s.Memory && (s.Load != nil || s.Save != nil || s.Delete != nil || s.Store != nil) {
 		return fmt.Errorf("%w: Memory excludes Load, Save, Delete and Store", ErrSpec)
 	}
+	if s.Probe != nil && (s.Build != nil || s.BuildAll != nil) {
+		return fmt.Errorf("%w: Probe excludes Build and BuildAll", ErrSpec)
+	}
+	if s.ProbeEvery < 0 || s.ProbeEvery > 0 && s.Probe == nil {
+		return fmt.Errorf("%w: ProbeEvery is negative, or there is no Probe", ErrSpec)
+	}
 	if s.Save != nil && s.Store != nil {
 		return fmt.Errorf("%w: Save and Store exclude each other", ErrSpec)
 	}
 	if err := s.Autosync.check(); err != nil {
 		return err
-	}
-	if s.Memory || s.Load != nil && s.Save != nil {
-		return nil
 	}
 	var err1, err2 error
 	if s.KeyCodec.Append == nil {
@@ -152,6 +176,9 @@ func (s *Spec[K, V]) complete() error {
 	}
 	if s.Codec.Append == nil {
 		s.Codec, err2 = codec.For[V]()
+	}
+	if s.Memory || s.Load != nil && s.Save != nil {
+		return nil // not needed, but they help where they are
 	}
 	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("%w: %w", ErrType, err)

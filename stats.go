@@ -7,7 +7,7 @@ import "time"
 type Stats struct {
 	Cache   string
 	Entries int  // in memory
-	Loaded  bool // false: Entries leaves out what was saved and not yet read
+	Loaded  bool // false: Entries leaves out what was saved and not read yet
 
 	Hits   uint64 // reads that found their entry
 	Misses uint64 // reads that did not
@@ -49,7 +49,7 @@ func (m *Manager) Stats() []Stats {
 // fill adds what core knows to the figures of the contents.
 func (c *core) fill(s *Stats) {
 	s.Cache = c.slot.name
-	s.Loaded = c.state.Load() != stateUnloaded
+	s.Loaded = c.loaded()
 	s.Builds = c.builds.Load()
 	s.BuildErrors = c.buildErrors.Load()
 	s.BuildTime = time.Duration(c.buildTime.Load())

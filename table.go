@@ -4,8 +4,9 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 
-	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // table holds the entries of a cache. Whatever concerns the contents as a
@@ -18,6 +19,7 @@ type table[K comparable, V any] struct {
 	hash   func(K) uint64
 	spare  []entry[K, V] // allocated and not used yet; see fill
 
+	whole    string // what the contents as a whole were built from, as it was stored
 	recorded bool   // changes are recorded, to be saved
 	gen      uint32 // number of the next cut, from 1; changed with the gate held exclusively
 	saving   bool   // a cut is being written; changed with the gate held exclusively
@@ -33,13 +35,12 @@ const (
 // shard is a part of a table, with a lock of its own.
 type shard[K comparable, V any] struct {
 	mu      sync.RWMutex
-	live    int // entries that are not absent
+	live    int // entries that have a value
 	entries map[K]*entry[K, V]
-	flights map[K]*building[V] // the builds that may store their result
 
-	dirty  []*entry[K, V]            // changed since the last cut: exactly those with entry.dirty == gen
-	taken  []*entry[K, V]            // in the cut that is being written
-	before map[*entry[K, V]]state[V] // those of them that changed again before they were written, as they were
+	dirty  []*entry[K, V]              // changed since the last cut: exactly those with entry.dirty == gen
+	taken  []*entry[K, V]              // in the cut that is being written
+	before map[*entry[K, V]]version[V] // those of them that changed again before they were written, as they were
 
 	hits, misses atomic.Uint64
 	_            [32]byte // shards on cache lines of their own
@@ -49,24 +50,99 @@ type shard[K comparable, V any] struct {
 type entry[K comparable, V any] struct {
 	key K
 	state[V]
-	changes uint64 // how often it changed
-	dirty   uint32 // the cut this will be in; an older one: it is in that, not written yet; 0: it is saved
+	stamp uint64      // the revision at which it last changed, if there is no node; 0: it has no value
+	node  *graph.Node // what it was computed from, and what was computed from it; nil if there is nothing of that
+	dirty uint32      // the cut this will be in; an older one: it is in that, not written yet; 0: it is saved
 }
 
 // state is what an entry holds.
 type state[V any] struct {
 	value V      // if kind is decoded
-	raw   string // if kind is encoded: the value as it was stored, until somebody reads it
+	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken, the error
 	kind  kind
 }
 
 type kind uint8
 
 const (
-	absent  = kind(iota) // deleted, and the store may not know it yet
+	absent  = kind(iota) // there is nothing, and the store may not know it yet
+	missing              // a builder said that there is no value
+	broken               // it said that there is an error, in raw, which is to be kept
 	encoded              // loaded, not read yet
 	decoded
 )
+
+// held reports whether an entry of kind k has a value.
+func (k kind) held() bool { return k >= encoded }
+
+// failure is the error of reading an entry without a value.
+func (s state[V]) failure() error {
+	if s.kind == broken {
+		return &KeptError{Text: s.raw}
+	}
+	return ErrNotFound
+}
+
+// version is what is saved of an entry.
+type version[V any] struct {
+	state[V]
+	trace
+}
+
+// trace is where an entry's value comes from.
+type trace struct {
+	stamp uint64
+	kind  graph.Kind
+	edges []graph.Edge
+	saved string // instead of edges, if they were not looked at since they were loaded
+	built uint64
+	took  time.Duration
+}
+
+// version returns what is to be saved of e. Its shard is locked.
+func (e *entry[K, V]) version() version[V] {
+	v := version[V]{state: e.state, trace: trace{stamp: e.stamp}}
+	if n := e.node; n != nil {
+		g := n.Owner().Graph()
+		g.Lock()
+		v.trace = traceOf(n)
+		g.Unlock()
+	}
+	return v
+}
+
+// traceOf returns where the value of n comes from. The graph is locked.
+func traceOf(n *graph.Node) trace {
+	return trace{stamp: n.Stamp, kind: n.Kind(), edges: n.Edges, saved: n.Saved, built: n.Built, took: n.Took}
+}
+
+// forget reports that nothing is lost if e, which has no value, is taken from
+// its shard, which is then to be done. The shard is locked.
+func (e *entry[K, V]) forget() bool {
+	if e.node == nil {
+		return true
+	}
+	g := e.node.Owner().Graph()
+	g.Lock()
+	defer g.Unlock()
+	return e.node.Old == nil && e.node.Forget()
+}
+
+// current returns the stamp of e. Its shard is locked.
+func (e *entry[K, V]) current() uint64 {
+	if e.node != nil {
+		return e.node.Stamp
+	}
+	return e.stamp
+}
+
+// unsaved returns how many entries of a table nobody else has yet are unsaved.
+func (t *table[K, V]) unsaved() (n int) {
+	for i := range t.shards {
+		n += len(t.shards[i].dirty)
+	}
+	return n
+}
 
 func newTable[K comparable, V any](shards int, recorded bool) *table[K, V] {
 	return &table[K, V]{shards: make([]shard[K, V], shards), hash: hasher[K](), recorded: recorded, gen: 1}
@@ -100,39 +176,6 @@ func (t *table[K, V]) len() int {
 	return n
 }
 
-// set gives k a value. The gate and s.mu are held.
-func (s *shard[K, V]) set(t *table[K, V], k K, v V) {
-	e := s.entry(k)
-	s.change(t, e)
-	if e.kind == absent {
-		s.live++
-	}
-	e.state = state[V]{value: v, kind: decoded}
-}
-
-// delete makes k absent, and reports whether it was not. A trace of it is kept
-// if the store may have it. The gate and s.mu are held.
-func (s *shard[K, V]) delete(t *table[K, V], k K, loaded bool) bool {
-	e := s.entries[k]
-	if e == nil && (loaded || !t.recorded) {
-		delete(s.flights, k)
-		return false
-	}
-	if e == nil {
-		e = s.entry(k)
-	}
-	s.change(t, e)
-	was := e.kind != absent
-	if was {
-		s.live--
-	}
-	e.state = state[V]{}
-	if !t.recorded {
-		delete(s.entries, k)
-	}
-	return was
-}
-
 // entry returns the entry of k, making an absent one if there is none.
 func (s *shard[K, V]) entry(k K) *entry[K, V] {
 	e := s.entries[k]
@@ -146,35 +189,16 @@ func (s *shard[K, V]) entry(k K) *entry[K, V] {
 	return e
 }
 
-// version tells one value of a key from all others it ever had.
-type version[K comparable, V any] struct {
-	entry  *entry[K, V] // nil: it has none
-	change uint64
-}
-
-// version returns the version of k's value. s.mu is held.
-func (s *shard[K, V]) version(k K) version[K, V] {
-	if e := s.entries[k]; e != nil && e.kind != absent {
-		return version[K, V]{e, e.changes}
-	}
-	return version[K, V]{}
-}
-
-// change records that e is about to change. What a running build of it makes
-// is out of date from here on.
-func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V]) {
-	if len(s.flights) > 0 {
-		delete(s.flights, e.key)
-	}
-	e.changes++
+// change records that e is about to change from what it is.
+func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V], was func() version[V]) {
 	if !t.recorded || e.dirty == t.gen {
 		return
 	}
 	if e.dirty != 0 && t.saving {
 		if s.before == nil {
-			s.before = make(map[*entry[K, V]]state[V])
+			s.before = make(map[*entry[K, V]]version[V])
 		}
-		s.before[e] = e.state
+		s.before[e] = was()
 	}
 	e.dirty = t.gen
 	s.dirty = append(s.dirty, e)
@@ -183,8 +207,10 @@ func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V]) {
 // absorb puts the entries of old in t, over those that t has, as unsaved if
 // they are unsaved there. Entries are copied, for readers may be at old yet. If
 // loaded is set, t has what the store has, and traces of saved deletions have
-// served their purpose. The gate is held exclusively.
-func (t *table[K, V]) absorb(old *table[K, V], loaded bool) {
+// served their purpose; if built is set, t has what BuildAll made, and if
+// began is not 0, what has no later stamp is not absorbed. The gate is held
+// exclusively.
+func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64) {
 	for i := range old.shards {
 		from := &old.shards[i]
 		from.mu.Lock()
@@ -193,26 +219,32 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded bool) {
 			unsaved[e] = true // the cut may fail
 		}
 		for k, e := range from.entries {
+			if built && (e.kind == absent && e.dirty == 0 && !unsaved[e] || began > 0 && e.current() <= began) {
+				continue // it was asked for before it was there, or is of earlier contents
+			}
 			s := t.shard(k)
 			copied := s.entry(k)
-			if copied.kind != absent {
+			if copied.kind.held() {
 				s.live--
 			}
-			if e.kind != absent {
+			if e.kind.held() {
 				s.live++
 			}
-			copied.state = e.state
+			copied.state, copied.stamp = e.state, e.stamp
+			if copied.node = e.node; e.node != nil {
+				o := e.node.Owner()
+				o.Graph().Lock()
+				e.node.Entry = copied
+				o.Graph().Unlock()
+			}
 			dirty := e.dirty != 0 || unsaved[e]
 			if dirty && copied.dirty == 0 {
 				copied.dirty = t.gen
 				s.dirty = append(s.dirty, copied)
 			}
-			if loaded && e.kind == absent && copied.dirty == 0 {
+			if loaded && e.kind == absent && copied.dirty == 0 && copied.node == nil {
 				delete(s.entries, k)
 			}
-		}
-		for k, f := range from.flights {
-			t.shard(k).fly(k, f)
 		}
 		s := &t.shards[0]
 		s.hits.Add(from.hits.Load())
@@ -221,21 +253,6 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded bool) {
 	}
 	t.cleared = t.cleared || old.cleared
 	t.rewrite = t.rewrite || old.rewrite
-}
-
-// fly makes f the build that may store its result for k.
-func (s *shard[K, V]) fly(k K, f *building[V]) {
-	if s.flights == nil {
-		s.flights = make(map[K]*building[V])
-	}
-	s.flights[k] = f
-}
-
-// building is a running builder of one entry, and in the end its result.
-type building[V any] struct {
-	*flight.Run
-	value V     // valid when the run is finished
-	err   error // likewise
 }
 
 // hasher returns a hash function for keys.

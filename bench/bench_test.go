@@ -189,6 +189,19 @@ func TestSuitesEndToEnd(t *testing.T) {
 			"gob":      {"save_all", "load_all"},
 			"floor":    {"save_all", "sync_1"},
 		}, map[string]string{"gob": "open_read_one"}},
+		{"graph", "cacheman,floor", map[string][]string{
+			"cacheman": {"invalidate", "sweep", "bytes_per_entry", "verify", "chain", "fanout", "ladder", "layers"},
+			"floor":    {"invalidate", "layers"},
+		}, nil},
+		{"restart", "cacheman,rebuild,floor", map[string][]string{
+			"cacheman": {"first_get", "all_verified", "builder_runs", "disk_bytes"},
+			"rebuild":  {"first_get", "all_verified"},
+			"floor":    {"first_get", "all_verified"},
+		}, map[string]string{"rebuild": "disk_bytes"}},
+		{"load", "cacheman,otter,theine,singleflight", map[string][]string{
+			"cacheman":     {"runs_of_100", "wake_100", "missing_1g", "missing_2g", "nested_2000"},
+			"singleflight": {"nested_2000"},
+		}, map[string]string{"theine": "nested_2000"}},
 	} {
 		t.Run(c.suite, func(t *testing.T) {
 			t.Parallel()
@@ -284,8 +297,8 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestArguments(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"", "the suites are hit, store"},
-		{"graf", `no suite "graf": the suites are hit, store`},
+		{"", "the suites are hit, store, graph, restart, load"},
+		{"graf", `no suite "graf": the suites are hit, store, graph, restart, load`},
 		{"hit -only nobody", `no system "nobody"`},
 		{"hit -n 1", "-n must be"},
 		{"-n 5 hit", "the suite comes first"},
@@ -354,4 +367,30 @@ func ExampleReport_WriteText() {
 	//   bbolt     20.00 ms  10.00 ms – 30.00 ms  10.00×
 	//
 	// targets
+}
+
+func TestModelCountsRuns(t *testing.T) {
+	for name, c := range map[string]struct {
+		wires *wiring
+		runs  int
+	}{
+		"chain":   {chain(50), 50},
+		"fan-out": {fanOut(50), 51},
+		"ladder":  {ladder(50), 101},
+		"random":  {random(50, true), 1},
+	} {
+		for _, system := range graphSystems() {
+			g, err := (&graphWorker{workerConfig{System: system}}).open(c.wires, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, runs, err := g.change(g.readTop); err != nil || runs != c.runs {
+				t.Errorf("%s of %s: %d runs (%v), want %d", name, system, runs, err, c.runs)
+			}
+			if g.values[g.top()]++; g.readTop() == nil {
+				t.Errorf("%s of %s: a wrong value is not noticed", name, system)
+			}
+			g.close()
+		}
+	}
 }

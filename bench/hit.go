@@ -73,59 +73,13 @@ func hitWorks() []Work {
 }
 
 func runHit(ctx context.Context, r *Run) error {
-	children := map[string]*child{}
-	defer func() {
-		for _, c := range children {
-			c.stop()
-		}
-	}()
-	call := func(system, step string, round int) error {
-		r.progress.step(fmt.Sprintf("round %d/%d %s", round+1, r.Runs, step), system)
-		got, err := children[system].call(request{Step: step, Round: round})
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			r.markWrong(system, fmt.Errorf("%s: %w", step, err))
-			return nil
-		}
-		for work, v := range got {
-			r.samples.add(system, work, v...)
-		}
-		return nil
+	steps := []string{}
+	for _, w := range hitTimed {
+		steps = append(steps, w.Name)
 	}
-	for _, system := range r.Systems {
-		c, err := startWorker(ctx, workerConfig{Suite: "hit", System: system, N: r.N, Ops: r.Ops, Profile: r.Profile})
-		if err != nil {
-			return err
-		}
-		children[system] = c
-	}
-	// One step of all systems, then the next: drift of the machine meets all.
-	for _, step := range []string{"fill", "check", "allocs"} {
-		for _, system := range r.Systems {
-			if err := call(system, step, 0); err != nil {
-				return err
-			}
-		}
-	}
-	for round := range r.Runs {
-		steps := []string{}
-		for _, w := range hitTimed {
-			steps = append(steps, w.Name)
-		}
-		for _, step := range append(steps, getBeside) {
-			for _, system := range r.Systems {
-				if strings.HasPrefix(step, "get_") && !findHitSystem(system).loads {
-					continue
-				}
-				if err := call(system, step, round); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
+	return inTurns(ctx, r, "hit", []string{"fill", "check", "allocs"}, append(steps, getBeside), func(system, step string) bool {
+		return !strings.HasPrefix(step, "get_") || findHitSystem(system).loads
+	})
 }
 
 func hitTargets(r *Report) []Target {

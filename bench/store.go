@@ -185,8 +185,13 @@ func storeRound(ctx context.Context, r *Run, round int) error {
 
 // storeStep has a new process do one step in dir.
 func storeStep(ctx context.Context, r *Run, system, dir string, req request) (map[string][]float64, error) {
+	return freshWorker(ctx, r, "store", system, dir, req)
+}
+
+// freshWorker has a new process do one step in dir.
+func freshWorker(ctx context.Context, r *Run, suite, system, dir string, req request) (map[string][]float64, error) {
 	flushDisks() // what others wrote is not to be waited for in this step
-	c, err := startWorker(ctx, workerConfig{Suite: "store", System: system, N: r.N, Dir: dir, Profile: r.Profile})
+	c, err := startWorker(ctx, workerConfig{Suite: suite, System: system, N: r.N, Dir: dir, Profile: r.Profile})
 	if err != nil {
 		return nil, err
 	}

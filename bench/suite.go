@@ -23,7 +23,7 @@ type Suite struct {
 
 // suites lists the suites there are. A new one is added here.
 func suites() []*Suite {
-	return []*Suite{hitSuite(), storeSuite()}
+	return []*Suite{hitSuite(), storeSuite(), graphSuite(), restartSuite(), loadSuite()}
 }
 
 func findSuite(name string) *Suite {
@@ -82,6 +82,7 @@ const (
 	Bytes       Unit = "B"
 	Allocations Unit = "allocs" // per operation
 	Share       Unit = "share"  // of 1
+	Runs        Unit = "runs"   // of builders
 )
 
 // Run is one execution of a suite at one size.

@@ -23,6 +23,14 @@ var (
 
 	// ErrLocked is matched by a [LockedError].
 	ErrLocked = errors.New("store is in use")
+
+	// ErrReadOnly is returned by Apply of a store that was opened for
+	// reading only.
+	ErrReadOnly = errors.New("store is open for reading only")
+
+	// ErrUnfinished is wrapped by the error about opening a copy of a store
+	// that was never completed: its Backup failed or was interrupted.
+	ErrUnfinished = errors.New("backup is unfinished")
 )
 
 // LockedError says who holds a store that only one process may write.

@@ -37,7 +37,7 @@ func TestCodemap(t *testing.T) {
 	cache := t.TempDir()
 
 	first := mustRun(t, dir, cache)
-	check(t, "first run", first, levels{files: 6, upper: 1}, levels{})
+	check(t, "first run", first, 17, builds{"facts": 6, "tree": 1, "packages": 4, "needs": 4, "imports": 1, "report": 1})
 	if first.Packages != 4 || first.Files != 6 || first.TestFiles != 1 || first.Functions != 4 {
 		t.Errorf("first run: %+v", first.Report)
 	}
@@ -53,40 +53,100 @@ func TestCodemap(t *testing.T) {
 	}
 
 	second := mustRun(t, dir, cache)
-	check(t, "second run", second, levels{}, levels{files: 6, upper: 1})
+	check(t, "second run", second, 0, nil)
 	if a, b := toJSON(t, first.Report), toJSON(t, second.Report); a != b {
 		t.Errorf("the second run says\n%s\nthe first said\n%s", b, a)
 	}
+}
 
-	write(t, dir, "lib/lib.go", tree["lib/lib.go"]+"\nfunc Three() int { return 3 }\n")
-	edited := mustRun(t, dir, cache)
-	check(t, "after an edit", edited, levels{files: 1, upper: 1}, levels{files: 5})
-	if edited.Functions != first.Functions+1 || edited.Lines != first.Lines+2 {
-		t.Errorf("after an edit: %d functions and %d lines", edited.Functions, edited.Lines)
+// TestChanges: after each change exactly that is built which the change can have
+// to do with, and what is made of it, until something comes out as it was.
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	dir := writeTree(t, tree)
+	cache := t.TempDir()
+	mustRun(t, dir, cache)
+	move := func(from, to string) {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
 	}
-
-	remove(t, dir, "lib/gen.go")
-	removed := mustRun(t, dir, cache)
-	check(t, "after a file was removed", removed, levels{upper: 1}, levels{files: 5})
-	if removed.Files != 5 || removed.Functions != edited.Functions-1 {
-		t.Errorf("after a file was removed: %d files, %d functions", removed.Files, removed.Functions)
+	for _, step := range []struct {
+		name   string
+		change func()
+		total  int
+		built  builds
+		files  int
+		lines  int // more than before
+	}{
+		{
+			// A line more in the package and the report, but the imports stay.
+			"a comment was added", func() { write(t, dir, "lib/lib.go", tree["lib/lib.go"]+"// The end.\n") },
+			4, builds{"facts": 1, "packages": 1, "needs": 1, "report": 1}, 6, 1,
+		},
+		{
+			"a file was touched", func() {
+				if err := os.Chtimes(filepath.Join(dir, "main.go"), time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+					t.Fatal(err)
+				}
+			},
+			0, nil, 6, 0,
+		},
+		{
+			"a file was written as it is", func() { write(t, dir, "lib/gen.go", tree["lib/gen.go"]) },
+			0, nil, 6, 0,
+		},
+		{
+			// The walk is made again, and finds the same directories.
+			"a file was added", func() { write(t, dir, "lib/more.go", "package lib\n") },
+			5, builds{"facts": 1, "tree": 1, "packages": 1, "needs": 1, "report": 1}, 7, 1,
+		},
+		{
+			// There are facts of another name, but the package comes out as it was.
+			"a file was renamed", func() { move("lib/more.go", "lib/most.go") },
+			3, builds{"facts": 1, "tree": 1, "packages": 1}, 7, 0,
+		},
+		{
+			// The report says where the functions are.
+			"a file with functions was renamed", func() { move("lib/gen.go", "lib/tool.go") },
+			5, builds{"facts": 1, "tree": 1, "packages": 1, "needs": 1, "report": 1}, 7, 0,
+		},
+		{
+			"a file was removed", func() { remove(t, dir, "lib/most.go") },
+			4, builds{"tree": 1, "packages": 1, "needs": 1, "report": 1}, 6, -1,
+		},
+		{
+			"an import was added", func() { write(t, dir, "lib/tool.go", "package lib\n\nimport _ \"io\"\n\n\n\n\n") },
+			5, builds{"facts": 1, "packages": 1, "needs": 1, "imports": 1, "report": 1}, 6, 0,
+		},
+		{
+			// Also the package above, whose directory has an entry more; it comes
+			// out as it was.
+			"a package was added", func() { write(t, dir, "new/new.go", "package new\n\nimport _ \"fmt\"\n") },
+			7, builds{"facts": 1, "tree": 1, "packages": 2, "needs": 1, "imports": 1, "report": 1}, 7, 3,
+		},
+		{
+			"the module was renamed", func() { write(t, dir, "go.mod", "module example.com/other\n") },
+			12, builds{"packages": 5, "needs": 5, "imports": 1, "report": 1}, 7, 0,
+		},
+		{
+			// What is no source concerns those who have looked at the directory.
+			"a text was added", func() { write(t, dir, "lib/readme.txt", "no Go\n") },
+			2, builds{"tree": 1, "packages": 1}, 7, 0,
+		},
+	} {
+		before := mustRun(t, dir, cache)
+		check(t, "before "+step.name, before, 0, nil)
+		step.change()
+		o := mustRun(t, dir, cache)
+		check(t, step.name, o, step.total, step.built)
+		if o.Files != step.files || o.Lines != before.Lines+step.lines {
+			t.Errorf("%s: %d files and %d lines, want %d and %d", step.name, o.Files, o.Lines, step.files, before.Lines+step.lines)
+		}
+		if a, b := toJSON(t, o.Report), toJSON(t, mustRun(t, dir, t.TempDir()).Report); a != b {
+			t.Errorf("%s: the report is\n%s\nmade from nothing it is\n%s", step.name, a, b)
+		}
 	}
-
-	write(t, dir, "new/new.go", "package new\n\nimport \"fmt\"\n")
-	added := mustRun(t, dir, cache)
-	check(t, "after a file was added", added, levels{files: 1, upper: 1}, levels{files: 5})
-	if added.Packages != 5 || added.MostImported[0].N != 3 {
-		t.Errorf("after a file was added: %d packages, most imported %v", added.Packages, added.MostImported)
-	}
-
-	write(t, dir, "go.mod", "module example.com/other\n")
-	renamed := mustRun(t, dir, cache)
-	check(t, "after the module was renamed", renamed, levels{upper: 1}, levels{files: 6})
-	if want := []Ranked{{Name: "fmt", N: 3}, {Name: "example.com/m/lib", N: 1}, {Name: "example.com/other/lib"}}; !slices.Equal(renamed.MostImported, want[:2]) {
-		t.Errorf("after the module was renamed: most imported %v", renamed.MostImported)
-	}
-
-	check(t, "at the end", mustRun(t, dir, cache), levels{}, levels{files: 6, upper: 1})
 }
 
 // One directory of caches holds the maps of many trees.
@@ -105,38 +165,46 @@ func TestTwoTrees(t *testing.T) {
 	}
 }
 
-// A file that cannot be read is named, and seen as soon as it can be.
+// What cannot be read is named, and seen as soon as it can be.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	dir, cache := writeTree(t, tree), t.TempDir()
-	seen, err := walk(t.Context(), dir)
-	if err != nil {
+	file := filepath.Join(dir, "lib", "lib.go")
+	if err := os.Chmod(file, 0); err != nil {
 		t.Fatal(err)
 	}
-	seen.Files["lib/late.go"] = Stamp{Size: 12} // as if it had gone since
+	if _, err := os.ReadFile(file); err == nil {
+		t.Skip("this user can read everything")
+	}
 	for range 2 {
+		o := mustRun(t, dir, cache)
+		if o.Files != 6 || o.Unreadable != 1 || o.UnreadableFiles[0] != (Problem{"lib/lib.go", "permission denied"}) {
+			t.Errorf("%d files, unreadable: %v", o.Files, o.UnreadableFiles)
+		}
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := mustRun(t, dir, cache)
+	check(t, "once readable", o, 5, builds{"facts": 1, "packages": 1, "needs": 1, "imports": 1, "report": 1})
+	if o.Unreadable != 0 {
+		t.Errorf("once readable: %v", o.UnreadableFiles)
+	}
+}
+
+// A file may go between two looks at it.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	dir, cache := writeTree(t, tree), t.TempDir()
+	for _, want := range []Facts{{Unread: "it is not there"}, {Package: "late", Counts: Counts{Lines: 1, Code: 1}}} {
 		caches, m := open(t, dir, cache, cacheman.Options{})
-		unread, err := m.update(t.Context(), seen, io.Discard)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(unread) != 1 || unread[0].File != "lib/late.go" || strings.Contains(unread[0].Why, "late") {
-			t.Errorf("unreadable: %v", unread)
-		}
-		report, err := m.report.Get(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o := m.outcome(report, unread); o.Files != 6 || o.Unreadable != 1 {
-			t.Errorf("%d files, %d unreadable", o.Files, o.Unreadable)
+		if f, err := m.facts.Get(t.Context(), "late.go"); err != nil || toJSON(t, f) != toJSON(t, want) {
+			t.Errorf("%+v, %v, want %+v", f, err, want)
 		}
 		if err := caches.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	write(t, dir, "lib/late.go", "package lib\n")
-	if o := mustRun(t, dir, cache); o.Files != 7 || o.Unreadable != 0 {
-		t.Errorf("once readable: %d files, unreadable %v", o.Files, o.UnreadableFiles)
+		write(t, dir, "late.go", "package late\n")
 	}
 }
 
@@ -148,18 +216,14 @@ func TestInterrupt(t *testing.T) {
 		files[fmt.Sprintf("p%d/f%d.go", i%7, i)] = "package p\n"
 	}
 	dir, cache := writeTree(t, files), t.TempDir()
-	seen, err := walk(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var built atomic.Int32
 	caches, m := open(t, dir, cache, cacheman.Options{Observe: func(e cacheman.Event) {
-		if e.Kind == cacheman.EventBuilt && built.Add(1) == 100 {
+		if e.Kind == cacheman.EventBuilt && e.Cache == "facts of "+dir && built.Add(1) == 100 {
 			cancel()
 		}
 	}})
-	if _, err := m.update(ctx, seen, io.Discard); !errors.Is(err, context.Canceled) {
+	if _, err := m.update(ctx, io.Discard); !errors.Is(err, context.Canceled) {
 		t.Fatalf("interrupted, and the error is %v", err)
 	}
 	if err := caches.Close(); err != nil {
@@ -239,26 +303,20 @@ func TestThousands(t *testing.T) {
 	}
 }
 
-// levels is what the levels had to do; the upper ones go together.
-type levels struct{ files, upper int }
+// builds is how often the builders of the levels ran.
+type builds map[string]int
 
-func check(t *testing.T, when string, o *Outcome, built, reused levels) {
+func check(t *testing.T, when string, o *Outcome, total int, want builds) {
 	t.Helper()
-	sumBuilt, sumReused := 0, 0
-	for i, l := range o.Levels {
-		wantBuilt, wantReused := built.upper, reused.upper*l.Entries
-		if i == 0 {
-			wantBuilt, wantReused = built.files, reused.files
+	entries := 0
+	for _, l := range o.Levels {
+		entries += l.Entries
+		if l.Built != want[l.Name] || l.Reused != l.Entries-l.Built {
+			t.Errorf("%s, %s: %d built and %d reused of %d, want %d built", when, l.Name, l.Built, l.Reused, l.Entries, want[l.Name])
 		}
-		if l.Built != wantBuilt || l.Reused != wantReused {
-			t.Errorf("%s, %s: %d built and %d reused of %d, want %d and %d",
-				when, l.Name, l.Built, l.Reused, l.Entries, wantBuilt, wantReused)
-		}
-		sumBuilt += l.Built
-		sumReused += l.Reused
 	}
-	if o.Built != sumBuilt || o.Reused != sumReused {
-		t.Errorf("%s: %d built and %d reused, in the levels %d and %d", when, o.Built, o.Reused, sumBuilt, sumReused)
+	if o.Built != total || o.Reused != entries-total {
+		t.Errorf("%s: %d built and %d reused of %d, want %d built", when, o.Built, o.Reused, entries, total)
 	}
 }
 

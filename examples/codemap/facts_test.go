@@ -12,16 +12,16 @@ func TestFacts(t *testing.T) {
 		name string
 		file string // if not x.go
 		src  string
-		want File
+		want Facts
 	}{
 		{
 			name: "empty",
-			want: File{Problem: "1:1: expected 'package', found 'EOF'"},
+			want: Facts{Problem: "1:1: expected 'package', found 'EOF'"},
 		},
 		{
 			name: "no newline at the end",
 			src:  "package p",
-			want: File{Package: "p", Counts: Counts{Lines: 1, Code: 1}},
+			want: Facts{Package: "p", Counts: Counts{Lines: 1, Code: 1}},
 		},
 		{
 			name: "comments",
@@ -37,7 +37,7 @@ func TestFacts(t *testing.T) {
 				"z */",
 				"\t ",
 			),
-			want: File{Package: "p", Counts: Counts{Lines: 10, Code: 3, Comments: 5, Blank: 2, Exported: 1}},
+			want: Facts{Package: "p", Counts: Counts{Lines: 10, Code: 3, Comments: 5, Blank: 2, Exported: 1}},
 		},
 		{
 			name: "raw strings",
@@ -51,38 +51,38 @@ func TestFacts(t *testing.T) {
 				"const c = '\"' // this is",
 				"// and this",
 			),
-			want: File{Package: "p", Counts: Counts{Lines: 8, Code: 7, Comments: 1}},
+			want: Facts{Package: "p", Counts: Counts{Lines: 8, Code: 7, Comments: 1}},
 		},
 		{
 			name: "CRLF",
 			src:  "//go:build ignore\r\n\r\npackage p\r\n\r\n/* a\r\n\r\nb */\r\nvar s = `x\r\n\r\ny`\r\n",
-			want: File{Package: "p", Ignored: true, Counts: Counts{Lines: 10, Code: 4, Comments: 4, Blank: 2}},
+			want: Facts{Package: "p", Ignored: true, Counts: Counts{Lines: 10, Code: 4, Comments: 4, Blank: 2}},
 		},
 		{
 			name: "BOM",
 			src:  "\ufeffpackage p\n\n// X is one.\nconst X = 1\n",
-			want: File{Package: "p", Counts: Counts{Lines: 4, Code: 2, Comments: 1, Blank: 1, Exported: 1}},
+			want: Facts{Package: "p", Counts: Counts{Lines: 4, Code: 2, Comments: 1, Blank: 1, Exported: 1}},
 		},
 		{
 			name: "line directives change no line",
 			src:  lines("package p", "", "//line other.go:100", "var x = 1", "", "//go:noinline", "func f() {}"),
-			want: File{Package: "p", Counts: Counts{Lines: 7, Code: 3, Comments: 2, Blank: 2, Functions: 1, Complexity: 1}, Worst: Function{"f", 1}},
+			want: Facts{Package: "p", Counts: Counts{Lines: 7, Code: 3, Comments: 2, Blank: 2, Functions: 1, Complexity: 1}, Worst: Function{"f", 1}},
 		},
 		{
 			name: "build constraint that ignores nothing",
 			src:  lines("//go:build linux && !cgo", "", "package p", "", "//go:build ignore"),
-			want: File{Package: "p", Counts: Counts{Lines: 5, Code: 1, Comments: 2, Blank: 2}},
+			want: Facts{Package: "p", Counts: Counts{Lines: 5, Code: 1, Comments: 2, Blank: 2}},
 		},
 		{
 			name: "build constraint in the old form",
 			src:  lines("// +build ignore", "", "package main"),
-			want: File{Package: "main", Ignored: true, Counts: Counts{Lines: 3, Code: 1, Comments: 1, Blank: 1}},
+			want: Facts{Package: "main", Ignored: true, Counts: Counts{Lines: 3, Code: 1, Comments: 1, Blank: 1}},
 		},
 		{
 			name: "test",
 			file: "x_test.go",
 			src:  lines("package p_test", `import "testing"`, "func TestX(*testing.T) {}"),
-			want: File{
+			want: Facts{
 				Package: "p_test", Test: true, Imports: []string{"testing"},
 				Counts: Counts{Lines: 3, Code: 3, Functions: 1, Complexity: 1}, Worst: Function{"TestX", 1},
 			},
@@ -98,7 +98,7 @@ func TestFacts(t *testing.T) {
 				"	x `a/b`",
 				")",
 			),
-			want: File{Package: "p", Imports: []string{"C", "fmt", "embed", "a/b"}, Counts: Counts{Lines: 7, Code: 7}},
+			want: Facts{Package: "p", Imports: []string{"C", "fmt", "embed", "a/b"}, Counts: Counts{Lines: 7, Code: 7}},
 		},
 		{
 			name: "generics and methods",
@@ -112,7 +112,7 @@ func TestFacts(t *testing.T) {
 				"func Map[T, U any](l *List[T], f func(T) U) *List[U] { return nil }",
 				"func (*(pair[K, V])) odd() {}",
 			),
-			want: File{
+			want: Facts{
 				Package: "p",
 				Counts:  Counts{Lines: 8, Code: 8, Functions: 5, Complexity: 5, Exported: 3}, // List, its Len, Map
 				Worst:   Function{"(*List).Len", 1},
@@ -133,7 +133,7 @@ func TestFacts(t *testing.T) {
 				"var _, V = 1, 2",
 				"func Ünder() { type Local int; const X = 1 }",
 			),
-			want: File{
+			want: Facts{
 				Package: "p", Counts: Counts{Lines: 11, Code: 11, Functions: 1, Complexity: 1, Exported: 5},
 				Worst: Function{"Ünder", 1},
 			},
@@ -141,7 +141,7 @@ func TestFacts(t *testing.T) {
 		{
 			name: "does not parse",
 			src:  lines("package p", "// still counted", "func {", "", "x := `", "` // here too"),
-			want: File{
+			want: Facts{
 				Counts:  Counts{Lines: 6, Code: 4, Comments: 1, Blank: 1},
 				Problem: "3:6: expected 'IDENT', found '{' (and 2 more errors)",
 			},
@@ -149,7 +149,7 @@ func TestFacts(t *testing.T) {
 		{
 			name: "not Go at all",
 			src:  "\x00\xff`\n\n",
-			want: File{Counts: Counts{Lines: 2, Code: 2}, Problem: "any"},
+			want: Facts{Counts: Counts{Lines: 2, Code: 2}, Problem: "any"},
 		},
 	}
 	for _, tt := range tests {

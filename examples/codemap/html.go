@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"maps"
@@ -43,7 +44,7 @@ type pagePackage struct {
 	Code       int
 	Functions  int
 	Complexity int
-	Imports    Imports
+	Imports    Usage
 }
 
 // PerFunction is the mean complexity of the package's functions.
@@ -68,17 +69,19 @@ func (p pagePackage) Hover() string {
 
 // writePage writes the page to file.
 func (m *codemap) writePage(ctx context.Context, file string, report Report) error {
-	if err := m.imports.Load(ctx); err != nil {
-		return err
-	}
-	if err := m.packages.Load(ctx); err != nil {
+	tree, err1 := m.tree.Get(ctx)
+	imports, err2 := m.imports.Get(ctx)
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	var all []pagePackage
-	for dir, p := range m.packages.All() {
-		n, _ := m.imports.Peek(p.Path)
+	for _, dir := range tree.Dirs {
+		p, err := m.packages.Get(ctx, dir)
+		if err != nil {
+			return err
+		}
 		all = append(all, pagePackage{
-			Title: title(p), Dir: dir, Files: p.Files - p.TestFiles, Imports: n,
+			Title: title(p), Dir: dir, Files: p.Files - p.TestFiles, Imports: imports[p.Needs.Path],
 			Code:       p.Code - p.Tests.Code,
 			Functions:  p.Functions - p.Tests.Functions,
 			Complexity: p.Complexity - p.Tests.Complexity,

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Imports says what a package needs, and what needs it. Packages from outside
+// Usage says what a package needs, and what needs it. Packages from outside
 // the tree count as well, but what those import is not known.
-type Imports struct {
+type Usage struct {
 	Direct       int // packages it imports
 	Transitive   int // those, and what they import, and so on
 	By           int // packages that import it
@@ -19,13 +19,19 @@ type Imports struct {
 
 // buildImports makes the imports from the packages, by import path. Packages
 // in testdata and the like have imports, but are not counted as importers.
-func (m *codemap) buildImports(ctx context.Context) (map[string]Imports, error) {
-	if err := m.packages.Load(ctx); err != nil {
+func (m *codemap) buildImports(ctx context.Context) (map[string]Usage, error) {
+	tree, err := m.tree.Get(ctx)
+	if err != nil {
 		return nil, err
 	}
-	packages := maps.Collect(m.packages.All())
+	packages := make(map[string]Needs, len(tree.Dirs))
+	for _, dir := range tree.Dirs {
+		if packages[dir], err = m.needs.Get(ctx, dir); err != nil {
+			return nil, err
+		}
+	}
 	graph := importGraph(packages)
-	imports := make(map[string]Imports, len(packages))
+	imports := make(map[string]Usage, len(packages))
 	for from, p := range graph {
 		reached := reach(graph, from)
 		n := imports[from]
@@ -45,7 +51,7 @@ func (m *codemap) buildImports(ctx context.Context) (map[string]Imports, error) 
 			imports[to] = n
 		}
 	}
-	return imports, ctx.Err()
+	return imports, nil
 }
 
 // node is a package in the import graph.
@@ -55,7 +61,7 @@ type node struct {
 }
 
 // importGraph returns the packages by import path, their imports resolved.
-func importGraph(packages map[string]Package) map[string]node {
+func importGraph(packages map[string]Needs) map[string]node {
 	resolve := func(from, imported string) string {
 		if strings.HasPrefix(imported, "./") || strings.HasPrefix(imported, "../") {
 			imported = path.Join(from, imported)

@@ -2,43 +2,49 @@ package main
 
 import (
 	"maps"
+	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/cacheman-go/cacheman"
 )
 
-func TestPathOf(t *testing.T) {
+func TestImportPath(t *testing.T) {
 	t.Parallel()
-	std := map[string]string{".": "", "cmd": "cmd"}
-	module := map[string]string{".": "example.com/m", "tools/gen": "example.com/gen"}
-	inside := map[string]string{".": "example.com/m/internal"}
+	const std, module = "module std\n", "module example.com/m\n"
 	tests := []struct {
-		modules map[string]string
-		dir     string
-		want    string
+		mods map[string]string // go.mod files by directory; the tree is in a/b
+		dir  string
+		want string
 	}{
-		{std, ".", ""},
-		{std, "net/http", "net/http"},
-		{std, "cmd", "cmd"},
-		{std, "cmd/go/internal/work", "cmd/go/internal/work"},
-		{std, "vendor/golang.org/x/net", "vendor/golang.org/x/net"},
-		{module, ".", "example.com/m"},
-		{module, "tools", "example.com/m/tools"},
-		{module, "tools/gen", "example.com/gen"},
-		{module, "tools/gen/x", "example.com/gen/x"},
-		{module, "tools/generic", "example.com/m/tools/generic"},
-		{inside, "graph", "example.com/m/internal/graph"},
+		{map[string]string{"a/b": std}, ".", ""},
+		{map[string]string{"a/b": std}, "net/http", "net/http"},
+		{map[string]string{"a/b": std, "a/b/cmd": "module cmd\n"}, "cmd", "cmd"},
+		{map[string]string{"a/b": std, "a/b/cmd": "module cmd\n"}, "cmd/go/internal/work", "cmd/go/internal/work"},
+		{map[string]string{"a/b": module}, ".", "example.com/m"},
+		{map[string]string{"a/b": module, "a/b/tools/gen": "module example.com/gen\n"}, "tools", "example.com/m/tools"},
+		{map[string]string{"a/b": module, "a/b/tools/gen": "module example.com/gen\n"}, "tools/gen/x", "example.com/gen/x"},
+		{map[string]string{"a/b": module, "a/b/tools/gen": "module example.com/gen\n"}, "tools/generic", "example.com/m/tools/generic"},
+		{map[string]string{"a/b": module, "a/b/tools": "// no module\n"}, "tools", "example.com/m/tools"},
+		{map[string]string{".": module}, "graph", "example.com/m/a/b/graph"},
+		{nil, ".", ""},
 		{nil, "a/b", "a/b"},
 	}
 	for _, tt := range tests {
-		if got := pathOf(tt.dir, tt.modules); got != tt.want {
-			t.Errorf("pathOf(%q, %v) = %q, want %q", tt.dir, tt.modules, got, tt.want)
+		dir := t.TempDir()
+		for name, text := range tt.mods {
+			write(t, dir, name+"/go.mod", text)
+		}
+		_, m := open(t, filepath.Join(dir, "a", "b"), t.TempDir(), cacheman.Options{})
+		if got, err := m.importPath(t.Context(), tt.dir); got != tt.want || err != nil {
+			t.Errorf("with %q %s is imported as %q, want %q: %v", tt.mods, tt.dir, got, tt.want, err)
 		}
 	}
 }
 
 func TestImportGraph(t *testing.T) {
 	t.Parallel()
-	graph := importGraph(map[string]Package{
+	graph := importGraph(map[string]Needs{
 		"fmt":                           {Path: "fmt", Imports: []string{"C", "io", "unsafe"}},
 		"io":                            {Path: "io"},
 		"net/http":                      {Path: "net/http", Imports: []string{"fmt", "golang.org/x/net/idna"}},
@@ -74,7 +80,7 @@ func TestImportGraph(t *testing.T) {
 
 func TestImportCycles(t *testing.T) {
 	t.Parallel()
-	graph := importGraph(map[string]Package{
+	graph := importGraph(map[string]Needs{
 		"a":    {Path: "a", Imports: []string{"b"}},
 		"b":    {Path: "b", Imports: []string{"c", "x"}},
 		"c":    {Path: "c", Imports: []string{"a"}},

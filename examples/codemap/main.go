@@ -100,13 +100,6 @@ func treeRoot(ctx context.Context, dir string) (string, error) {
 // mapTree brings the map of a tree up to date, and saves it, also if it fails
 // or is interrupted on the way.
 func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer) (_ *Outcome, err error) {
-	tree, err := walk(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	if len(tree.Files) == 0 {
-		return nil, usageError{fmt.Errorf("no Go files in %s", dir)}
-	}
 	caches, err := cacheman.Open(cacheDir, cacheman.Options{
 		Program:  "codemap",
 		Autosync: &cacheman.Autosync{Every: time.Second}, // a crash loses no more work than that
@@ -120,18 +113,17 @@ func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer
 	if err != nil {
 		return nil, err
 	}
-	unread, err := m.update(ctx, tree, progress)
+	report, err := m.update(ctx, progress)
 	if err != nil {
 		return nil, err
 	}
-	report, err := m.report.Get(ctx)
-	if err != nil {
-		return nil, err
+	if report.Packages == 0 {
+		return nil, usageError{fmt.Errorf("no Go files in %s", dir)}
 	}
 	if page != "" {
 		if err := m.writePage(ctx, page, report); err != nil {
 			return nil, err
 		}
 	}
-	return m.outcome(report, append(tree.Unread, unread...)), nil
+	return m.outcome(report), nil
 }

@@ -10,63 +10,65 @@ import (
 // Package is what is known of one directory with Go files.
 type Package struct {
 	Name      string // from its package clauses; "" if there are none to go by
-	Path      string // by which it is imported
+	Needs     Needs
 	Files     int
 	TestFiles int
-	Counts           // of all files
-	Tests     Counts // of the test files among them
-	Worst     Function
-	WorstIn   string   // the file that has it
-	Imports   []string // by its files, tests and ignored files aside
+	Counts             // of all files
+	Tests     Counts   // of the test files among them
+	Worst     []Ranked // the most complex function of each file, as far as a report may name it
+	Unparsed  []Problem
+	Unread    []Problem
 }
 
-// buildPackages makes the packages from the facts of their files.
-func (m *codemap) buildPackages(context.Context) (map[string]Package, error) {
-	modules, _ := m.modules.Peek()
-	packages := map[string]Package{}
-	for name, f := range m.files.All() {
-		dir := path.Dir(name)
-		p := packages[dir]
+// Needs is the part of a package that imports are made from. Most changes to a
+// package leave it as it is.
+type Needs struct {
+	Path    string   // by which it is imported
+	Imports []string // by its files, tests and ignored files aside
+}
+
+// buildPackage makes a package from the facts of its files.
+func (m *codemap) buildPackage(ctx context.Context, dir string) (p Package, err error) {
+	entries, err := m.files.ReadDir(ctx, m.path(dir))
+	if err != nil {
+		return p, err
+	}
+	for _, e := range entries {
+		if !isSource(e) {
+			continue
+		}
+		name := path.Join(dir, e.Name)
+		f, err := m.facts.Get(ctx, name)
+		if err != nil {
+			return p, err
+		}
 		p.add(name, f)
-		packages[dir] = p
 	}
-	for dir, p := range packages {
-		p.Path = pathOf(dir, modules)
-		slices.Sort(p.Imports)
-		p.Imports = slices.Compact(p.Imports)
-		packages[dir] = p
-	}
-	return packages, nil
+	p.Worst = first(p.Worst)
+	slices.Sort(p.Needs.Imports)
+	p.Needs.Imports = slices.Compact(p.Needs.Imports)
+	p.Needs.Path, err = m.importPath(ctx, dir)
+	return p, err
 }
 
-func (p *Package) add(name string, f File) {
+func (p *Package) add(name string, f Facts) {
 	p.Files++
 	p.Counts.add(f.Counts)
 	if f.Test {
 		p.TestFiles++
 		p.Tests.add(f.Counts)
 	} else if !f.Ignored {
-		p.Imports = append(p.Imports, f.Imports...)
+		p.Needs.Imports = append(p.Needs.Imports, f.Imports...)
 	}
 	if named := !f.Test && !f.Ignored && f.Package != ""; named || p.Name == "" {
 		p.Name = strings.TrimSuffix(f.Package, "_test")
 	}
-	if w := f.Worst; w.Complexity > p.Worst.Complexity || w.Complexity == p.Worst.Complexity && name < p.WorstIn {
-		p.Worst, p.WorstIn = w, name
+	p.Worst = append(p.Worst, Ranked{f.Worst.Name, name, f.Worst.Complexity})
+	if f.Problem != "" {
+		p.Unparsed = append(p.Unparsed, Problem{name, f.Problem})
 	}
-}
-
-// pathOf returns the import path of a directory: that of the nearest directory
-// above it where a module starts, and the way from there.
-func pathOf(dir string, modules map[string]string) string {
-	for above := dir; ; above = path.Dir(above) {
-		if prefix, ok := modules[above]; ok || above == "." {
-			rel := strings.TrimPrefix(strings.TrimPrefix(dir, above), "/")
-			if above == "." {
-				rel = dir
-			}
-			return importPath(prefix, rel)
-		}
+	if f.Unread != "" {
+		p.Unread = append(p.Unread, Problem{name, f.Unread})
 	}
 }
 

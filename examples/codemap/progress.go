@@ -9,13 +9,13 @@ import (
 	"golang.org/x/term"
 )
 
-// newProgress returns a bar for n files, which shows on a terminal only.
+// newProgress returns a bar for n packages, which shows on a terminal only.
 func newProgress(w io.Writer, n int) *progressbar.ProgressBar {
 	file, ok := w.(*os.File)
 	return progressbar.NewOptions(n,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetVisibility(ok && n > 0 && term.IsTerminal(int(file.Fd()))),
-		progressbar.OptionSetDescription("reading files"),
+		progressbar.OptionSetDescription("mapping packages"),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(50*time.Millisecond),

@@ -33,6 +33,8 @@ type Report struct {
 
 	Unparsable      int       `json:"unparsable"`
 	UnparsableFiles []Problem `json:"unparsable_files"`
+	Unreadable      int       `json:"unreadable"`
+	UnreadableFiles []Problem `json:"unreadable_files"` // and directories
 }
 
 // PerFunction is the mean complexity of a function.
@@ -50,50 +52,52 @@ type Ranked struct {
 // ranks is how long the lists of a report are.
 const ranks = 20
 
-// buildReport makes the report from the levels below.
+// buildReport makes the report from the packages and the imports.
 func (m *codemap) buildReport(ctx context.Context) (Report, error) {
-	if err := m.imports.Load(ctx); err != nil {
+	tree, err := m.tree.Get(ctx)
+	if err != nil {
 		return Report{}, err
 	}
-	if err := m.packages.Load(ctx); err != nil {
-		return Report{}, err
-	}
-	r := Report{UnparsableFiles: []Problem{}}
-	for name, f := range m.files.All() {
-		if f.Problem != "" {
-			r.UnparsableFiles = append(r.UnparsableFiles, Problem{name, f.Problem})
-		}
-		if f.Worst.Complexity > 0 {
-			r.MostComplex = append(r.MostComplex, Ranked{f.Worst.Name, name, f.Worst.Complexity})
-		}
-	}
-	r.Unparsable = len(r.UnparsableFiles)
-	slices.SortFunc(r.UnparsableFiles, func(a, b Problem) int { return cmp.Compare(a.File, b.File) })
-
+	r := Report{UnparsableFiles: []Problem{}, UnreadableFiles: append([]Problem{}, tree.Unread...)}
 	var sum Counts
-	for _, p := range m.packages.All() {
+	for _, dir := range tree.Dirs {
+		p, err := m.packages.Get(ctx, dir)
+		if err != nil {
+			return Report{}, err
+		}
 		r.Packages++
 		r.Files += p.Files
 		r.TestFiles += p.TestFiles
 		sum.add(p.Counts)
 		r.Largest = append(r.Largest, Ranked{Name: title(p), N: p.Code})
+		r.MostComplex = append(r.MostComplex, p.Worst...)
+		r.UnparsableFiles = append(r.UnparsableFiles, p.Unparsed...)
+		r.UnreadableFiles = append(r.UnreadableFiles, p.Unread...)
 	}
 	r.Lines, r.Code, r.Comments, r.Blank = sum.Lines, sum.Code, sum.Comments, sum.Blank
 	r.Functions, r.Complexity, r.Exported = sum.Functions, sum.Complexity, sum.Exported
 
-	for path, n := range m.imports.All() {
+	imports, err := m.imports.Get(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	for path, n := range imports {
 		r.MostImported = append(r.MostImported, Ranked{Name: path, N: n.By})
 		r.MostReached = append(r.MostReached, Ranked{Name: path, N: n.ByTransitive})
 	}
 	for _, list := range []*[]Ranked{&r.Largest, &r.MostComplex, &r.MostImported, &r.MostReached} {
 		*list = first(*list)
 	}
+	for _, list := range [][]Problem{r.UnparsableFiles, r.UnreadableFiles} {
+		slices.SortFunc(list, func(a, b Problem) int { return cmp.Compare(a.File, b.File) })
+	}
+	r.Unparsable, r.Unreadable = len(r.UnparsableFiles), len(r.UnreadableFiles)
 	return r, nil
 }
 
 // title is what a package is called: its import path, or for a program at the
 // top of a tree without a module its name.
-func title(p Package) string { return cmp.Or(p.Path, p.Name, ".") }
+func title(p Package) string { return cmp.Or(p.Needs.Path, p.Name, ".") }
 
 // first returns the first of a list, those with the largest N, sorted.
 func first(list []Ranked) []Ranked {
@@ -108,19 +112,17 @@ func first(list []Ranked) []Ranked {
 type Outcome struct {
 	Dir string `json:"dir"`
 	Report
-	Unreadable      int       `json:"unreadable"`
-	UnreadableFiles []Problem `json:"unreadable_files"`
-	Levels          []Level   `json:"levels"`
-	Built           int       `json:"built"`  // by all levels
-	Reused          int       `json:"reused"` // by all levels
-	Seconds         float64   `json:"seconds"`
+	Levels  []Level `json:"levels"`
+	Built   int     `json:"built"`  // by all levels
+	Reused  int     `json:"reused"` // by all levels
+	Seconds float64 `json:"seconds"`
 }
 
 // Level is what one of the caches had to do.
 type Level struct {
 	Name    string `json:"name"`
 	Entries int    `json:"entries"`
-	Built   int    `json:"built"`  // runs of its builder, which may make one entry or all
+	Built   int    `json:"built"`  // runs of its builder
 	Reused  int    `json:"reused"` // entries that were there and still hold
 }
 

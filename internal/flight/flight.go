@@ -1,12 +1,12 @@
 // Package flight runs a function once for any number of callers who want its
 // result, and finds out when such runs wait for each other in a circle.
 //
-// A run belongs to none of its callers. Its context carries the values of the
-// first caller's but not its cancellation: it is cancelled when the last caller
-// has left. The context also carries the run itself, so that a caller who is
-// part of another run is known as such; from that the graph of who waits for
-// whom is made, and a wait that would close a circle is refused instead of
-// lasting for ever.
+// A run belongs to none of its callers. It is a context itself, with the values
+// of the first caller's but not its cancellation: it ends when the last caller
+// has left. As a context it also says who is calling: a caller who is part of
+// another run is known as such, and from that the graph of who waits for whom
+// is made. A wait that would close a circle is refused instead of lasting for
+// ever.
 package flight
 
 import (
@@ -15,35 +15,135 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// mu guards the waits of every Run. It is one for the whole process, because a
-// circle may pass through any number of managers. Only callers who are part of
-// a run themselves take it, and never while they hold another lock.
+// mu guards who waits for whom, and how runs end. It is one for the whole
+// process, because a circle may pass through any number of managers. Nothing is
+// taken while it is held, and no function of a caller is called.
 var mu sync.Mutex
 
-// Run is one execution of a function.
+// Run is one execution of a function, and the context that is called with.
 type Run struct {
-	name    func() string
-	done    chan struct{}
-	cancel  context.CancelCauseFunc
-	callers atomic.Int64 // 0 = abandoned: nobody may join any more
-	waits   []*Run       // the runs this one waits for, one for each of its waiting goroutines
+	// Frame is what the run is for; flight does not look at it. It is set
+	// before the run is shared.
+	Frame any
+
+	name    Named           // nil: not shown
+	values  context.Context // of the first caller
+	callers atomic.Int64    // 0 = abandoned: nobody may join any more
+	over    atomic.Bool     // the context has ended
+	leader  *Run            // the run whose goroutine executes this one, if any; guarded by mu
+	leads   bool            // leader counts among the callers; guarded by mu
+	depth   int             // how many leaders there are above
+
+	// Guarded by mu:
+
+	waits    []*Run        // the runs this one waits for or leads, one for each of its goroutines
+	finished bool          // the function has returned
+	done     chan struct{} // closed when finished; made when somebody waits
+	ended    chan struct{} // closed when the context ends; made when somebody asks
+	cause    error         // why the context ended, once it has; nil if only because of finished
+	after    map[*func()]struct{}
 }
+
+// Named is what a run can be called after.
+type Named interface{ Name() string }
 
 type key struct{}
 
 // New returns a run with one caller, and the context its function is to be
-// called with. name is asked for only when it is to be shown.
-func New(ctx context.Context, name func() string) (*Run, context.Context) {
-	r := &Run{name: name, done: make(chan struct{})}
+// called with, which is the run itself. name is asked only when it is to be
+// shown.
+func New(ctx context.Context, name Named) (*Run, context.Context) {
+	r := &Run{}
+	r.Init(ctx, name)
+	return r, r
+}
+
+// Init is New for a Run that is part of something else.
+func (r *Run) Init(ctx context.Context, name Named) {
+	if outer, ok := ctx.(*Run); ok {
+		ctx = outer.values // however deep runs are nested
+	}
+	r.name = name
+	r.values = ctx
 	r.callers.Store(1)
-	ctx, r.cancel = context.WithCancelCause(context.WithValue(context.WithoutCancel(ctx), key{}, r))
-	return r, ctx
+}
+
+// From returns the run that ctx belongs to, or nil.
+func From(ctx context.Context) *Run {
+	r, _ := ctx.Value(key{}).(*Run)
+	return r
+}
+
+// Deadline implements context.Context: there is none.
+func (r *Run) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+
+// Done implements context.Context.
+func (r *Run) Done() <-chan struct{} {
+	mu.Lock()
+	defer mu.Unlock()
+	if r.ended == nil {
+		r.ended = make(chan struct{})
+		if r.over.Load() {
+			close(r.ended)
+		}
+	}
+	return r.ended
+}
+
+// Err implements context.Context.
+func (r *Run) Err() error {
+	if r.over.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Cause returns why the context ended, or nil.
+func (r *Run) Cause() error {
+	mu.Lock()
+	defer mu.Unlock()
+	return r.cause
+}
+
+// Value implements context.Context: the run itself, or what the first caller's
+// context has.
+func (r *Run) Value(k any) any {
+	if k == (key{}) {
+		return r
+	}
+	if r.values.Done() == nil {
+		return r.values.Value(k)
+	}
+	return context.WithoutCancel(r.values).Value(k)
+}
+
+// AfterFunc arranges for f to be called in a goroutine of its own when the
+// context has ended; package context uses it for contexts derived from r.
+func (r *Run) AfterFunc(f func()) (stop func() bool) {
+	mu.Lock()
+	defer mu.Unlock()
+	if r.over.Load() {
+		go f()
+		return func() bool { return false }
+	}
+	if r.after == nil {
+		r.after = make(map[*func()]struct{})
+	}
+	r.after[&f] = struct{}{}
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		_, waiting := r.after[&f]
+		delete(r.after, &f)
+		return waiting
+	}
 }
 
 // Join adds a caller. It reports false if the run was abandoned: its context
-// is cancelled, and its result is of no use to anybody.
+// has ended, and its result is of no use to anybody.
 func (r *Run) Join() bool {
 	for n := r.callers.Load(); n > 0; n = r.callers.Load() {
 		if r.callers.CompareAndSwap(n, n+1) {
@@ -53,71 +153,153 @@ func (r *Run) Join() bool {
 	return false
 }
 
-// Cancel cancels the context of the run.
-func (r *Run) Cancel(cause error) { r.cancel(cause) }
+// Cancel ends the context of the run.
+func (r *Run) Cancel(cause error) {
+	mu.Lock()
+	defer mu.Unlock()
+	r.end(cause)
+}
+
+// end ends the context of r, and those of the runs that r leads and nobody else
+// waits for, and so on. mu is held.
+func (r *Run) end(cause error) {
+	for stack := []*Run{r}; len(stack) > 0; {
+		r := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if r.over.Swap(true) {
+			continue
+		}
+		r.cause = cause
+		if r.ended != nil {
+			close(r.ended)
+		}
+		for f := range r.after {
+			go (*f)()
+		}
+		r.after = nil
+		for _, w := range r.waits {
+			if w.leader == r && w.leads {
+				w.leads = false
+				if w.callers.Add(-1) == 0 {
+					stack = append(stack, w)
+				}
+			}
+		}
+	}
+}
 
 // Finish ends the run: its callers go on. What they are to find must have been
 // written before.
 func (r *Run) Finish() {
-	close(r.done)
-	r.cancel(nil)
+	mu.Lock()
+	defer mu.Unlock()
+	r.finished = true
+	if r.done != nil {
+		close(r.done)
+	}
+	if !r.over.Load() && r.ended == nil && r.after == nil && len(r.waits) == 0 {
+		r.over.Store(true) // the usual case
+	} else {
+		r.end(nil)
+	}
+	if r.leader != nil {
+		r.leader.forget(r)
+		r.leader = nil
+	}
+}
+
+// Lead says that the first caller of r, which is part of the run self if that
+// is not nil, is going to execute it. If self ends, that caller leaves r.
+func (r *Run) Lead(self *Run) {
+	if self == nil {
+		return
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	r.leader, r.leads = self, true
+	r.depth = self.depth + 1
+	self.waits = append(self.waits, r)
+	if self.over.Load() {
+		r.leads = false
+		if r.callers.Add(-1) == 0 {
+			r.end(self.cause)
+		}
+	}
+}
+
+// Depth is how many runs there are, one executing the next, above r.
+func (r *Run) Depth() int { return r.depth }
+
+// forget takes other from what r waits for. mu is held.
+func (r *Run) forget(other *Run) {
+	if i := slices.Index(r.waits, other); i >= 0 {
+		r.waits = slices.Delete(r.waits, i, i+1)
+	}
 }
 
 // Wait blocks a caller who has joined until the run is finished, and returns
 // nil. If ctx ends first, the caller leaves with the cause of that; if waiting
-// could never end, with a *CycleError. The last caller to leave cancels the run.
+// could never end, with a *CycleError. The last caller to leave ends the run's
+// context.
 func (r *Run) Wait(ctx context.Context) error {
-	self, _ := ctx.Value(key{}).(*Run)
-	if self != nil {
-		if err := r.enter(self); err != nil {
-			r.leave()
-			return err
-		}
-		defer r.exit(self)
-	}
-	select {
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		r.leave()
-		return context.Cause(ctx)
-	}
-}
-
-func (r *Run) leave() {
-	if r.callers.Add(-1) == 0 {
-		r.cancel(context.Canceled)
-	}
-}
-
-// enter records that self waits for r, unless r waits for self already,
-// directly or through others.
-func (r *Run) enter(self *Run) error {
+	self := From(ctx)
 	mu.Lock()
-	path := r.pathTo(self)
-	if path == nil {
+	if r.finished {
+		mu.Unlock()
+		return nil
+	}
+	if self != nil {
+		if path := r.pathTo(self); path != nil {
+			r.leave()
+			mu.Unlock()
+			return circle(self, path)
+		}
 		self.waits = append(self.waits, r)
 	}
+	if r.done == nil {
+		r.done = make(chan struct{})
+	}
 	mu.Unlock()
-	if path == nil {
-		return nil
+	var err error
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		err = Cause(ctx)
 	}
-	names := []string{self.name()}
-	for _, step := range path {
-		names = append(names, step.name())
+	mu.Lock()
+	if err != nil {
+		r.leave()
 	}
-	return &CycleError{Path: names}
+	if self != nil {
+		self.forget(r)
+	}
+	mu.Unlock()
+	return err
 }
 
-func (r *Run) exit(self *Run) {
-	mu.Lock()
-	i := slices.Index(self.waits, r)
-	self.waits = slices.Delete(self.waits, i, i+1)
-	mu.Unlock()
+// Cause is context.Cause, which cannot tell why a Run ended.
+func Cause(ctx context.Context) error {
+	if err := context.Cause(ctx); err == nil || err != context.Canceled {
+		return err
+	}
+	if r := From(ctx); r != nil {
+		if cause := r.Cause(); cause != nil {
+			return cause
+		}
+	}
+	return context.Canceled
+}
+
+// leave takes one caller away. mu is held.
+func (r *Run) leave() {
+	if r.callers.Add(-1) == 0 {
+		r.end(context.Canceled)
+	}
 }
 
 // pathTo returns the runs from r to target along who waits for whom, both
-// included, or nil. It keeps its own stack, for the path may be long.
+// included, or nil. It keeps its own stack, for the path may be long. mu is
+// held.
 func (r *Run) pathTo(target *Run) []*Run {
 	if r != target && len(r.waits) == 0 {
 		return nil // the usual case: r has just begun
@@ -142,6 +324,17 @@ func (r *Run) pathTo(target *Run) []*Run {
 		}
 	}
 	return nil
+}
+
+// circle names the runs of a circle that self would close.
+func circle(self *Run, path []*Run) *CycleError {
+	var names []string
+	for _, step := range append([]*Run{self}, path...) {
+		if step.name != nil {
+			names = append(names, step.name.Name())
+		}
+	}
+	return &CycleError{Path: names}
 }
 
 // CycleError says that runs wait for each other in a circle.

@@ -10,7 +10,7 @@ import (
 )
 
 func start(ctx context.Context, name string) (*Run, context.Context) {
-	return New(ctx, func() string { return name })
+	return New(ctx, named(name))
 }
 
 // TestLastCallerCancels: the run's context ends with the last caller's, and
@@ -115,3 +115,7 @@ func TestTwoPathsAreNoCircle(t *testing.T) {
 		}
 	})
 }
+
+type named string
+
+func (n named) Name() string { return string(n) }

@@ -19,7 +19,9 @@ const (
 )
 
 // dir is an FS on the file system of the machine. All names go through an
-// os.Root, so none can lead out of the directory.
+// os.Root, so none can lead out of the directory. On Windows it also opens files
+// such that others may remove and rename them meanwhile, which os.Open does not,
+// and removes a name at once although the file is open, as Unix does.
 type dir struct {
 	path string // absolute
 	root *os.Root
@@ -35,6 +37,20 @@ func OpenDir(path string) (FS, error) {
 	if err := makeDir(path); err != nil {
 		return nil, err
 	}
+	return openDir(path)
+}
+
+// OpenExisting opens the directory at path, which must exist, and changes
+// nothing. Nothing of it needs to be writable.
+func OpenExisting(path string) (FS, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return openDir(path)
+}
+
+func openDir(path string) (FS, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err

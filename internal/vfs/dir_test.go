@@ -69,6 +69,49 @@ func TestDir(t *testing.T) {
 	}
 }
 
+func TestOpenExisting(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "none")
+	if _, err := vfs.OpenExisting(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("OpenExisting of nothing: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was made: %v", err)
+	}
+	d, err := vfs.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	e, err := vfs.OpenExisting(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+
+	// A file that is open can be removed, and read on.
+	f, err := d.Create("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteAt([]byte("hello"), 0)
+	f.Close()
+	if f, err = e.Open("x"); err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := d.Remove("x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Exists("x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("exists after it was removed: %v", err)
+	}
+	b := make([]byte, 5)
+	if _, err := f.ReadAt(b, 0); err != nil || string(b) != "hello" {
+		t.Errorf("reading a removed file: %q, %v", b, err)
+	}
+}
+
 func TestDirIsFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")

@@ -35,6 +35,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// few returns how often something is done, or how much of it: less with -short.
+func few(usually, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return usually
+}
+
 // place is a path for a database that is not there yet.
 func place(t *testing.T) string {
 	t.Helper()

@@ -17,6 +17,9 @@ const writeSize = 1 << 20
 // or Close.
 func (s *Store) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
 	defer s.tell()
+	if err := s.makeRoom(ctx); err != nil {
+		return err
+	}
 	if err := s.acquire(ctx, s.applying); err != nil {
 		return err
 	}
@@ -258,6 +261,10 @@ func (s *Store) rotate() error {
 	s.nextSeq++ // also if this fails: something may be left of it
 	j, err := newJournal(s.fs, seq, s.current())
 	if err != nil {
+		if cur := s.current(); cur != nil && isLeft(err) {
+			// It says that the current one ends here.
+			s.poison(cur, err)
+		}
 		return err
 	}
 	if s.current() == nil {

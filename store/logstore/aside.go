@@ -13,6 +13,9 @@ import (
 // want to look into, to a new directory. What it cannot move stays where it is
 // until the next Open sweeps it. The caller holds compacting.
 func (s *Store) setAside(names []string) {
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return errors.Is(s.fs.Exists(name), fs.ErrNotExist)
+	})
 	if len(names) == 0 {
 		return
 	}

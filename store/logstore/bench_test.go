@@ -13,7 +13,8 @@ import (
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
 
-// Records of the benchmarks: keys of 16 bytes in random order, values of 100.
+// Records of the benchmarks: keys of 16 bytes in random order, values of 100, of
+// which half are random.
 const (
 	benchRecords = 1_000_000
 	benchBytes   = benchRecords * 116
@@ -26,6 +27,9 @@ func benchOps(n int) iter.Seq2[store.Op, error] {
 		for range n {
 			binary.LittleEndian.PutUint64(op.Key, rng.Uint64())
 			binary.LittleEndian.PutUint64(op.Key[8:], rng.Uint64())
+			for i := 0; i < 48; i += 8 {
+				binary.LittleEndian.PutUint64(op.Value[i:], rng.Uint64())
+			}
 			if !yield(op, nil) {
 				return
 			}

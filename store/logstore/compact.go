@@ -12,77 +12,39 @@ import (
 // Compact implements store.Compactor. It does nothing if nothing was changed
 // since the last compaction.
 func (s *Store) Compact(ctx context.Context) error {
+	s.hurry.Add(1)
+	defer s.hurry.Add(-1)
+	return s.compactFor(ctx, request{share: 1})
+}
+
+// request says what a compaction is for.
+type request struct {
+	share  float64 // of its time in which it works
+	faults []Fault // in snapshots that are rewritten though nothing was changed
+	full   bool    // only if the store is still full when it begins
+}
+
+func (s *Store) compactFor(ctx context.Context, r request) error {
 	defer s.tell()
 	if err := s.acquire(ctx, s.compacting); err != nil {
 		return err
 	}
 	defer s.compacting.release()
+	if r.full {
+		if full, err := s.full(ctx); err != nil || !full {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	if err := s.compact(ctx); err != nil {
+	if err := s.compact(ctx, r); err != nil {
 		if e := s.check(ctx); e != nil {
 			return e
 		}
 		return fmt.Errorf("logstore: compact: %w", err)
 	}
 	return nil
-}
-
-// background compacts whenever it is woken.
-func (s *Store) background() {
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-s.wake:
-			_ = s.Compact(s.ctx) // there is an event if it fails
-		}
-	}
-}
-
-// wakeIfLarge starts a compaction in the background if the journals have grown
-// large enough. The caller holds applying.
-func (s *Store) wakeIfLarge() {
-	if s.opts.CompactAt < 0 || s.journalSize() <= max(s.limit(), s.retryAt) {
-		return
-	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-// limit is how large the journals may be before they are compacted: as large
-// as the snapshots, so that compacting costs no more than writing did. The
-// caller holds applying.
-func (s *Store) limit() int64 {
-	var snapshots int64
-	for _, x := range s.snapshots {
-		snapshots += x.size
-	}
-	return max(s.opts.CompactAt, snapshots)
-}
-
-// overdue reports whether the journals are so large that Close should compact.
-func (s *Store) overdue() bool {
-	if s.opts.CompactAt < 0 || s.closed.Load() {
-		return false
-	}
-	s.applying <- struct{}{}
-	defer s.applying.release()
-	return s.retryAt == 0 && s.journalSize() > 8*s.limit()
-}
-
-// journalSize is what a replay would read. The caller holds applying.
-func (s *Store) journalSize() (n int64) {
-	for _, j := range s.journals {
-		n += j.end - journalHeader
-	}
-	if len(s.journals) > 0 && s.journals[0].seq == s.start.seq {
-		n -= s.start.off - journalHeader
-	}
-	return n
 }
 
 // compaction is the work of one compaction. It goes through these steps, and a
@@ -94,18 +56,29 @@ func (s *Store) journalSize() (n int64) {
 //  3. A manifest is published that names the new snapshots and the new journal.
 //  4. The old files are removed, once their last reader has finished.
 type compaction struct {
-	s      *Store
-	ctx    context.Context
-	frozen map[string]*version // as they were at step 1
-	made   map[string]*snapshot
-	start  position
-	size   int64    // of the journals that it makes obsolete
-	broken []string // files in which there was damage; they are set aside afterwards
+	s       *Store
+	ctx     context.Context
+	force   map[string]bool     // caches that are rewritten in any case
+	frozen  map[string]*version // as they were at step 1
+	made    map[string]*snapshot
+	start   position
+	size    int64 // of the journals that it makes obsolete
+	packer  *packer
+	share   float64   // of its time in which it works
+	resumed time.Time // when it last began to work
+	broken  []string  // files in which there was damage; they are set aside afterwards
 }
 
-func (s *Store) compact(ctx context.Context) error {
+func (s *Store) compact(ctx context.Context, r request) error {
 	began := time.Now()
-	c := &compaction{s: s, ctx: ctx, made: map[string]*snapshot{}}
+	c := &compaction{s: s, ctx: ctx, force: map[string]bool{}, made: map[string]*snapshot{}, broken: slices.Clone(s.broken)}
+	c.share, c.resumed = r.share, began
+	for _, f := range r.faults {
+		c.force[f.Cache] = true
+		if !slices.Contains(c.broken, f.File) {
+			c.broken = append(c.broken, f.File)
+		}
+	}
 	todo, err := c.freeze()
 	if err == nil && !todo {
 		return nil
@@ -114,9 +87,7 @@ func (s *Store) compact(ctx context.Context) error {
 		err = c.run()
 	}
 	if err != nil {
-		for _, x := range c.made {
-			x.doom()
-		}
+		c.abandon(err)
 		if s.check(ctx) == nil {
 			s.applying <- struct{}{}
 			size := s.journalSize()
@@ -126,6 +97,7 @@ func (s *Store) compact(ctx context.Context) error {
 		}
 		return err
 	}
+	s.broken = nil
 	s.setAside(c.broken)
 	s.note(Event{Kind: Compacted, Bytes: c.size, Took: time.Since(began)})
 	return nil
@@ -138,7 +110,7 @@ func (c *compaction) freeze() (bool, error) {
 		return false, err
 	}
 	defer s.applying.release()
-	if c.size = s.journalSize(); c.size == 0 || s.unpublished != nil {
+	if c.size = s.journalSize(); c.size == 0 && len(c.force) == 0 || s.unpublished != nil {
 		return false, nil
 	}
 	if err := s.rotate(); err != nil {
@@ -151,23 +123,35 @@ func (c *compaction) freeze() (bool, error) {
 	defer s.mu.Unlock()
 	c.frozen = maps.Clone(s.caches)
 	for name, v := range s.caches {
-		if v.overlaid() == 0 {
+		if !c.rewrites(name, v) {
 			continue
 		}
 		next := v.clone()
+		if len(v.layers) == 0 {
+			c.frozen[name] = next
+			next = next.clone()
+		}
 		next.layers = append(next.layers, layer{t: new(table)})
 		s.caches[name] = next
 	}
 	return true, nil
 }
 
+// rewrites reports whether a cache gets a new snapshot.
+func (c *compaction) rewrites(name string, v *version) bool {
+	return v.overlaid() > 0 || c.force[name]
+}
+
 func (c *compaction) run() error {
 	s := c.s
 	m := &manifest{start: c.start}
+	if !s.opts.Uncompressed {
+		c.packer = new(packer)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.frozen)) {
 		v := c.frozen[name]
 		x := v.snap
-		if v.overlaid() > 0 {
+		if c.rewrites(name, v) {
 			var err error
 			if x, err = c.merge(name, v); err != nil {
 				return err
@@ -183,6 +167,10 @@ func (c *compaction) run() error {
 	if err := s.publish(m); err != nil {
 		return err
 	}
+	for _, name := range s.orphans {
+		_ = s.fs.Remove(name) // if this fails the next Open sweeps it
+	}
+	s.orphans = nil
 	for _, f := range c.adopt() {
 		if slices.Contains(c.broken, f.name) {
 			f.unpin() // and let it be set aside
@@ -191,6 +179,19 @@ func (c *compaction) run() error {
 		}
 	}
 	return nil
+}
+
+// abandon removes the new snapshots after an error, unless a manifest that names
+// them may be there after a crash. Then they stay until there is a newer one.
+func (c *compaction) abandon(err error) {
+	for _, x := range c.made {
+		if isLeft(err) {
+			c.s.orphans = append(c.s.orphans, x.name)
+			x.unpin()
+		} else {
+			x.doom()
+		}
+	}
 }
 
 // adopt is what follows step 3 in memory. It returns the files for step 4.
@@ -204,14 +205,14 @@ func (c *compaction) adopt() (obsolete []*file) {
 	var snapshots []*snapshot
 	for name, old := range c.frozen {
 		x := old.snap
-		if old.overlaid() > 0 {
+		if c.rewrites(name, old) {
 			x = c.made[name]
 		}
 		if x != nil {
 			snapshots = append(snapshots, x)
 		}
 		v := s.caches[name]
-		if old.overlaid() == 0 || v == nil || !v.follows(old) {
+		if !c.rewrites(name, old) || v == nil || !v.follows(old) {
 			continue // untouched; or cleared or dropped meanwhile
 		}
 		next := *v
@@ -221,11 +222,14 @@ func (c *compaction) adopt() (obsolete []*file) {
 		if x != nil {
 			next.id = x.id
 		}
-		if next.records < 0 && next.overlaid() == 0 {
+		switch {
+		case next.overlaid() > 0 && len(c.broken) > 0:
+			next.records = -1 // some may have been lost
+		case next.overlaid() > 0:
+		case x != nil:
+			next.records = x.records
+		default:
 			next.records = 0
-			if x != nil {
-				next.records = x.records
-			}
 		}
 		s.caches[name] = &next
 	}

@@ -27,11 +27,17 @@
 // [Salvage], and only [Fail] lets damage prevent a start. One thing cannot be
 // told from a torn frame: damage to the very last frame.
 //
+// [Check] finds damage without changing anything, and [Repair] leaves a
+// directory without any; what was damaged is kept beside it.
+//
 // # Processes
 //
-// One process at a time has a directory open; another gets a store.LockedError
-// at once. Network file systems, where neither locks nor syncs can be relied
-// on, are not supported.
+// One process at a time has a directory open for writing; another gets a
+// store.LockedError at once, or waits with [OpenWait]. The lock ends with the
+// process, so whoever comes after a crash takes over at once. Any number of
+// others read the directory meanwhile, with [OpenReader], which takes no lock.
+// Network file systems, where neither locks nor syncs can be relied on, are not
+// supported. docs/PROCESSES.md has more.
 //
 // # Locks
 //

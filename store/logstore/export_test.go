@@ -1,5 +1,11 @@
 package logstore
 
+import (
+	"context"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
+)
+
 // WithVersion returns a file with another format version and a right checksum.
 func WithVersion(data []byte, version uint32, headerOnly bool) []byte {
 	data = append([]byte(nil), data...)
@@ -11,3 +17,10 @@ func WithVersion(data []byte, version uint32, headerOnly bool) []byte {
 	le.PutUint32(h[12:], checksum(h[16:])^checksum(h[:12]))
 	return data
 }
+
+// BackupTo is Backup to another kind of file system.
+func (s *Store) BackupTo(ctx context.Context, to vfs.FS) error {
+	return backupTo(ctx, s, s.image, to)
+}
+
+const FormatVersion = formatVersion

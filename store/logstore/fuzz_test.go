@@ -3,7 +3,9 @@ package logstore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
@@ -153,6 +155,104 @@ func FuzzJournal(f *testing.F) {
 		n := read()
 		if err := s.Compact(t.Context()); err != nil || read() != n {
 			t.Fatalf("compact: %v", err)
+		}
+	})
+}
+
+// FuzzUnpack: what is not a compressed block is refused, and nothing gets more
+// memory than its limit.
+func FuzzUnpack(f *testing.F) {
+	p := new(packer)
+	for _, n := range []int{minPacked, 5000, 2 << 20} {
+		if b, ok := p.pack(nil, bytes.Repeat([]byte("value "), n/6+1)); ok {
+			f.Add(b)
+			f.Add(b[:len(b)-1])
+		}
+	}
+	f.Add(binary.AppendUvarint(nil, 1<<40))
+	f.Add(append(binary.AppendUvarint(nil, 1<<20), 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x40))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		out, err := unpack(data, nil)
+		if uint64(cap(out)) > unpackedLimit(len(data)) {
+			t.Fatalf("%d bytes became %d", len(data), cap(out))
+		}
+		if err != nil {
+			return
+		}
+		again, ok := p.pack(nil, out)
+		if !ok {
+			return
+		}
+		if back, err := unpack(again, nil); err != nil || !bytes.Equal(back, out) {
+			t.Fatalf("%d bytes come back as %d: %v", len(out), len(back), err)
+		}
+	})
+}
+
+// FuzzSnapshotFile: whatever is in the file of a snapshot, what is read of it is
+// what was written, or is not there, with a reason.
+func FuzzSnapshotFile(f *testing.F) {
+	fs := faultfs.New()
+	const dir, name = "testdata/golden/v2/", "c2-3.snap"
+	for _, file := range []string{"MANIFEST-5", "j-2.log", name} {
+		data, err := os.ReadFile(dir + file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		fs.WriteFile(file, data)
+	}
+	written := map[string]string{}
+	s, err := open("", Options{FS: fs, CompactAt: -1, Damage: Salvage})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for r, err := range s.Load(context.Background(), "many") {
+		if err != nil {
+			f.Fatal(err)
+		}
+		written[string(r.Key)] = string(r.Value)
+	}
+	s.Close()
+	whole := fs.Files()[name]
+	f.Add(whole)
+	f.Add(whole[:len(whole)-1])
+	f.Add(append(bytes.Clone(whole), whole[len(whole)-snapshotFooter:]...))
+	f.Add(append(bytes.Clone(whole[:snapshotHeader]), whole...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fs := fs.Clone()
+		fs.WriteFile(name, data)
+		s, err := open("", Options{FS: fs, CompactAt: -1, Damage: Salvage})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		n, bad := 0, 0
+		for r, err := range s.Load(t.Context(), "many") {
+			switch {
+			case errors.Is(err, store.ErrCorrupt):
+				bad++
+			case err != nil:
+				t.Fatal(err)
+			case written[string(r.Key)] != string(r.Value):
+				t.Fatalf("%q has %q", r.Key, r.Value)
+			default:
+				n++
+			}
+		}
+		if n < len(written) && bad == 0 {
+			t.Fatalf("%d records of %d, without a reason", n, len(written))
+		}
+		for key, value := range written {
+			r, err := s.Get(t.Context(), "many", []byte(key))
+			if err == nil && string(r.Value) != value || err != nil && !errors.Is(err, store.ErrCorrupt) {
+				t.Fatalf("Get(%q) = %q, %v", key, r.Value, err)
+			}
+		}
+		if err := s.Repair(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for fault, err := range s.Check(t.Context()) {
+			t.Fatal("after Repair:", fault, err)
 		}
 	})
 }

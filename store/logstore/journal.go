@@ -82,7 +82,8 @@ func newJournal(dir vfs.FS, seq uint64, prev *journal) (*journal, error) {
 }
 
 // writeFile makes a durable file of the given contents. After an error it
-// leaves no file, or one that nothing refers to.
+// leaves no file, and none will be there after a crash, unless the error is a
+// leftError.
 func writeFile(dir vfs.FS, name string, data []byte) (vfs.File, error) {
 	f, err := dir.Create(name)
 	if err != nil {
@@ -95,12 +96,26 @@ func writeFile(dir vfs.FS, name string, data []byte) (vfs.File, error) {
 	if err == nil {
 		err = dir.SyncDir(".")
 	}
-	if err != nil {
-		f.Close()
-		_ = dir.Remove(name)
-		return nil, err
+	if err == nil {
+		return f, nil
 	}
-	return f, nil
+	f.Close()
+	if dir.Remove(name) != nil || dir.SyncDir(".") != nil {
+		err = &leftError{err}
+	}
+	return nil, err
+}
+
+// leftError is an error of a file that could not be made, though the next Open
+// may find it, whole and valid. Until another one of its kind takes its
+// place, both what it says and what the one before says must hold.
+type leftError struct{ error }
+
+func (e *leftError) Unwrap() error { return e.error }
+
+func isLeft(err error) bool {
+	var left *leftError
+	return errors.As(err, &left)
 }
 
 // sync makes what was written durable, and checks that it is where the next

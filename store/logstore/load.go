@@ -89,7 +89,8 @@ func recordAt(payload []byte, off uint32) (store.Record, bool) {
 	return store.Record{Key: o.key, Meta: o.meta, Value: o.value}, o.kind == store.Put && !d.bad
 }
 
-// Load implements store.Store. It keeps a few blocks in memory, and the files
+// Load implements store.Store. Blocks are read and unpacked by other goroutines
+// while the caller looks at records. It keeps a few of them in memory, and the files
 // that it reads from being removed.
 func (s *Store) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
@@ -178,12 +179,10 @@ func (l *loader) snapshot() bool {
 	if err != nil {
 		return l.fail(err)
 	}
-	var recs []store.Record
-	for _, b := range index {
+	for recs, err := range l.v.snap.all(index, readers()) {
 		if !l.check() {
 			return false
 		}
-		recs, err = l.v.snap.load(b, recs)
 		if err != nil {
 			if !l.fail(err) {
 				return false

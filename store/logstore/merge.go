@@ -26,10 +26,13 @@ func (c *compaction) merge(name string, v *version) (*snapshot, error) {
 		return nil, fmt.Errorf("creating a snapshot: %w", err)
 	}
 	x.file = newFile(s.fs, snapshotName(id, gen), f)
-	w := newSnapshotWriter(f, id, gen, x.tag)
+	w := newSnapshotWriter(f, id, gen, x.tag, c.packer, c.pace)
 	err = c.mergeInto(w, v)
 	if err == nil {
 		x.size, err = w.finish()
+	}
+	if e := w.stop(); err == nil {
+		err = e
 	}
 	if err != nil || w.total == 0 {
 		x.doom()
@@ -70,12 +73,10 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 				return err
 			}
 		}
-		var recs []store.Record
-		for _, b := range index {
+		for recs, err := range v.snap.all(index, 1) {
 			if err := c.ctx.Err(); err != nil {
 				return err
 			}
-			recs, err = v.snap.load(b, recs)
 			if err != nil {
 				if err := c.damaged(v.snap.file, err); err != nil {
 					return err

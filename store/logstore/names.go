@@ -3,6 +3,7 @@ package logstore
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
@@ -12,6 +13,8 @@ import (
 const (
 	lockName   = "LOCK"
 	holderName = "HOLDER"
+	// unfinishedName is there while the directory is an unfinished backup.
+	unfinishedName = "UNFINISHED"
 )
 
 func manifestName(n uint64) string       { return fmt.Sprintf("MANIFEST-%d", n) }
@@ -27,6 +30,9 @@ type listing struct {
 	foreign   []string
 	highest   uint64 // of all numbers of manifests, generations and damaged directories
 	damaged   uint64 // the highest number of a damaged directory
+
+	lock       bool // somebody had it open once
+	unfinished bool // it is an unfinished backup
 }
 
 func list(fs vfs.FS) (listing, error) {
@@ -39,6 +45,9 @@ func list(fs vfs.FS) (listing, error) {
 		var n, gen uint64
 		switch name := e.Name; {
 		case !e.IsDir && (name == lockName || name == holderName):
+			l.lock = true
+		case !e.IsDir && name == unfinishedName:
+			l.unfinished = true
 		case !e.IsDir && scan(name, "MANIFEST-%d", &n):
 			l.manifests = append(l.manifests, n)
 		case !e.IsDir && scan(name, "j-%d.log", &n):
@@ -65,23 +74,37 @@ func list(fs vfs.FS) (listing, error) {
 // them; otherwise they are zero. No number may be zero, or so high that
 // counting on could overflow.
 func scan(name, format string, numbers ...*uint64) bool {
-	args, values := make([]any, len(numbers)), make([]any, len(numbers))
-	for i, n := range numbers {
-		args[i] = n
+	ok := true
+	for _, n := range numbers {
+		var literal, digits string
+		literal, format, _ = strings.Cut(format, "%d")
+		digits, ok = strings.CutPrefix(name, literal)
+		if !ok || digits == "" || digits[0] == '0' {
+			ok = false
+			break
+		}
+		name = strings.TrimLeft(digits, "0123456789")
+		v, err := strconv.ParseUint(digits[:len(digits)-len(name)], 10, 62)
+		if *n, ok = v, err == nil; !ok {
+			break
+		}
 	}
-	_, err := fmt.Sscanf(name, format, args...)
-	ok := err == nil
-	for i, n := range numbers {
-		values[i] = *n
-		ok = ok && 0 < *n && *n < 1<<62
-	}
-	if ok && fmt.Sprintf(format, values...) == name {
+	if ok && name == format {
 		return true
 	}
 	for _, n := range numbers {
 		*n = 0
 	}
 	return false
+}
+
+// empty reports whether there is no file that holds data.
+func (l listing) empty() bool { return len(l.manifests)+len(l.journals)+len(l.snapshots) == 0 }
+
+// sameAs reports whether the files that hold data are the same.
+func (l listing) sameAs(o listing) bool {
+	return slices.Equal(l.manifests, o.manifests) && slices.Equal(l.journals, o.journals) &&
+		slices.Equal(l.snapshots, o.snapshots)
 }
 
 // dataFiles returns the names of all files that hold data.

@@ -17,7 +17,23 @@ type Options struct {
 	// compacted in the background; below the total size of the snapshots it
 	// never is. At eight times the larger of both, Close compacts before it
 	// returns. Zero means 4 MiB. If it is negative, only Compact compacts.
+	//
+	// A batch that would come to journals of more than four times CompactAt
+	// and four times what is live waits for a compaction. So the directory has
+	// at most six times the larger of both, and one batch, unless compactions
+	// fail or iterations keep old files.
 	CompactAt int64
+
+	// CompactShare is the share of its time, up to 1, in which a compaction in
+	// the background works. It rests for the remainder, so that it leaves the
+	// disk and the processors to others; it does not rest while somebody waits
+	// for it. Zero means one half.
+	CompactShare float64
+
+	// Uncompressed keeps snapshots as they are. Otherwise their blocks are
+	// compressed with zstd at its fastest level, where that saves at least an
+	// eighth. What is there already is read either way.
+	Uncompressed bool
 
 	// Observe, if not nil, is told what was found at Open and what the store
 	// did of its own accord. It is called by the goroutine that did it, with
@@ -32,6 +48,8 @@ type Options struct {
 // defaultCompactAt keeps the replay at Open below some ten milliseconds, and
 // small stores from being rewritten all the time.
 const defaultCompactAt = 4 << 20
+
+const defaultCompactShare = 0.5
 
 // Policy is what to do about damage.
 type Policy int

@@ -30,6 +30,9 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
+	if files.unfinished {
+		return errUnfinished
+	}
 	r := &recovery{s: s, files: files}
 	s.nextGen, s.nextID, s.nextSeq = files.highest+1, 1, 1
 	if n := len(files.journals); n > 0 {
@@ -79,7 +82,9 @@ func (r *recovery) damage(d *damage, next position) error {
 		s.mu.Lock()
 		s.caches = map[string]*version{}
 		s.mu.Unlock()
-		r.discarded, r.from = true, next
+		r.discarded, r.from, s.broken = true, next, nil
+	} else if !slices.Contains(s.broken, d.file) {
+		s.broken = append(s.broken, d.file)
 	}
 	return nil
 }

@@ -39,7 +39,8 @@ func TestFlippedBits(t *testing.T) {
 	t.Parallel()
 	fs := faultfs.New()
 	s := open(t, quiet(fs))
-	apply(t, s, put("a", "1", "one"), put("a", "2", "old"), op(store.Describe, "a"))
+	packed := strings.Repeat("compressed ", 40)
+	apply(t, s, put("a", "0", packed), put("a", "1", "one"), put("a", "2", "old"), op(store.Describe, "a"))
 	if err := s.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +51,9 @@ func TestFlippedBits(t *testing.T) {
 	apply(t, s, put("a", "3", "three"), put("c", "1", "deux"))
 	final, _ := dump(t, s)
 	files := fs.Files()
+	if !bytes.Contains(files["c1-2.snap"], []byte("BLCZ")) {
+		t.Fatal("the block is not compressed")
+	}
 	for name, data := range files {
 		if name == "HOLDER" || name == "LOCK" {
 			continue
@@ -351,7 +355,7 @@ func TestNewerFormat(t *testing.T) {
 		fs := fs.Clone()
 		fs.WriteFile(name, logstore.WithVersion(data, 7, strings.HasPrefix(name, "j-")))
 		_, err := logstore.Open("dir", logstore.Options{FS: fs})
-		if !errors.Is(err, store.ErrFormat) || !strings.Contains(err.Error(), "7") || !strings.Contains(err.Error(), "up to 1") {
+		if !errors.Is(err, store.ErrFormat) || !strings.Contains(err.Error(), "7") || !strings.Contains(err.Error(), "up to 2") {
 			t.Errorf("%s: %v", name, err)
 		}
 		// The lock is not kept.

@@ -69,9 +69,15 @@ func (s state) String() string {
 	return b.String()
 }
 
+// readable is a Store or a Reader.
+type readable interface {
+	store.Store
+	store.Getter
+}
+
 // dump reads all that is in s, by Load and by Get, which must agree. Errors
 // about damage are counted and otherwise passed over.
-func dump(t *testing.T, s *logstore.Store) (_ state, damaged int) {
+func dump(t *testing.T, s readable) (_ state, damaged int) {
 	t.Helper()
 	infos, err := s.Caches(t.Context())
 	if err != nil {
@@ -114,7 +120,7 @@ func dump(t *testing.T, s *logstore.Store) (_ state, damaged int) {
 	return got, damaged
 }
 
-func want(t *testing.T, s *logstore.Store, want state) {
+func want(t *testing.T, s readable, want state) {
 	t.Helper()
 	got, damaged := dump(t, s)
 	if damaged > 0 || got.String() != want.String() {
@@ -244,7 +250,7 @@ func (p *player) open() (err error) {
 }
 
 // check checks that a store holds what is sure, or that and the failed batch.
-func (p *player) check(t *testing.T, s *logstore.Store) state {
+func (p *player) check(t *testing.T, s readable) state {
 	t.Helper()
 	got, damaged := dump(t, s)
 	if damaged > 0 {

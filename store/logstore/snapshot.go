@@ -1,8 +1,8 @@
 package logstore
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"sort"
@@ -18,6 +18,7 @@ const (
 	snapshotFooter = 48
 
 	blockMagic  = 0x4b434c42 // "BLCK"
+	packedMagic = 0x5a434c42 // "BLCZ", a compressed block
 	indexMagic  = 0x58444e49 // "INDX"
 	footerMagic = 0x544f4f46 // "FOOT"
 	blockHeader = 32
@@ -58,25 +59,57 @@ func (x *snapshot) damage(off int64, what string) error {
 	return &damage{cache: x.cache, file: x.name, offset: off, what: what}
 }
 
-// read reads and checks a part of the file, and returns it without its header.
-func (x *snapshot) read(magic uint32, off int64, buf []byte) ([]byte, error) {
+// fetch reads a part of the file.
+func (x *snapshot) fetch(off int64, buf []byte) error {
 	f, err := x.open()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, x.damage(off, "file is missing")
+		return x.damage(off, "file is missing")
 	} else if err != nil {
-		return nil, err
+		return err
 	}
 	if err := readFull(f, buf, off); err == errShort {
-		return nil, x.damage(off, errShort.Error())
+		return x.damage(off, errShort.Error())
 	} else if err != nil {
-		return nil, err
+		return err
 	}
+	return nil
+}
+
+// part checks a part of the file that lies at off, and returns it without its
+// header.
+func (x *snapshot) part(magic uint32, off int64, buf []byte) ([]byte, error) {
 	if le.Uint32(buf) != magic || le.Uint32(buf[4:]) != checksum(buf[8:]) ||
 		le.Uint64(buf[16:]) != x.tag || le.Uint64(buf[24:]) != uint64(off) ||
 		uint64(le.Uint32(buf[8:]))+blockHeader != uint64(len(buf)) {
 		return nil, x.damage(off, "wrong checksum")
 	}
 	return buf[blockHeader:], nil
+}
+
+// read is fetch and part.
+func (x *snapshot) read(magic uint32, off, size int64) ([]byte, error) {
+	buf := make([]byte, size)
+	if err := x.fetch(off, buf); err != nil {
+		return nil, err
+	}
+	return x.part(magic, off, buf)
+}
+
+// unpack returns the records of the block at off, which was read into buf, in
+// the form in which they follow each other in it. They are a part of buf, or
+// of into if the block is compressed and they fit, or of a new array.
+func (x *snapshot) unpack(off int64, buf, into []byte) ([]byte, error) {
+	if le.Uint32(buf) != packedMagic {
+		return x.part(blockMagic, off, buf)
+	}
+	p, err := x.part(packedMagic, off, buf)
+	if err != nil {
+		return nil, err
+	}
+	if p, err = unpack(p, into); err != nil {
+		return nil, x.damage(off, err.Error())
+	}
+	return p, nil
 }
 
 // putBlockHeader fills in the first 32 bytes of b: of a block, the index or the
@@ -101,7 +134,7 @@ func (x *snapshot) blocks() ([]block, error) {
 		return nil, x.damage(0, "impossible size")
 	}
 	end := x.size - snapshotFooter
-	footer, err := x.read(footerMagic, end, make([]byte, snapshotFooter))
+	footer, err := x.read(footerMagic, end, snapshotFooter)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +142,7 @@ func (x *snapshot) blocks() ([]block, error) {
 	if at < snapshotHeader || at > end-blockHeader {
 		return nil, x.damage(end, "footer makes no sense")
 	}
-	b, err := x.read(indexMagic, at, make([]byte, end-at))
+	b, err := x.read(indexMagic, at, end-at)
 	if err != nil {
 		return nil, err
 	}
@@ -149,11 +182,21 @@ func parseIndex(b []byte, end int64) ([]block, error) {
 // load reads the records of a block into recs, with slices that are parts of
 // one new array.
 func (x *snapshot) load(b block, recs []store.Record) ([]store.Record, error) {
-	p, err := x.read(blockMagic, b.off, make([]byte, b.size))
+	buf := getBuffer(int(b.size))
+	defer putBuffer(buf)
+	if err := x.fetch(b.off, *buf); err != nil {
+		return nil, err
+	}
+	p, err := x.unpack(b.off, *buf, nil)
 	if err != nil {
 		return nil, err
 	}
-	if recs, err = parseBlock(p, recs[:0]); err != nil {
+	if le.Uint32(*buf) != packedMagic {
+		p = bytes.Clone(p)
+	}
+	// The count is from the index; a record has three bytes at least.
+	recs = slices.Grow(recs[:0], min(int(b.count), len(p)/3))
+	if recs, err = parseBlock(p, recs); err != nil {
 		return nil, x.damage(b.off, err.Error())
 	}
 	return recs, nil
@@ -183,7 +226,12 @@ func (x *snapshot) get(key []byte) (store.Record, error) {
 	}
 	buf := getBuffer(int(index[i].size))
 	defer putBuffer(buf)
-	p, err := x.read(blockMagic, index[i].off, *buf)
+	if err := x.fetch(index[i].off, *buf); err != nil {
+		return store.Record{}, err
+	}
+	raw := getBuffer(2 * blockTarget)
+	defer putBuffer(raw)
+	p, err := x.unpack(index[i].off, *buf, *raw)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -225,104 +273,4 @@ func putBuffer(b *[]byte) {
 	if cap(*b) <= keep {
 		buffers.Put(b)
 	}
-}
-
-// snapshotWriter writes the snapshot of a cache, whose records must come sorted.
-type snapshotWriter struct {
-	f     vfs.File
-	tag   uint64
-	buf   []byte // what is not written yet: some blocks, the last one unfinished
-	base  int64  // where in the file buf goes
-	at    int    // where in buf the unfinished block starts
-	count uint32 // of its records
-	index []byte
-	total uint64 // of all records
-	first []byte // the first key of the unfinished block
-}
-
-func newSnapshotWriter(f vfs.File, id, gen, tag uint64) *snapshotWriter {
-	h := make([]byte, snapshotHeader)
-	le.PutUint64(h[16:], tag)
-	le.PutUint64(h[24:], id)
-	le.PutUint64(h[32:], gen)
-	putPreamble(h, snapshotMagic)
-	w := &snapshotWriter{f: f, tag: tag, buf: h}
-	w.startBlock()
-	return w
-}
-
-func (w *snapshotWriter) startBlock() {
-	w.at = len(w.buf)
-	w.buf = append(w.buf, make([]byte, blockHeader)...)
-	w.count = 0
-}
-
-func (w *snapshotWriter) add(r store.Record) error {
-	size := len(r.Key) + len(r.Meta) + len(r.Value)
-	if w.count > 0 && len(w.buf)-w.at-blockHeader+size > blockTarget {
-		if err := w.endBlock(); err != nil {
-			return err
-		}
-		w.startBlock()
-	}
-	if w.count == 0 {
-		w.first = append(w.first[:0], r.Key...)
-	}
-	w.buf = appendRecord(w.buf, r.Key, r.Meta, r.Value)
-	w.count++
-	w.total++
-	return nil
-}
-
-func (w *snapshotWriter) endBlock() error {
-	b := w.buf[w.at:]
-	putBlockHeader(b, blockMagic, w.count, w.tag, w.base+int64(w.at))
-	w.index = appendIndex(w.index, len(b), w.count, w.first)
-	if len(w.buf) < writeSize {
-		return nil
-	}
-	return w.flush()
-}
-
-func appendIndex(b []byte, size int, count uint32, first []byte) []byte {
-	b = appendUvarints(b, uint64(size), uint64(count))
-	return appendBytes(b, first)
-}
-
-func (w *snapshotWriter) flush() error {
-	if _, err := w.f.WriteAt(w.buf, w.base); err != nil {
-		return fmt.Errorf("writing a snapshot: %w", err)
-	}
-	w.base += int64(len(w.buf))
-	w.buf = w.buf[:0]
-	return nil
-}
-
-// finish writes what is left, and makes the file durable. It returns its size.
-func (w *snapshotWriter) finish() (int64, error) {
-	if w.count > 0 {
-		if err := w.endBlock(); err != nil {
-			return 0, err
-		}
-	} else {
-		w.buf = w.buf[:w.at]
-	}
-	at := len(w.buf)
-	indexAt := w.base + int64(at)
-	w.buf = append(w.buf, make([]byte, blockHeader)...)
-	w.buf = append(w.buf, w.index...)
-	putBlockHeader(w.buf[at:], indexMagic, 0, w.tag, indexAt)
-
-	at = len(w.buf)
-	w.buf = append(w.buf, make([]byte, snapshotFooter)...)
-	le.PutUint64(w.buf[at+blockHeader:], uint64(indexAt))
-	le.PutUint64(w.buf[at+blockHeader+8:], w.total)
-	putBlockHeader(w.buf[at:], footerMagic, 0, w.tag, w.base+int64(at))
-	if err := w.flush(); err != nil {
-		return 0, err
-	}
-	if err := w.f.Sync(); err != nil {
-		return 0, fmt.Errorf("syncing a snapshot: %w", err)
-	}
-	return w.base, nil
 }

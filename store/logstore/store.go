@@ -14,7 +14,8 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// Store is a store.Store, store.Getter and store.Compactor in a directory.
+// Store is a store.Store, store.Getter, store.Compactor and store.Backuper in a
+// directory.
 type Store struct {
 	dir    string // for messages
 	opts   Options
@@ -27,6 +28,7 @@ type Store struct {
 	closed atomic.Bool
 	wake   chan struct{}  // asks for a compaction in the background
 	tasks  sync.WaitGroup // the goroutine that does it
+	hurry  atomic.Int32   // how many wait for a compaction
 
 	compacting semaphore // held by a compaction
 	applying   semaphore // held by a batch, and whoever else changes which files there are
@@ -43,6 +45,8 @@ type Store struct {
 	// Guarded by compacting; by applying while there is an unpublished manifest.
 	nextGen   uint64    // of manifests, snapshots and damaged directories; higher than any has
 	nextID    uint64    // of caches
+	broken    []string  // files in which damage was found; the next compaction sets them aside
+	orphans   []string  // snapshots that only a manifest names which may not be there
 	manifests [2]uint64 // the newest, and the one before, which is kept; 0 if none
 
 	// mu guards what readers see. It is held for short, never across I/O.
@@ -59,6 +63,7 @@ var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Getter    = (*Store)(nil)
 	_ store.Compactor = (*Store)(nil)
+	_ store.Backuper  = (*Store)(nil)
 )
 
 // position is where replay starts.
@@ -75,6 +80,9 @@ type position struct {
 // If another process, or another part of this one, has the store open, the
 // error matches store.ErrLocked and is a *store.LockedError. If it was written
 // by a newer version of this package, the error wraps store.ErrFormat.
+//
+// A process that ends, however it does, gives the directory free. To wait for
+// one that has not ended, use [OpenWait]; to read beside it, [OpenReader].
 func Open(dir string, opts Options) (*Store, error) {
 	s, err := open(dir, opts)
 	if err != nil {
@@ -83,9 +91,17 @@ func Open(dir string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-func open(dir string, opts Options) (*Store, error) {
+func open(dir string, opts Options) (*Store, error) { return openWith(dir, opts, takeLock) }
+
+func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer, error)) (*Store, error) {
 	if opts.CompactAt == 0 {
 		opts.CompactAt = defaultCompactAt
+	}
+	if opts.CompactShare == 0 {
+		opts.CompactShare = defaultCompactShare
+	}
+	if !(opts.CompactShare > 0 && opts.CompactShare <= 1) {
+		return nil, errors.New("CompactShare is not between 0 and 1")
 	}
 	if opts.Damage < Discard || opts.Damage > Fail {
 		return nil, errors.New("invalid damage policy")

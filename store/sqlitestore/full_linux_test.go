@@ -56,7 +56,7 @@ func fillDisk(path string) error {
 		return err
 	}
 	for range 2 {
-		if err := s.Apply(ctx, puts("c", 10_000, large)); err == nil || errors.Is(err, store.ErrCorrupt) {
+		if err := s.Apply(ctx, puts("c", 2000, large)); err == nil || errors.Is(err, store.ErrCorrupt) {
 			return fmt.Errorf("a batch for which there is no room: %w", err)
 		}
 	}
@@ -66,10 +66,10 @@ func fillDisk(path string) error {
 	if err := limit(1 << 40); err != nil {
 		return err
 	}
-	if err := s.Apply(ctx, puts("c", 10_000, large)); err != nil {
+	if err := s.Apply(ctx, puts("c", 2000, large)); err != nil {
 		return err
 	}
-	return errors.Join(s.Compact(ctx), whole(10_000, large))
+	return errors.Join(s.Compact(ctx), whole(2000, large))
 }
 
 // A batch for which there is no room is an error and changes nothing, and the

@@ -129,7 +129,7 @@ func TestCompactShrinks(t *testing.T) {
 	apply(t, s, puts("c", 100, value))
 	want := 2 * size(small, s)
 	l := open(t, large)
-	apply(t, l, puts("c", 10_000, value))
+	apply(t, l, puts("c", few(10_000, 1000), value))
 	before := size(large, l)
 	apply(t, l, puts("dropped", 1000, value))
 	apply(t, l, batch(store.Op{Kind: store.Drop, Cache: "dropped"}, store.Op{Kind: store.Clear, Cache: "c"}))

@@ -21,7 +21,7 @@ import (
 )
 
 // kills is how often TestKilled kills; 1000 takes some minutes.
-var kills = flag.Int("kills", 12, "how many processes are killed while they write")
+var kills = flag.Int("kills", 0, "how many processes are killed while they write; 0 means a few")
 
 const (
 	childEnv = "SQLITESTORE_TEST_CHILD"
@@ -209,10 +209,7 @@ func TestManyProcesses(t *testing.T) {
 	t.Parallel()
 	path := place(t)
 	const processes = 3
-	batches := 60
-	if testing.Short() {
-		batches = 20
-	}
+	batches := few(60, 10)
 	var ws []*writer // all have made the file, and only one of them really
 	for i := range processes {
 		ws = append(ws, startWriter(t, path, strconv.Itoa(i)))
@@ -284,7 +281,11 @@ func TestKilled(t *testing.T) {
 	path := place(t)
 	other := startWriter(t, path, "other")
 	before := 0
-	for i := range *kills {
+	rounds := *kills
+	if rounds == 0 {
+		rounds = few(12, 4)
+	}
+	for i := range rounds {
 		w := startWriter(t, path, "killed")
 		w.done = before
 		stop := before + 1 + rand.IntN(30)

@@ -61,6 +61,7 @@ var checks = []struct {
 	{"LoadNested", checkLoadNested},
 	{"Get", checkGet},
 	{"Compact", checkCompact},
+	{"Isolation", checkIsolation},
 	{"Concurrent", checkConcurrent},
 	{"Model", checkModel},
 	{"Reopen", checkReopen},

@@ -61,7 +61,7 @@ var faults = map[string]struct {
 				return s.Apply(ctx, each(nil))
 			})
 		},
-		noticed: []string{"FailingBatch", "CancelledBatch", "Concurrent"},
+		noticed: []string{"FailingBatch", "CancelledBatch", "Isolation", "Concurrent"},
 	},
 	"does not look at the context": {
 		make: func() store.Store {

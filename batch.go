@@ -1,0 +1,185 @@
+package cacheman
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// Batch collects writes to any caches of one Manager that are to be one change.
+type Batch struct {
+	m      *Manager
+	writes []staged
+}
+
+// staged is a write of a batch, without the types of its cache.
+type staged interface {
+	core() *core
+	// find finds the place of the write; lock and unlock lock it.
+	find()
+	lock(held map[any]bool)
+	unlock(held map[any]bool)
+	mark() *graph.Run
+	apply(stamp uint64) (changed bool)
+}
+
+// Batch calls fn, and then makes the writes that fn has put into the batch, as
+// one change with one revision: a reader who sees one of them sees all, and
+// so does a builder. If fn returns an error, Batch returns that and nothing
+// is written. Of several writes to one key the last counts. fn must not keep
+// the batch; it is called without any lock, and may read, but what it reads may
+// have changed when the batch is written.
+func (m *Manager) Batch(fn func(b *Batch) error) error {
+	if m.graph.InBuilder() {
+		return &Error{Op: "batch", Err: ErrInBuilder}
+	}
+	b := &Batch{m: m}
+	var err error
+	guard(&err, func() error { return fn(b) })
+	if err != nil {
+		return wrap(context.Background(), "batch", "", nil, err)
+	}
+	for {
+		wait, err := b.commit()
+		if err != nil {
+			return wrap(context.Background(), "batch", "", nil, err)
+		}
+		if wait == nil {
+			return nil
+		}
+		wait.Yield()
+	}
+}
+
+func (b *Batch) commit() (wait *graph.Run, err error) {
+	m := b.m
+	var gone []*slot
+	m.gate.Lock() // no other writer, so that shards may be locked in any order
+	defer func() {
+		m.gate.Unlock()
+		m.emitInvalidated(gone, "entries they depend on changed")
+	}()
+	for _, w := range b.writes {
+		err := w.core().writable()
+		if w.core().m != m {
+			err = fmt.Errorf("%w: the cache belongs to another Manager", ErrSpec)
+		}
+		if err != nil {
+			return nil, w.core().err(context.Background(), "batch", nil, err)
+		}
+	}
+	held := make(map[any]bool)
+	for _, w := range b.writes {
+		w.find()
+		w.lock(held)
+	}
+	m.graph.Lock()
+	for _, w := range b.writes {
+		if r := w.mark(); r != nil {
+			wait = r
+		}
+	}
+	var changed []*core
+	if wait == nil {
+		stamp := m.graph.Next()
+		for _, w := range b.writes {
+			if w.apply(stamp) {
+				changed = append(changed, w.core())
+			}
+		}
+	}
+	m.graph.Unlock()
+	for _, w := range b.writes {
+		w.unlock(held)
+	}
+	seen := make(map[*core]bool)
+	for _, c := range changed {
+		c.edited(1)
+		if !seen[c] {
+			seen[c] = true
+			gone = append(gone, dependentsOf([]*slot{c.slot}, true)...)
+		}
+	}
+	m.drop(gone)
+	return wait, nil
+}
+
+// write is a staged Set or Delete.
+type write[K comparable, V any] struct {
+	c     *Cache[K, V]
+	key   K
+	state state[V]
+	equal bool   // it equals what is there …
+	seen  uint64 // … as long as that has this stamp
+
+	t *table[K, V]
+	s *shard[K, V]
+	e *entry[K, V]
+
+	keys *graph.Node // to be told that the keys have changed
+}
+
+// SetIn puts a Set into b, which is of the same Manager.
+func (c *Cache[K, V]) SetIn(b *Batch, k K, v V) {
+	w := &write[K, V]{c: c, key: k, state: state[V]{value: v, kind: decoded}}
+	w.equal, w.seen = c.holds(k, v)
+	b.writes = append(b.writes, w)
+}
+
+// DeleteIn puts a Delete into b, which is of the same Manager.
+func (c *Cache[K, V]) DeleteIn(b *Batch, k K) {
+	c.knew(k)
+	b.writes = append(b.writes, &write[K, V]{c: c, key: k})
+}
+
+func (w *write[K, V]) core() *core { return &w.c.core }
+
+func (w *write[K, V]) find() {
+	w.t = w.c.table.Load()
+	w.s = w.t.shard(w.key)
+}
+
+func (w *write[K, V]) lock(held map[any]bool) {
+	if !held[w.s] {
+		held[w.s] = true
+		w.s.mu.Lock()
+	}
+	loaded := w.c.loaded()
+	if w.e = w.s.entries[w.key]; w.e == nil && (w.state.kind.held() || !loaded && w.t.recorded) {
+		w.e = w.s.entry(w.key)
+	}
+}
+
+func (w *write[K, V]) unlock(held map[any]bool) {
+	if held[w.s] {
+		held[w.s] = false
+		w.s.mu.Unlock()
+	}
+}
+
+func (w *write[K, V]) mark() *graph.Run {
+	if w.e == nil {
+		return nil
+	}
+	w.keys = w.c.keys.Load()
+	if w.equal = w.equal && w.e.kind.held() && w.e.current() == w.seen; w.equal {
+		return nil
+	}
+	return w.c.mark(w.e, w.keys)
+}
+
+func (w *write[K, V]) apply(stamp uint64) bool {
+	switch {
+	case w.e == nil || w.c.off:
+		return false
+	case w.equal && w.e.current() == w.seen:
+		return confirmed(w.t, w.s, w.e, w.state.value)
+	case !w.state.kind.held():
+		stamp = 0
+	}
+	if w.state.kind.held() == w.e.kind.held() {
+		w.keys = nil // they stay the same
+	}
+	return w.c.putMarked(w.t, w.s, w.e, w.keys, w.state, stamp)
+}

@@ -1,0 +1,86 @@
+package cacheman
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// Now returns the time, rounded down to a multiple of granularity, which is at
+// least a millisecond. With the ctx of a builder it is tracked: what the builder makes is stale
+// when the next multiple is reached.
+func Now(ctx context.Context, granularity time.Duration) (time.Time, error) {
+	if granularity < time.Millisecond {
+		return time.Time{}, fmt.Errorf("%w: a granularity of %v is less than a millisecond", ErrSpec, granularity)
+	}
+	m := managerOf(ctx)
+	if m == nil {
+		return time.Now().Truncate(granularity), nil
+	}
+	c, err := clock(m)
+	if err != nil {
+		return time.Time{}, err
+	}
+	ns, err := c.Get(ctx, int64(granularity))
+	return time.Unix(0, ns), err
+}
+
+// ExpireAt makes what the builder ctx belongs to stale at t; of several the
+// earliest counts. If t has passed, the result is given to the callers and not
+// kept. Times are rounded up to whole seconds. Where ctx is no
+// builder's it does nothing.
+func ExpireAt(ctx context.Context, t time.Time) error {
+	m := managerOf(ctx)
+	if m == nil {
+		return nil
+	}
+	if !t.After(time.Now()) {
+		graph.FrameOf(ctx).Volatile()
+		return nil
+	}
+	c, err := deadlines(m)
+	if err != nil {
+		return err
+	}
+	_, err = c.Get(ctx, t.Add(time.Second-1).Unix())
+	return err
+}
+
+// clock has the time for each granularity, in ns.
+func clock(m *Manager) (*Cache[int64, int64], error) {
+	var c *Cache[int64, int64]
+	c, err := own(m, clockCache, func() Spec[int64, int64] {
+		return Spec[int64, int64]{Probe: func(_ context.Context, granularity, _ int64, _ bool) (int64, error) {
+			now := time.Now()
+			tick := now.Truncate(time.Duration(granularity))
+			next := tick.Add(time.Duration(granularity))
+			m.after(next.Sub(now), func() {
+				if c, err := clock(m); err == nil {
+					c.Recheck(granularity)
+				}
+			})
+			return tick.UnixNano(), nil
+		}}
+	})
+	return c, err
+}
+
+// deadlines has for a time in Unix seconds whether it has passed.
+func deadlines(m *Manager) (*Cache[int64, bool], error) {
+	return own(m, deadlinesCache, func() Spec[int64, bool] {
+		return Spec[int64, bool]{Probe: func(_ context.Context, at int64, passed, _ bool) (bool, error) {
+			left := time.Until(time.Unix(at, 0))
+			if passed || left <= 0 {
+				return true, nil
+			}
+			m.after(left, func() {
+				if c, err := deadlines(m); err == nil {
+					c.Recheck(at)
+				}
+			})
+			return false, nil
+		}}
+	})
+}

@@ -1,0 +1,309 @@
+package cacheman
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// Explanation says where an entry comes from, and what is known of it. It is
+// as it was at one instant. What was saved is read for it, but nothing is checked or built.
+type Explanation struct {
+	Cache string
+	Key   any
+	State EntryState
+	Why   string // why it is in that state
+
+	Input    bool          // it was set, or there is no builder
+	Stamp    uint64        // the revision at which its value last changed
+	Built    uint64        // the revision at which it was last built
+	Took     time.Duration // how long that took
+	Revision uint64        // the revision now
+
+	Dependencies []Dependency // what it was built from, in the order of reading
+	Dependents   []Reached    // what was built from it and is not known to be stale
+}
+
+// EntryState is what is known of an entry.
+type EntryState string
+
+// The states of entries.
+const (
+	Absent   EntryState = "absent"   // there is none
+	Clean    EntryState = "clean"    // it is what its builder would make now
+	Check    EntryState = "check"    // something it was built from may have changed, or was not looked at since the Manager was opened
+	Dirty    EntryState = "dirty"    // it will be built when somebody asks for it
+	Building EntryState = "building" // a builder is running
+)
+
+// Dependency is something that an entry was built from.
+type Dependency struct {
+	Cache   string
+	Key     any    // nil if it was not looked at since the Manager was opened
+	Seen    uint64 // the stamp that was read; 0: there was no value
+	Stamp   uint64 // the stamp now, if State is Clean
+	State   EntryState
+	Changed bool // its stamp is known to be another
+}
+
+// Reached is an entry that depends on another.
+type Reached struct {
+	Cache string
+	Key   any
+	Depth int // 1: directly
+}
+
+// Explain says where the entry of k comes from, and why it is or is not clean.
+func (c *Cache[K, V]) Explain(k K) Explanation {
+	c.know(c.m.ctx, k) // on failure there is nothing to explain
+	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: true}
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || e.node == nil {
+		if e != nil && e.kind.held() {
+			x.State, x.Why, x.Stamp, x.Built = Clean, "it was set", e.stamp, e.stamp
+		}
+		s.mu.RUnlock()
+		x.Revision = c.m.graph.Revision()
+		return x
+	}
+	kind := e.kind
+	n := e.node
+	g := c.m.graph
+	g.Lock()
+	x.Input = n.Kind() == graph.Input
+	x.Stamp, x.Built, x.Took, x.Revision = n.Stamp, n.Built, n.Took, g.Revision()
+	x.State = stateOf(n)
+	saved := n.Saved
+	for _, edge := range n.Edges {
+		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
+	}
+	for _, y := range n.Above() {
+		if !y.Dead() {
+			x.Dependents = append(x.Dependents, reached(y, 1))
+		}
+	}
+	x.Why = c.m.why(n, kind)
+	g.Unlock()
+	s.mu.RUnlock()
+	if saved != "" {
+		edges, err := parseEdges(saved)
+		if err != nil {
+			x.Why = err.Error()
+		}
+		for _, e := range edges {
+			d := Dependency{Cache: strings.TrimPrefix(e.cache, ours), Seen: e.stamp, State: Check}
+			if on, err := c.m.lookup(e.cache); err == nil {
+				d.Key = on.owner.Type.(keyed).decodeKey(e.key)
+			}
+			x.Dependencies = append(x.Dependencies, d)
+		}
+	}
+	return x
+}
+
+// why says why n is in its state. The graph is locked.
+func (m *Manager) why(n *graph.Node, k kind) string {
+	switch stateOf(n) {
+	case Clean:
+		switch {
+		case n.Kind() == graph.Input && k == absent:
+			return "there is none, and somebody has asked for it"
+		case n.Kind() == graph.Input:
+			return "it was set"
+		case n.Kind() == graph.Probed:
+			return "the world outside was asked"
+		case k == missing:
+			return "its builder said that there is none"
+		}
+		return "nothing that it was built from has changed"
+	case Building:
+		return "its builder is running"
+	case Dirty:
+		return m.reason(n.Why())
+	}
+	if n.Saved != "" {
+		return "it was loaded, and what it was built from was not looked at yet"
+	}
+	if i := n.Doubtful(); i >= 0 {
+		d := n.Edges[i]
+		name := d.Node.Owner().Type.Name(d.Node)
+		if stateOf(d.Node) == Clean {
+			return name + " has changed"
+		}
+		return name + " may have changed"
+	}
+	if n.Kind() == graph.Probed {
+		return "the world outside is to be asked again"
+	}
+	return "contents that it was built from were replaced"
+}
+
+func stateOf(n *graph.Node) EntryState {
+	if n.Building() {
+		return Building
+	}
+	switch n.State() {
+	case graph.Clean:
+		return Clean
+	case graph.Dirty:
+		return Dirty
+	}
+	return Check
+}
+
+func dependencyOn(e graph.Edge) Dependency {
+	r := reached(e.Node, 0)
+	d := Dependency{Cache: r.Cache, Key: r.Key, Seen: e.Stamp, Stamp: e.Node.Stamp, State: stateOf(e.Node)}
+	d.Changed = d.State == Clean && d.Seen != d.Stamp
+	return d
+}
+
+func reached(n *graph.Node, depth int) Reached {
+	t := n.Owner().Type.(keyed)
+	return Reached{strings.TrimPrefix(t.cache().slot.name, ours), t.keyOf(n.Entry), depth}
+}
+
+// String writes x as a few lines, with a tree of what it was built from.
+func (x Explanation) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s: %s\n", entryName(x.Cache, x.Key), x.State, x.Why)
+	if x.Stamp > 0 {
+		fmt.Fprintf(&b, "  changed at revision %d of %d", x.Stamp, x.Revision)
+		if !x.Input {
+			fmt.Fprintf(&b, ", built at %d in %v", x.Built, x.Took)
+		}
+		b.WriteByte('\n')
+	}
+	for i, d := range x.Dependencies {
+		branch := "├─"
+		if i == len(x.Dependencies)-1 {
+			branch = "└─"
+		}
+		fmt.Fprintf(&b, "  %s %s", branch, entryName(d.Cache, d.Key))
+		switch {
+		case d.Changed:
+			fmt.Fprintf(&b, ": changed at revision %d, read at %d", d.Stamp, d.Seen)
+		default:
+			fmt.Fprintf(&b, ": %s", d.State)
+		}
+		b.WriteByte('\n')
+	}
+	if n := len(x.Dependents); n > 0 {
+		fmt.Fprintf(&b, "  %d entries were built from it\n", n)
+	}
+	return b.String()
+}
+
+// Plan returns what would have to be checked if the entries of keys were
+// invalidated or changed, nearest first, without doing anything. It knows what
+// has been read or built since the Manager was opened.
+func (c *Cache[K, V]) Plan(keys ...K) []Reached {
+	var found []*graph.Node
+	depth := make(map[*graph.Node]int)
+	for _, k := range keys {
+		s := c.table.Load().shard(k)
+		s.mu.RLock()
+		if e := s.entries[k]; e != nil && e.node != nil {
+			found = append(found, e.node)
+			depth[e.node] = 0
+		}
+		s.mu.RUnlock()
+	}
+	start := len(found)
+	g := c.m.graph
+	g.Lock()
+	defer g.Unlock()
+	for i := 0; i < len(found); i++ {
+		for _, y := range found[i].Above() {
+			if _, known := depth[y]; !known && !y.Dead() {
+				depth[y] = depth[found[i]] + 1
+				found = append(found, y)
+			}
+		}
+	}
+	var plan []Reached
+	for _, n := range found[start:] {
+		plan = append(plan, reached(n, depth[n]))
+	}
+	return plan
+}
+
+// Check verifies what must always hold of the entries in memory and of what
+// connects them, and yields what does not. There should be nothing. Writers wait
+// while it looks; it takes some 100 ns for each entry.
+func (m *Manager) Check() iter.Seq[error] {
+	return func(yield func(error) bool) {
+		for _, fault := range m.faults() {
+			if !yield(fault) {
+				return
+			}
+		}
+	}
+}
+
+func (m *Manager) faults() (faults []error) {
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	var nodes []*graph.Node
+	add := func(c *core, key any, what string) {
+		faults = append(faults, &Error{Op: "check", Cache: c.slot.name, Key: key, Err: fmt.Errorf("%w: %s", ErrInvariant, what)})
+	}
+	for _, s := range m.slots {
+		if s.cache != nil {
+			nodes = s.cache.typed.check(nodes, func(key any, what string) { add(s.cache, key, what) })
+		}
+	}
+	m.graph.Lock()
+	defer m.graph.Unlock()
+	m.graph.Check(nodes, func(n *graph.Node, what string) {
+		t := n.Owner().Type.(keyed)
+		add(t.cache(), t.keyOf(n.Entry), what)
+	})
+	return faults
+}
+
+// check implements typed: it verifies the table, and appends its nodes. The
+// gate is held exclusively.
+func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node {
+	g := c.m.graph
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		live, dirty := 0, 0
+		for k, e := range s.entries {
+			if e.key != k || t.shard(k) != s {
+				fault(k, "its entry is in the wrong place")
+			}
+			live += held(e.kind)
+			if e.dirty == t.gen {
+				dirty++
+			}
+			if e.node == nil {
+				if e.kind.held() != (e.stamp != 0) {
+					fault(k, fmt.Sprintf("it has stamp %d, and a value: %v", e.stamp, e.kind.held()))
+				}
+				continue
+			}
+			g.Lock()
+			if e.node.Entry != any(e) {
+				fault(k, "its node is of another entry")
+			}
+			if e.node.State() == graph.Clean && (e.kind.held() || e.kind == broken) != (e.node.Stamp != 0) {
+				fault(k, fmt.Sprintf("it is clean with stamp %d, and has a value: %v", e.node.Stamp, e.kind.held()))
+			}
+			g.Unlock()
+			nodes = append(nodes, e.node)
+		}
+		if live != s.live || dirty != len(s.dirty) {
+			fault(nil, fmt.Sprintf("shard %d: it has %d entries and counts %d; %d are to be saved, listed are %d", i, live, s.live, dirty, len(s.dirty)))
+		}
+		s.mu.RUnlock()
+	}
+	return nodes
+}

@@ -1,0 +1,111 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+func explained(t *testing.T) (d *disk, open func() (in, mid, top *Cache[string, int])) {
+	d = newDisk()
+	return d, func() (in, mid, top *Cache[string, int]) {
+		m := d.open(t, Options{})
+		in = must(Register(m, "in", Spec[string, int]{}))
+		mid = must(Register(m, "mid", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+			n, err := in.Get(ctx, k)
+			return n / 10, err
+		}}))
+		top = must(Register(m, "top", Spec[string, int]{Build: mid.Get}))
+		in.Set("k", 1)
+		return in, mid, top
+	}
+}
+
+func TestExplain(t *testing.T) {
+	_, open := explained(t)
+	in, mid, top := open()
+	want := func(c *Cache[string, int], state EntryState, why string) Explanation {
+		t.Helper()
+		x := c.Explain("k")
+		equal(t, c.Name(), fmt.Sprint(x.State, ": ", x.Why), fmt.Sprint(state, ": ", why))
+		return x
+	}
+	want(in, Clean, "it was set")
+	want(mid, Absent, "nobody has set or built it")
+	must(top.Get(t.Context(), "k"))
+	x := want(mid, Clean, "nothing that it was built from has changed")
+	if len(x.Dependencies) != 1 || x.Dependencies[0] != (Dependency{"in", "k", 1, 1, Clean, false}) || len(x.Dependents) != 1 || x.Dependents[0] != (Reached{"top", "k", 1}) {
+		t.Errorf("%+v", x)
+	}
+	in.Set("k", 2)
+	want(mid, Check, `in["k"] has changed`)
+	x = want(top, Check, `mid["k"] may have changed`)
+	equal(t, "text", x.String()[:len(`top["k"]: check: mid["k"] may have changed`)], `top["k"]: check: mid["k"] may have changed`)
+	must(top.Get(t.Context(), "k"))
+	want(top, Clean, "nothing that it was built from has changed")
+	ok(t, mid.Invalidate("k"))
+	want(mid, Dirty, "it was invalidated")
+	must(top.Get(t.Context(), "k"))
+	ok(t, in.m.Close())
+	_, _, top = open()
+	ok(t, top.Load(t.Context()))
+	x = want(top, Check, "it was loaded, and what it was built from was not looked at yet")
+	if len(x.Dependencies) != 1 || x.Dependencies[0].Cache != "mid" || x.Dependencies[0].Key != "k" {
+		t.Errorf("%+v", x)
+	}
+}
+
+func TestPlan(t *testing.T) {
+	_, open := explained(t)
+	in, mid, top := open()
+	must(top.Get(t.Context(), "k"))
+	want := []Reached{{"mid", "k", 1}, {"top", "k", 2}}
+	if got := in.Plan("k"); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := top.Plan("k"); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+	if mid.Explain("k").State != Clean {
+		t.Error("a plan has changed something")
+	}
+}
+
+// TestCheckFindsFaults breaks invariants on purpose, one at a time.
+func TestCheckFindsFaults(t *testing.T) {
+	for name, spoil := range map[string]func(in, top *entry[string, int]){
+		"stamp":  func(in, top *entry[string, int]) { in.node.Stamp++ },
+		"future": func(in, top *entry[string, int]) { top.node.Stamp += 1000 },
+		"entry":  func(in, top *entry[string, int]) { in.node.Entry = top },
+		"edges":  func(in, top *entry[string, int]) { in.node.Edges = []graph.Edge{{Node: top.node}} },
+		"absent": func(in, top *entry[string, int]) { top.kind = absent },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := must(Open("", Options{Store: newDisk()}))
+			defer m.Close()
+			in := must(Register(m, "in", Spec[string, int]{}))
+			top := must(Register(m, "top", Spec[string, int]{Build: in.Get}))
+			in.Set("k", 1)
+			must(top.Get(t.Context(), "k"))
+			for fault := range m.Check() {
+				t.Fatal(fault)
+			}
+			a, b := in.table.Load().shard("k").entries["k"], top.table.Load().shard("k").entries["k"]
+			spoil(a, b)
+			n := 0
+			for fault := range m.Check() {
+				n++
+				if !errors.Is(fault, ErrInvariant) {
+					t.Error(fault)
+				}
+			}
+			if n == 0 {
+				t.Error("nothing was found")
+			}
+		})
+	}
+}

@@ -1,0 +1,165 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// Contents that are large are not loaded to read an entry of them: as long as
+// their state is statePartial, single records are read from the store, and
+// left in the table. That there is no record is noted there as well, so that
+// what the table has of a key, if it has anything, is what there is.
+
+const (
+	// partialFrom is how many records make it worthwhile: fewer are read
+	// nearly as fast as one.
+	partialFrom = 512
+
+	// readCost is what reading one record costs, in records that are
+	// loaded. When single reads have cost as much as loading would have, the
+	// contents are loaded: thus whatever is asked for, it costs at most twice
+	// what it would have to.
+	readCost = 32
+)
+
+// partial reports whether entries can be read from the store one by one. The
+// gate is held exclusively.
+func (c *Cache[K, V]) partial() bool {
+	if c.spec.Load != nil || c.spec.Validate != nil || c.spec.BuildAll != nil || c.whole {
+		return false
+	}
+	if _, ok := c.lane.store.(store.Getter); !ok {
+		return false
+	}
+	reason, _ := c.readable(c.slot.description)
+	return reason == "" && (c.slot.records < 0 || c.slot.records >= c.m.partialFrom)
+}
+
+// know sees to it that the table says what there is of k.
+func (c *Cache[K, V]) know(ctx context.Context, k K) error {
+	switch c.state.Load() {
+	case stateUnloaded:
+		return c.provide(ctx)
+	case statePartial:
+		return c.fetch(ctx, k)
+	}
+	return nil
+}
+
+// fetch is know for contents that are partial.
+func (c *Cache[K, V]) fetch(ctx context.Context, k K) error {
+	if ctx.Err() != nil {
+		return flight.Cause(ctx)
+	}
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	known := s.entries[k] != nil
+	s.mu.RUnlock()
+	if known {
+		return nil
+	}
+	c.m.gate.RLock()
+	epoch, records := c.epoch, c.slot.records
+	c.m.gate.RUnlock()
+	if records < 0 {
+		records = 1 << 20 // not known
+	}
+	if c.reads.Add(1)*c.m.readCost > int64(records) {
+		return c.provide(ctx)
+	}
+	st, r, err := c.readOne(ctx, k)
+	if err != nil {
+		if c.loaded() {
+			return nil // or closed: the caller looks again
+		}
+		c.failed(err)
+		c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Key: k, Err: err})
+		return err
+	}
+	c.m.gate.RLock()
+	defer c.m.gate.RUnlock()
+	if c.epoch != epoch || c.state.Load() != statePartial {
+		return nil
+	}
+	t := c.table.Load()
+	s = t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[k] != nil {
+		return nil // somebody was faster
+	}
+	e := s.entry(k)
+	if st.kind != absent {
+		c.restore(t, s, e, st, r, false)
+	}
+	return nil
+}
+
+// readOne reads what the store has of k; it is absent if there is nothing that
+// can be read.
+func (c *Cache[K, V]) readOne(ctx context.Context, k K) (st state[V], r record, err error) {
+	var key []byte
+	guard(&err, func() (err error) {
+		key, err = c.spec.KeyCodec.Append(nil, k)
+		return err
+	})
+	if err != nil {
+		return st, r, nil // so it cannot have been saved
+	}
+	rec, err := c.lane.store.(store.Getter).Get(ctx, c.slot.name, key)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return st, r, nil
+	case errors.Is(err, store.ErrCorrupt):
+		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Reason: "a record cannot be read", Err: err})
+		return st, r, nil
+	case err != nil:
+		return st, r, err
+	}
+	if st, r, err = parseEntry[V](rec); err != nil {
+		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Err: err})
+	}
+	return st, r, nil
+}
+
+// restore makes e, which is new, what was stored of it. If outdated is set,
+// another version of the cache has saved it: then what it had built is kept only
+// to be compared with what will be built, and what it was told is forgotten. The
+// shard is locked, or nobody else has it yet.
+func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V], r record, outdated bool) {
+	if r.stamp == 0 && st.kind == encoded {
+		r.stamp = c.m.graph.Next() // the store keeps values only
+	}
+	if r.flags&flagBuilt == 0 || !c.derives { // without a builder it is what it is
+		if outdated {
+			s.change(t, e, e.version)
+			return
+		}
+		e.state, e.stamp = st, r.stamp
+		s.live += held(st.kind)
+		return
+	}
+	kind := graph.Derived
+	if r.flags&flagProbed != 0 {
+		kind = graph.Probed
+	}
+	g := c.m.graph
+	g.Lock()
+	defer g.Unlock()
+	n := c.owner.NewNode(e, kind, graph.Check, r.stamp)
+	n.Saved, n.Built, n.Took = r.edges, r.built, r.took
+	e.node = n
+	if r.version != c.version {
+		n.Distrust(graph.Outdated)
+		if st.kind.held() {
+			n.Old = st
+		}
+		return
+	}
+	e.state = st
+	s.live += held(st.kind)
+}

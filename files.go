@@ -1,0 +1,347 @@
+package cacheman
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// Files are the files of the operating system as inputs: what builders read of
+// them through their ctx is tracked. Each file is looked at once after the
+// Manager was opened, and again after Refresh. Its contents are read again only if
+// its size, its mode or the time of its last change differ, or that time is so
+// recent that another change might have left it as it is.
+//
+// Paths are those of package os; relative ones are taken from the working
+// directory, and are other entries than absolute ones. Files are safe for
+// concurrent use.
+type Files struct {
+	m        *Manager
+	contents *Cache[string, fileState]
+	metadata *Cache[string, FileInfo]
+	dirs     *Cache[string, []DirEntry]
+}
+
+// fileState is what is known of the contents of a file.
+type fileState struct {
+	Size    int64
+	ModTime int64 // Unix time in ns
+	Mode    fs.FileMode
+	Fresh   bool // the file had been changed shortly before it was looked at
+	Hash    [sha256.Size]byte
+}
+
+// FileInfo is the metadata of a file.
+type FileInfo struct {
+	Size    int64
+	Mode    fs.FileMode
+	ModTime int64 // Unix time in ns
+}
+
+// DirEntry is an entry of a directory: its name and what kind of file it is.
+type DirEntry struct {
+	Name string
+	Type fs.FileMode // the type bits
+}
+
+// resolution is what times of files are at most apart that look the same.
+const resolution = 2 * time.Second
+
+// OpenFiles returns the files as inputs of the caches of m. It costs nothing to
+// call it again.
+func OpenFiles(m *Manager) (*Files, error) {
+	contents, err1 := own(m, filesCache, func() Spec[string, fileState] {
+		return Spec[string, fileState]{
+			Probe: probeFile,
+			Equal: func(a, b fileState) bool { return a.Hash == b.Hash && a.Size == b.Size },
+		}
+	})
+	metadata, err2 := own(m, metadataCache, func() Spec[string, FileInfo] {
+		return Spec[string, FileInfo]{Probe: func(_ context.Context, name string, _ FileInfo, _ bool) (FileInfo, error) {
+			info, err := os.Stat(name)
+			if err != nil {
+				return FileInfo{}, outside(err)
+			}
+			return FileInfo{info.Size(), info.Mode(), info.ModTime().UnixNano()}, nil
+		}}
+	})
+	dirs, err3 := own(m, dirsCache, func() Spec[string, []DirEntry] {
+		return Spec[string, []DirEntry]{Probe: func(_ context.Context, name string, _ []DirEntry, _ bool) ([]DirEntry, error) {
+			found, err := os.ReadDir(name)
+			if err != nil {
+				return nil, outside(err)
+			}
+			entries := make([]DirEntry, len(found))
+			for i, e := range found {
+				entries[i] = DirEntry{e.Name(), e.Type()}
+			}
+			return entries, nil
+		}}
+	})
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	return &Files{m, contents, metadata, dirs}, nil
+}
+
+// outside makes an error of the operating system a result: that a file is not
+// there is ErrNotFound, and everything else an error that is kept until the file
+// is looked at again.
+func outside(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound
+	}
+	return Keep(err)
+}
+
+// looksAs reports whether a file that info is about needs not be read again.
+func (s *fileState) looksAs(info fs.FileInfo) bool {
+	return !s.Fresh && s.Size == info.Size() && s.ModTime == info.ModTime().UnixNano() && s.Mode == info.Mode()
+}
+
+func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
+	if info, err := os.Stat(name); err != nil {
+		return fileState{}, outside(err)
+	} else if known && was.looksAs(info) {
+		return was, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return fileState{}, outside(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fileState{}, outside(err)
+	}
+	now := fileState{
+		ModTime: info.ModTime().UnixNano(),
+		Mode:    info.Mode(),
+		Fresh:   time.Since(info.ModTime()) < resolution,
+	}
+	h := sha256.New()
+	if now.Size, err = io.Copy(h, f); err != nil {
+		return fileState{}, outside(err)
+	}
+	h.Sum(now.Hash[:0])
+	return now, nil
+}
+
+// Get returns the contents of a file. What a builder makes of them depends on
+// the contents alone. A file that is not there is ErrNotFound. The contents are
+// not kept; they are read each time.
+func (f *Files) Get(ctx context.Context, name string) ([]byte, error) {
+	for again := false; ; again = true {
+		was, err := f.contents.Get(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		data, err := os.ReadFile(name)
+		if err == nil && sha256.Sum256(data) == was.Hash {
+			return data, nil
+		}
+		// It has been changed, or removed, since it was looked at.
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if again && err != nil && !errors.Is(err, fs.ErrNotExist) {
+			// It looks as ever but cannot be read, which nothing stands for.
+			if frame := graph.FrameOf(ctx); frame != nil {
+				frame.Volatile()
+			}
+			return nil, err
+		}
+		f.contents.Recheck(name)
+	}
+}
+
+// Hash returns the SHA-256 of the contents of a file, without reading it if it
+// has not changed.
+func (f *Files) Hash(ctx context.Context, name string) ([sha256.Size]byte, error) {
+	state, err := f.contents.Get(ctx, name)
+	return state.Hash, err
+}
+
+// Stat returns the metadata of a file: also the time of its last change, so what
+// a builder makes of it is stale when that is another.
+func (f *Files) Stat(ctx context.Context, name string) (FileInfo, error) {
+	return f.metadata.Get(ctx, name)
+}
+
+// Exists reports whether there is a file of that name. What a builder makes of
+// that is stale when the file comes or goes.
+func (f *Files) Exists(ctx context.Context, name string) (bool, error) {
+	return f.metadata.Contains(ctx, name)
+}
+
+// ReadDir returns the entries of a directory in the order of their names. What
+// a builder makes of them is stale when one comes, goes or becomes another kind
+// of file. The slice is shared and must not be changed.
+func (f *Files) ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
+	return f.dirs.Get(ctx, name)
+}
+
+// Recheck says that files may have changed: they are looked at again when
+// somebody asks. It is for whoever is told of changes by the operating system.
+// Without names it concerns all files.
+func (f *Files) Recheck(names ...string) {
+	f.contents.Recheck(names...)
+	f.metadata.Recheck(names...)
+	f.dirs.Recheck(names...)
+	for _, name := range names {
+		f.dirs.Recheck(filepath.Dir(name))
+	}
+}
+
+// Refresh looks at all files again that were asked for; see Cache.Refresh.
+func (f *Files) Refresh(ctx context.Context) error {
+	return errors.Join(f.contents.Refresh(ctx), f.metadata.Refresh(ctx), f.dirs.Refresh(ctx))
+}
+
+// FS returns the directory root as a file system, whatever is read through
+// which with the ctx of a builder is tracked: fs.WalkDir, fs.Glob,
+// template.ParseFS and the like record exactly the directories and files they
+// have looked at. It belongs to one call of the builder.
+func (f *Files) FS(ctx context.Context, root string) fs.FS { return trackedFS{f, ctx, root} }
+
+type trackedFS struct {
+	files *Files
+	ctx   context.Context
+	root  string
+}
+
+func (t trackedFS) path(op, name string) (string, error) {
+	if !fs.ValidPath(name) {
+		return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	return filepath.Join(t.root, filepath.FromSlash(name)), nil
+}
+
+func pathError(op, name string, err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.Err == ErrNotFound {
+		err = fs.ErrNotExist
+	}
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}
+
+// Open implements fs.FS.
+func (t trackedFS) Open(name string) (fs.File, error) {
+	info, err := t.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		entries, err := t.ReadDir(name)
+		return &trackedDir{info: info, left: entries}, err
+	}
+	data, err := t.ReadFile(name)
+	return &trackedFile{bytes.NewReader(data), info}, err
+}
+
+type trackedFile struct {
+	*bytes.Reader
+	info fs.FileInfo
+}
+
+func (f *trackedFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *trackedFile) Close() error               { return nil }
+
+type trackedDir struct {
+	info fs.FileInfo
+	left []fs.DirEntry
+}
+
+func (d *trackedDir) Stat() (fs.FileInfo, error) { return d.info, nil }
+func (d *trackedDir) Close() error               { return nil }
+func (d *trackedDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.info.Name(), Err: errors.New("is a directory")}
+}
+
+func (d *trackedDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n > 0 && len(d.left) == 0 {
+		return nil, io.EOF
+	}
+	if n <= 0 || n > len(d.left) {
+		n = len(d.left)
+	}
+	now := d.left[:n]
+	d.left = d.left[n:]
+	return now, nil
+}
+
+// ReadFile implements fs.ReadFileFS.
+func (t trackedFS) ReadFile(name string) ([]byte, error) {
+	p, err := t.path("read", name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := t.files.Get(t.ctx, p)
+	if err != nil {
+		return nil, pathError("read", name, err)
+	}
+	return data, nil
+}
+
+// Stat implements fs.StatFS.
+func (t trackedFS) Stat(name string) (fs.FileInfo, error) {
+	p, err := t.path("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := t.files.Stat(t.ctx, p)
+	if err != nil {
+		return nil, pathError("stat", name, err)
+	}
+	return trackedInfo{info, path.Base(name)}, nil
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (t trackedFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	p, err := t.path("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	found, err := t.files.ReadDir(t.ctx, p)
+	if err != nil {
+		return nil, pathError("readdir", name, err)
+	}
+	entries := make([]fs.DirEntry, len(found))
+	for i, e := range found {
+		entries[i] = trackedEntry{e, t, path.Join(name, e.Name)}
+	}
+	return entries, nil
+}
+
+type trackedInfo struct {
+	FileInfo
+	name string
+}
+
+func (i trackedInfo) Name() string       { return i.name }
+func (i trackedInfo) Size() int64        { return i.FileInfo.Size }
+func (i trackedInfo) Mode() fs.FileMode  { return i.FileInfo.Mode }
+func (i trackedInfo) ModTime() time.Time { return time.Unix(0, i.FileInfo.ModTime) }
+func (i trackedInfo) IsDir() bool        { return i.FileInfo.Mode.IsDir() }
+func (i trackedInfo) Sys() any           { return nil }
+
+type trackedEntry struct {
+	DirEntry
+	fs   trackedFS
+	path string
+}
+
+func (e trackedEntry) Name() string               { return e.DirEntry.Name }
+func (e trackedEntry) IsDir() bool                { return e.DirEntry.Type.IsDir() }
+func (e trackedEntry) Type() fs.FileMode          { return e.DirEntry.Type }
+func (e trackedEntry) Info() (fs.FileInfo, error) { return e.fs.Stat(e.path) }
+func (e trackedEntry) String() string             { return fmt.Sprintf("%v %s", e.DirEntry.Type, e.DirEntry.Name) }

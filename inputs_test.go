@@ -1,0 +1,551 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+)
+
+// derived is a cache whose builder is given by the test, on a store that
+// survives it.
+type derived struct {
+	t     *testing.T
+	d     *disk
+	m     *Manager
+	setup func(m *Manager) func(ctx context.Context) (string, error)
+	c     *Value[string]
+	runs  int
+}
+
+func newDerived(t *testing.T, setup func(m *Manager) func(ctx context.Context) (string, error)) *derived {
+	x := &derived{t: t, d: newDisk(), setup: setup}
+	x.open()
+	return x
+}
+
+func (x *derived) open() {
+	x.m = x.d.open(x.t, Options{})
+	build := x.setup(x.m)
+	x.c = must(RegisterValue(x.m, "derived", Spec[Single, string]{Build: func(ctx context.Context, _ Single) (string, error) {
+		x.runs++
+		return build(ctx)
+	}}))
+}
+
+func (x *derived) reopen() {
+	x.t.Helper()
+	ok(x.t, x.m.Close())
+	x.open()
+}
+
+// want checks the value, and how often the builder ran for it.
+func (x *derived) want(runs int, value string) {
+	x.t.Helper()
+	x.runs = 0
+	v, err := x.c.Get(x.t.Context())
+	if err != nil {
+		if e, ok := err.(*Error); ok {
+			err = e.Err
+		}
+		v = "error: " + err.Error()
+	}
+	equal(x.t, "value", v, value)
+	equal(x.t, "runs", x.runs, runs)
+}
+
+func TestTrackedAbsence(t *testing.T) {
+	var in *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		return func(ctx context.Context) (string, error) {
+			n, err := in.Get(ctx, "k")
+			return fmt.Sprint(n, errors.Is(err, ErrNotFound)), nil
+		}
+	})
+	x.want(1, "0 true")
+	in.Set("other", 1)
+	x.want(0, "0 true")
+	x.reopen()
+	x.want(0, "0 true")
+	in.Set("k", 1)
+	x.want(1, "1 false")
+	in.Delete("k")
+	x.want(1, "0 true")
+}
+
+func TestTrackedKeys(t *testing.T) {
+	var in *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		return func(ctx context.Context) (string, error) {
+			keys, err := in.CollectKeys(ctx)
+			return strings.Join(keys, " "), err
+		}
+	})
+	x.want(1, "")
+	in.Set("b", 1)
+	x.want(1, "b")
+	in.Set("b", 2)
+	x.want(0, "b")
+	x.reopen()
+	x.want(0, "b")
+	in.Set("a", 1)
+	x.want(1, "a b")
+	in.Delete("a")
+	in.Set("a", 2)
+	x.want(0, "a b")
+	x.reopen()
+	in.Delete("a") // before anybody has asked for keys
+	x.want(1, "b")
+	in.Clear()
+	x.want(1, "")
+	ok(t, x.m.Batch(func(b *Batch) error { in.SetIn(b, "z", 1); return nil }))
+	x.want(1, "z")
+}
+
+func TestTrackedCountAndMembership(t *testing.T) {
+	var in *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		return func(ctx context.Context) (string, error) {
+			n, err1 := in.Count(ctx)
+			has, err2 := in.Contains(ctx, "k")
+			return fmt.Sprint(n, has), errors.Join(err1, err2)
+		}
+	})
+	x.want(1, "0 false")
+	in.Set("k", 1)
+	x.want(1, "1 true")
+	in.Set("k", 2)
+	x.want(0, "1 true")
+	x.reopen()
+	x.want(0, "1 true")
+	ok(t, x.m.Batch(func(b *Batch) error { in.SetIn(b, "l", 1); in.DeleteIn(b, "k"); return nil }))
+	x.want(1, "1 false")
+	ok(t, x.m.Batch(func(b *Batch) error { in.SetIn(b, "m", 1); in.DeleteIn(b, "l"); return nil }))
+	x.want(0, "1 false")
+}
+
+func TestSelect(t *testing.T) {
+	type user struct{ Name, City string }
+	var in *Cache[int, user]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "users", Spec[int, user]{}))
+		names := must(Select(in, "names", Spec[int, string]{}, func(u user) string { return u.Name }))
+		return func(ctx context.Context) (string, error) { return names.Get(ctx, 1) }
+	})
+	in.Set(1, user{"Ann", "Oslo"})
+	x.want(1, "Ann")
+	in.Set(1, user{"Ann", "Bergen"})
+	x.want(0, "Ann")
+	x.reopen()
+	in.Set(1, user{"Ann", "Oslo"})
+	x.want(0, "Ann")
+	in.Set(1, user{"Bob", "Oslo"})
+	x.want(1, "Bob")
+}
+
+func TestCollect(t *testing.T) {
+	var in *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		return func(ctx context.Context) (string, error) {
+			all, err := in.Collect(ctx)
+			sum := 0
+			for _, v := range all {
+				sum += v
+			}
+			return fmt.Sprint(sum), err
+		}
+	})
+	for i := range 100 {
+		in.Set(fmt.Sprint(i), i)
+	}
+	x.want(1, "4950")
+	in.Set("7", 8)
+	x.want(1, "4951")
+	x.reopen()
+	x.want(0, "4951")
+	in.Set("new", 9)
+	x.want(1, "4960")
+}
+
+// TestBatch: what is written together is seen together.
+func TestBatch(t *testing.T) {
+	var a, b *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		a = must(Register(m, "a", Spec[string, int]{}))
+		b = must(Register(m, "b", Spec[string, int]{}))
+		return func(ctx context.Context) (string, error) {
+			x, err1 := a.Get(ctx, "k")
+			y, err2 := b.Get(ctx, "k")
+			return fmt.Sprint(x, y), errors.Join(err1, err2)
+		}
+	})
+	set := func(n int) error {
+		return x.m.Batch(func(batch *Batch) error {
+			a.SetIn(batch, "k", n)
+			b.SetIn(batch, "k", -n)
+			return nil
+		})
+	}
+	ok(t, set(1))
+	x.want(1, "1 -1")
+	ok(t, set(1))
+	x.want(0, "1 -1")
+	boom := errors.New("boom")
+	err := x.m.Batch(func(batch *Batch) error { a.SetIn(batch, "k", 5); return boom })
+	if !errors.Is(err, boom) {
+		t.Error(err)
+	}
+	x.want(0, "1 -1")
+	ok(t, x.m.Batch(func(batch *Batch) error {
+		a.SetIn(batch, "k", 5)
+		a.DeleteIn(batch, "k")
+		a.SetIn(batch, "k", 2)
+		b.SetIn(batch, "k", -2)
+		return nil
+	}))
+	x.want(1, "2 -2")
+	checkTable(t, a)
+	x.reopen()
+	x.want(0, "2 -2")
+	other := must(Register(newManager(t), "c", Spec[int, int]{}))
+	if err := x.m.Batch(func(batch *Batch) error { other.SetIn(batch, 1, 1); return nil }); !errors.Is(err, ErrSpec) {
+		t.Error(err)
+	}
+}
+
+func TestWriteInBuilder(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[string, int]{}))
+	c := must(Register(m, "c", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		switch k {
+		case "set":
+			return 0, in.Set("a", 1)
+		case "delete":
+			return 0, in.Delete("a")
+		case "batch":
+			return 0, m.Batch(func(*Batch) error { return nil })
+		}
+		return 0, errors.Join(in.Clear(), in.InvalidateAll(), in.Touch(), in.Reload(ctx))
+	}}))
+	for _, k := range []string{"set", "delete", "batch", "others"} {
+		if _, err := c.Get(context.Background(), k); !errors.Is(err, ErrInBuilder) {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+}
+
+// TestAnotherManager: what a builder reads from another Manager is right, but
+// cannot be recorded, so its result is not kept.
+func TestAnotherManager(t *testing.T) {
+	far := must(Register(newManager(t), "far", Spec[string, int]{Build: func(context.Context, string) (int, error) { return 7, nil }}))
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		return func(ctx context.Context) (string, error) {
+			n, err := far.Get(ctx, "k")
+			return fmt.Sprint(n), err
+		}
+	})
+	x.want(1, "7")
+	far.Set("k", 8)
+	x.want(1, "8")
+}
+
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	old := time.Now().Add(-time.Hour)
+	write := func(text string, at time.Time) {
+		ok(t, os.WriteFile(file, []byte(text), 0o666))
+		ok(t, os.Chtimes(file, at, at))
+	}
+	var files *Files
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		files = must(OpenFiles(m))
+		return func(ctx context.Context) (string, error) {
+			data, err := files.Get(ctx, file)
+			if errors.Is(err, ErrNotFound) {
+				return "none", nil
+			}
+			return string(data), err
+		}
+	})
+	x.want(1, "none")
+	write("one", old)
+	x.want(0, "none") // once per session
+	ok(t, files.Refresh(t.Context()))
+	x.want(1, "one")
+	write("two", old.Add(time.Minute))
+	files.Recheck(file)
+	x.want(1, "two")
+	write("two", old) // touched only
+	x.reopen()
+	x.want(0, "two")
+	write("six", time.Now()) // may be changed again within the clock's resolution
+	x.reopen()
+	x.want(1, "six")
+	at := must(os.Stat(file)).ModTime()
+	write("ten", at)
+	x.reopen()
+	x.want(1, "ten")
+	ok(t, os.Remove(file))
+	ok(t, x.m.Refresh(t.Context(), nil))
+	x.want(1, "none")
+}
+
+// TestUnreadableFile: a file that can be read no more is looked at, though its
+// contents are as old as before.
+func TestUnreadableFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	ok(t, os.WriteFile(file, []byte("one"), 0o666))
+	ok(t, os.Chtimes(file, time.Time{}, time.Now().Add(-time.Hour)))
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		files := must(OpenFiles(m))
+		return func(ctx context.Context) (string, error) {
+			data, err := files.Get(ctx, file)
+			if kept, ok := errors.AsType[*KeptError](err); ok {
+				return kept.Text[strings.LastIndex(kept.Text, ": ")+2:], nil
+			}
+			return string(data), err
+		}
+	})
+	x.want(1, "one")
+	ok(t, os.Chmod(file, 0))
+	if _, err := os.ReadFile(file); err == nil {
+		t.Skip("this user can read everything")
+	}
+	x.reopen()
+	x.want(1, "permission denied")
+	ok(t, os.Chmod(file, 0o666))
+	x.reopen()
+	x.want(1, "one")
+	x.reopen()
+	x.want(0, "one")
+}
+
+func TestFileSystem(t *testing.T) {
+	dir := t.TempDir()
+	ok(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o777))
+	ok(t, os.WriteFile(filepath.Join(dir, "a.txt"), []byte("a"), 0o666))
+	ok(t, os.WriteFile(filepath.Join(dir, "sub", "b.txt"), []byte("b"), 0o666))
+	var files *Files
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		files = must(OpenFiles(m))
+		return func(ctx context.Context) (string, error) {
+			names, err := fs.Glob(files.FS(ctx, dir), "*/*.txt")
+			has, err2 := files.Exists(ctx, filepath.Join(dir, "c.txt"))
+			return fmt.Sprint(names, has), errors.Join(err, err2)
+		}
+	})
+	x.want(1, "[sub/b.txt] false")
+	ok(t, os.WriteFile(filepath.Join(dir, "sub", "b.txt"), []byte("changed"), 0o666))
+	x.reopen()
+	x.want(0, "[sub/b.txt] false")
+	ok(t, os.WriteFile(filepath.Join(dir, "sub", "c.txt"), nil, 0o666))
+	x.reopen()
+	x.want(1, "[sub/b.txt sub/c.txt] false")
+	ok(t, os.WriteFile(filepath.Join(dir, "c.txt"), nil, 0o666))
+	x.reopen()
+	x.want(1, "[sub/b.txt sub/c.txt] true")
+	if err := fstest.TestFS(files.FS(t.Context(), dir), "a.txt", "sub/b.txt"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEnv(t *testing.T) {
+	t.Setenv("CACHEMAN_TEST", "1")
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		env := must(Env(m))
+		return func(ctx context.Context) (string, error) { return env.Get(ctx, "CACHEMAN_TEST") }
+	})
+	x.want(1, "1")
+	t.Setenv("CACHEMAN_OTHER", "1")
+	x.reopen()
+	x.want(0, "1")
+	t.Setenv("CACHEMAN_TEST", "2")
+	x.want(0, "1")
+	ok(t, x.m.Refresh(t.Context(), nil))
+	x.want(1, "2")
+}
+
+func TestClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+			return func(ctx context.Context) (string, error) {
+				now, err := Now(ctx, time.Hour)
+				return now.UTC().Format("15:04"), err
+			}
+		})
+		x.want(1, "00:00")
+		time.Sleep(59 * time.Minute)
+		x.want(0, "00:00")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		x.want(1, "01:00")
+		x.reopen()
+		x.want(0, "01:00")
+		ok(t, x.m.Close())
+		time.Sleep(time.Hour)
+		x.open()
+		x.want(1, "02:00")
+		x.m.Close()
+	})
+}
+
+func TestExpireAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+			return func(ctx context.Context) (string, error) {
+				return "v", ExpireAt(ctx, time.Now().Add(time.Minute))
+			}
+		})
+		x.want(1, "v")
+		time.Sleep(59 * time.Second)
+		x.want(0, "v")
+		x.reopen()
+		x.want(0, "v")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		x.want(1, "v")
+		ok(t, x.m.Close())
+		time.Sleep(time.Hour)
+		x.open()
+		x.want(1, "v")
+		x.m.Close()
+		x = newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+			return func(ctx context.Context) (string, error) { return "v", ExpireAt(ctx, time.Now()) }
+		})
+		x.want(1, "v")
+		x.want(1, "v")
+		x.m.Close()
+	})
+}
+
+func TestProbeEvery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world, asked := 1, 0
+		x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+			c := must(Register(m, "world", Spec[string, int]{
+				ProbeEvery: time.Minute,
+				Probe: func(_ context.Context, _ string, was int, ok bool) (int, error) {
+					asked++
+					return world, nil
+				},
+			}))
+			return func(ctx context.Context) (string, error) {
+				n, err := c.Get(ctx, "k")
+				return fmt.Sprint(n), err
+			}
+		})
+		x.want(1, "1")
+		x.want(0, "1")
+		equal(t, "asked", asked, 1)
+		world = 2
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		x.want(1, "2")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		x.want(0, "2")
+		equal(t, "asked", asked, 3)
+		x.m.Close()
+	})
+}
+
+func TestUntracked(t *testing.T) {
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		return func(ctx context.Context) (string, error) { return "v", Untracked(ctx, "a test") }
+	})
+	x.want(1, "v")
+	x.want(0, "v")
+	ok(t, x.m.Refresh(t.Context(), nil))
+	x.want(1, "v")
+	x.reopen()
+	x.want(1, "v")
+}
+
+func TestKeptErrors(t *testing.T) {
+	var in *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		return func(ctx context.Context) (string, error) {
+			n, _ := in.Get(ctx, "k")
+			switch n {
+			case 1:
+				return "", Keep(errors.New("one"))
+			case 2:
+				return "", errors.New("two")
+			}
+			return "fine", nil
+		}
+	})
+	x.want(1, "fine")
+	in.Set("k", 1)
+	x.want(1, "error: one")
+	x.want(0, "error: one")
+	x.reopen()
+	x.want(0, "error: one")
+	in.Set("k", 2)
+	x.want(1, "error: two")
+	x.want(1, "error: two")
+	in.Set("k", 0)
+	x.want(1, "fine")
+}
+
+// TestTrackedBuildAll: whole contents depend on what BuildAll has read, and who
+// reads an entry of them on that entry.
+func TestTrackedBuildAll(t *testing.T) {
+	var in *Cache[string, int]
+	built := 0
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		all := must(Register(m, "all", Spec[string, int]{BuildAll: func(ctx context.Context) (map[string]int, error) {
+			built++
+			a, err1 := in.Get(ctx, "a")
+			b, err2 := in.Get(ctx, "b")
+			return map[string]int{"a": a, "b": b}, errors.Join(err1, err2)
+		}}))
+		return func(ctx context.Context) (string, error) {
+			n, err := all.Get(ctx, "a")
+			return fmt.Sprint(n), err
+		}
+	})
+	in.Set("a", 1)
+	in.Set("b", 1)
+	x.want(1, "1")
+	in.Set("c", 1)
+	x.want(0, "1")
+	equal(t, "built", built, 1)
+	in.Set("b", 2)
+	x.want(0, "1")
+	equal(t, "built", built, 2)
+	in.Set("a", 2)
+	x.want(1, "2")
+	equal(t, "built", built, 3)
+	x.reopen()
+	x.want(0, "2")
+	equal(t, "built", built, 3)
+	in.Set("b", 3)
+	x.want(0, "2")
+	equal(t, "built", built, 4)
+	x.reopen()
+	in.Set("a", 3)
+	all := must(Lookup[string, int](x.m, "all"))
+	equal(t, "entry", must(all.Get(t.Context(), "a")), 3)
+	x.want(1, "3")
+	in.Delete("b")
+	if v, err := all.Get(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("contents that cannot be built any more: %v, %v", v, err)
+	}
+	in.Set("b", 3)
+	x.want(0, "3")
+}

@@ -1,0 +1,159 @@
+package graph
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Graph holds the nodes of all caches of a manager.
+type Graph struct {
+	mu      sync.Mutex
+	rev     atomic.Uint64 // the last revision issued
+	nodes   int           // never less than the nodes in use, which bounds the length of a path
+	running map[*Run]struct{}
+	closed  error
+	stack   []*Node // reused by mark
+	writes  uint64  // counts what is changed from outside
+	active  atomic.Int64
+}
+
+// New returns an empty graph.
+func New() *Graph { return &Graph{running: make(map[*Run]struct{})} }
+
+// Lock locks the graph, for what is said to need that. Locks of shards are
+// taken before it; nothing is taken, and no user code called, while it is held.
+func (g *Graph) Lock() { g.mu.Lock() }
+
+// Unlock undoes Lock.
+func (g *Graph) Unlock() { g.mu.Unlock() }
+
+// Next issues a revision, which is used as a stamp.
+func (g *Graph) Next() uint64 { return g.rev.Add(1) }
+
+// Revision returns the last revision that was issued.
+func (g *Graph) Revision() uint64 { return g.rev.Load() }
+
+// Raise sees to it that no revision up to rev is issued any more.
+func (g *Graph) Raise(rev uint64) {
+	for now := g.rev.Load(); now < rev; now = g.rev.Load() {
+		if g.rev.CompareAndSwap(now, rev) {
+			return
+		}
+	}
+}
+
+// Wrote notes that something was changed from outside. What a node says of
+// itself, that it was set or forced, is noted already. The graph is locked.
+func (g *Graph) Wrote() { g.writes++ }
+
+// Building reports whether any builder is running.
+func (g *Graph) Building() bool { return g.active.Load() > 0 }
+
+// Close ends all runs with the given cause; later ones do not begin.
+func (g *Graph) Close(cause error) {
+	g.mu.Lock()
+	g.closed = cause
+	runs := make([]*Run, 0, len(g.running))
+	for r := range g.running {
+		runs = append(runs, r)
+	}
+	g.mu.Unlock()
+	for _, r := range runs {
+		r.Cancel(cause)
+	}
+}
+
+// Type is what the graph asks of a cache.
+type Type interface {
+	// Name returns how the node is called in errors. It is called with or
+	// without the graph's lock.
+	Name(n *Node) string
+
+	// NewTask makes the task that builds n. The graph is locked.
+	NewTask(n *Node) Task
+
+	// Link returns the edges of n, with nodes that are alive: those of
+	// edges, some of which are not, or if saved is not empty those that it
+	// stands for. No lock is held; it may load caches.
+	Link(ctx context.Context, n *Node, edges []Edge, saved string) ([]Edge, error)
+}
+
+// Owner is a cache as the graph sees it.
+type Owner struct {
+	g    *Graph
+	Type Type
+
+	clean   atomic.Uint64 // the word of a node that is clean
+	suspect uint64        // counts what made all nodes doubtful at once; guarded by g.mu
+	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
+	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
+	whole   *Node         // what the contents as a whole were built from; nil if they were not
+}
+
+// NewOwner adds a cache to the graph.
+func (g *Graph) NewOwner(t Type) *Owner {
+	o := &Owner{g: g, Type: t}
+	o.clean.Store(word(Clean, 0))
+	return o
+}
+
+// Whole returns the node that stands for the contents of o as a whole: its nodes
+// are clean only while that is. t is what the graph asks about it. It is called
+// once, before o is shared.
+func (o *Owner) Whole(t Type, entry any) *Node {
+	o.g.mu.Lock()
+	defer o.g.mu.Unlock()
+	w := o.g.NewOwner(t)
+	w.readers = []*Owner{o}
+	o.whole = w.NewNode(entry, Derived, Dirty, 0)
+	o.whole.covers = o
+	return o.whole
+}
+
+// Graph returns the graph that o belongs to.
+func (o *Owner) Graph() *Graph { return o.g }
+
+// Replace makes all nodes of o dead, and all that have read one of them
+// doubtful. Its cost follows the number of caches. The graph is locked.
+func (o *Owner) Replace() {
+	o.epoch++
+	o.doubtAbove(false)
+}
+
+// Doubt makes all nodes of o, and all that have read one of them, doubtful:
+// they are checked when they are read. The graph is locked.
+func (o *Owner) Doubt() {
+	o.g.Wrote()
+	o.doubtAbove(true)
+}
+
+func (o *Owner) doubtAbove(self bool) {
+	seen := map[*Owner]bool{o: true}
+	for queue := []*Owner{o}; len(queue) > 0; queue = queue[1:] {
+		x := queue[0]
+		if x != o || self {
+			x.suspect++
+			x.clean.Store(word(Clean, x.suspect))
+		}
+		for _, y := range x.readers {
+			if y == o && !self {
+				self = true // it reads itself
+				o.suspect++
+				o.clean.Store(word(Clean, o.suspect))
+			}
+			if !seen[y] {
+				seen[y] = true
+				queue = append(queue, y)
+			}
+		}
+	}
+	// Runs have read nodes that are dead or doubtful now.
+	for r := range o.g.running {
+		r.poison++
+	}
+}
+
+// Adopt makes n, a node of o from before its contents were replaced, alive
+// again. The graph is locked.
+func (o *Owner) Adopt(n *Node) { n.epoch = o.epoch }

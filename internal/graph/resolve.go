@@ -1,0 +1,231 @@
+package graph
+
+import (
+	"context"
+	"runtime"
+	"unsafe"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+)
+
+// Resolve brings n to clean: it checks what n was built from, and builds it if
+// that has changed. If a builder of n has run, its run is returned, also with
+// the error it returned.
+//
+// If ctx ends, Resolve returns at once; what is running goes on as long as
+// others wait for it. If n is dead, or was marked again meanwhile, it may return
+// without an error though n is not clean: the caller looks again.
+func (g *Graph) Resolve(ctx context.Context, n *Node) (*Run, error) {
+	if self := flight.From(ctx); self == nil && ctx.Done() == nil ||
+		self != nil && (ctx == context.Context(self) || ctx.Done() == self.Done()) {
+		return g.resolve(ctx, self, n)
+	}
+	// The caller may leave early, so somebody else has to do the work.
+	type result struct {
+		flight.Run
+		run *Run
+		err error
+	}
+	job := &result{err: ErrExited}
+	job.Init(ctx, nil)
+	go func() {
+		defer job.Finish()
+		job.run, job.err = g.resolve(&job.Run, &job.Run, n)
+	}()
+	if err := job.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return job.run, job.err
+}
+
+// visit is a node on the way from the root to where the search is.
+type visit struct {
+	node  *Node
+	next  int    // edges before this one were found unchanged …
+	since int    // … when the lock had been released so often
+	why   *Cause // it is to be built without looking at its edges
+}
+
+// resolve does what Resolve says in the calling goroutine, as a part of self.
+// The search keeps its own stack, for the graph may be deep.
+func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run, error) {
+	var room [16]visit
+	stack := append(room[:0], visit{node: root})
+	releases, steps := 0, 0
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	without := func(f func()) {
+		g.mu.Unlock()
+		defer g.mu.Lock()
+		releases++
+		f()
+	}
+	// failed ends the search of the top: who has read it is to be built, as
+	// it is for its builder to say what the failure means.
+	failed := func(n *Node, r *Run) {
+		stack = stack[:len(stack)-1]
+		if n.covers != nil && stack[len(stack)-1].node.owner == n.covers && len(stack) > 1 {
+			stack = stack[:len(stack)-1] // an entry cannot be built by itself
+		}
+		stack[len(stack)-1].why = &Cause{Failed, n, r}
+	}
+	if self != nil {
+		// A builder that runs because another has failed, and asks for that:
+		// without this, each of a chain of builders would fail twice as often as
+		// the one before.
+		r, _ := self.Frame.(*Run)
+		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run == nil {
+			r = r.Why.run
+			if r.outcome == Volatile {
+				return r, nil
+			}
+			return r, r.Err
+		}
+	}
+search:
+	for len(stack) > 0 {
+		if steps++; steps%4096 == 0 {
+			without(runtime.Gosched)
+			if err := ctx.Err(); err != nil {
+				return nil, flight.Cause(ctx)
+			}
+		}
+		top := &stack[len(stack)-1]
+		x := top.node
+		if x.clean() {
+			stack = stack[:len(stack)-1]
+			continue
+		}
+		if x.dead() {
+			if len(stack) == 1 {
+				return nil, nil
+			}
+			stack = stack[:len(stack)-1] // whoever has read it finds out when it looks again
+			stack[len(stack)-1].next = 0
+			continue
+		}
+		if w := x.owner.whole; w != nil && x.kind == Input && top.why == nil {
+			stack = append(stack, visit{node: w})
+			continue
+		}
+		why := Cause{Reason: x.why}
+		if x.run == nil && top.why == nil && State(x.word.Load()&3) != Dirty && x.kind != Probed {
+			if len(stack) > g.nodes {
+				// Longer than any path without a circle: records from different
+				// times are mixed.
+				top.why = &Cause{Reason: Unknown}
+				continue
+			}
+			if x.Saved != "" {
+				if err := g.link(ctx, x, without); err != nil {
+					top.why = &Cause{Reason: Unknown}
+				}
+				continue
+			}
+			if top.next == 0 {
+				top.since = releases
+			}
+			why = Cause{}
+			for ; top.next < len(x.Edges); top.next++ {
+				e := x.Edges[top.next]
+				if e.Node.dead() {
+					if err := g.link(ctx, x, without); err != nil {
+						top.why = &Cause{Reason: Unknown}
+					}
+					top.next = 0
+					continue search
+				}
+				if !e.Node.clean() {
+					stack = append(stack, visit{node: e.Node})
+					continue search
+				}
+				if e.Node.Stamp != e.Stamp {
+					why = Cause{Reason: Changed, Node: e.Node}
+					break
+				}
+			}
+			if why.Node == nil {
+				if top.since != releases { // look at all of them once more, at one instant
+					top.next = 0
+					continue
+				}
+				for _, e := range x.Edges {
+					e.Node.join(x)
+				}
+				x.set(Clean)
+				stack = stack[:len(stack)-1]
+				continue
+			}
+		} else if top.why != nil {
+			why = *top.why
+		} else if x.kind == Probed && State(x.word.Load()&3) != Dirty {
+			why = Cause{Reason: Asked}
+		}
+
+		if err := ctx.Err(); err != nil {
+			return nil, flight.Cause(ctx)
+		}
+		if g.closed != nil {
+			return nil, g.closed
+		}
+		r := x.run
+		var err error
+		switch {
+		case r == nil:
+			r = g.start(ctx, x, why)
+			without(func() { r.lead(self) })
+		case !r.Join():
+			x.supersede() // nobody wants its result
+			continue
+		default:
+			without(func() { err = r.Wait(ctx) })
+		}
+		if err != nil && ctx.Err() != nil {
+			return nil, err
+		}
+		if err == nil {
+			err = r.Err
+			if err != nil && r.outcome != Error {
+				err = nil // it is a result
+			}
+		}
+		if len(stack) == 1 || err != nil && len(stack) == 2 && x.covers == root.owner {
+			return r, err
+		}
+		if err != nil || r.outcome == Volatile {
+			failed(x, r)
+		}
+	}
+	return nil, nil
+}
+
+// link brings the edges of x to nodes that are alive.
+func (g *Graph) link(ctx context.Context, x *Node, without func(func())) error {
+	edges, saved := x.Edges, x.Saved
+	var linked []Edge
+	var err error
+	without(func() { linked, err = x.owner.Type.Link(ctx, x, edges, saved) })
+	if err == nil && x.Saved == saved && unsafe.SliceData(x.Edges) == unsafe.SliceData(edges) {
+		x.Edges, x.Saved = linked, "" // nobody else has replaced them
+	}
+	return err
+}
+
+// deepStack is how many builders may run on one goroutine's stack, each called
+// by the one before.
+const deepStack = 200
+
+// lead executes r as a part of self.
+func (r *Run) lead(self *flight.Run) {
+	r.Lead(self)
+	if r.Depth()%deepStack < deepStack-1 {
+		r.execute()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.execute()
+	}()
+	<-done
+}

@@ -1,0 +1,372 @@
+package graph
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+)
+
+// ErrStale is what a builder gets from a read after something it read before has
+// changed. Whatever it returns then is dropped, and it runs again.
+var ErrStale = errors.New("what was read before has changed; the builder will run again")
+
+// ErrExited is returned by Resolve if a builder has ended its goroutine.
+var ErrExited = errors.New("the builder called runtime.Goexit")
+
+// Task builds one node, once. A Run belongs to it.
+type Task interface {
+	// Base returns the run, which is part of the task.
+	Base() *Run
+	// Build calls the builder; it may be called again. No lock is held.
+	Build(ctx context.Context) error
+	// Publish takes the locks of the entry, calls Run.Commit, and if that
+	// says so puts the value into the entry. No lock is held. It is not
+	// called for an error, unless Keeps says that it is a result.
+	Publish() Outcome
+	// Keeps reports whether an error of Build is a result like any other.
+	Keeps(err error) bool
+	// Done is called when the run is over, before its callers go on.
+	Done()
+}
+
+// Run is a run of a builder.
+type Run struct {
+	flight.Run
+	Err error // what Build returned last
+	Why Cause // why it runs
+
+	g    *Graph
+	node *Node
+	task Task
+
+	// Guarded by g.mu:
+
+	edges      []Edge
+	room       [4]Edge            // where edges begin
+	index      map[*Node]struct{} // of edges, once there are many
+	poison     uint64             // counts writes to what was read
+	sane       uint64             // the poison at which the edges were last found unchanged
+	writes     uint64             // those of the graph when the builder was called
+	outcome    Outcome
+	open       bool // reads are recorded
+	aborted    bool // an edge has changed: the builder is to run again
+	volatile   bool // it has read something that cannot be recorded
+	superseded bool // it is no longer its node's
+	patient    bool // writers are to wait for it
+}
+
+// Outcome says what became of a run.
+type Outcome uint8
+
+const (
+	Unfinished = Outcome(iota)
+	Published  // its result is the node's value
+	Poisoned   // something it has read may have changed
+	Superseded // the node was set, invalidated or removed meanwhile
+	Volatile   // its result is right but cannot be kept
+	Error      // it failed
+)
+
+// Outcome returns what became of a finished run.
+func (r *Run) Outcome() Outcome { return r.outcome }
+
+// Reads returns how many nodes the builder has read. The graph is locked.
+func (r *Run) Reads() int { return len(r.edges) }
+
+// Task returns the task that r belongs to.
+func (r *Run) Task() Task { return r.task }
+
+// Node returns the node that r builds.
+func (r *Run) Node() *Node { return r.node }
+
+// Name implements flight.Named.
+func (r *Run) Name() string { return r.node.owner.Type.Name(r.node) }
+
+// start makes t the run of n. The graph is locked.
+func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
+	t := n.owner.Type.NewTask(n)
+	r := t.Base()
+	r.Init(ctx, r)
+	r.Frame = r
+	r.g, r.node, r.task, r.Why = g, n, t, why
+	r.edges = r.room[:0]
+	r.open, r.writes = true, g.writes
+	n.run = r
+	g.running[r] = struct{}{}
+	g.active.Add(1)
+	return r
+}
+
+// FrameOf returns the run of the builder that ctx belongs to, or nil.
+func FrameOf(ctx context.Context) *Run {
+	if f := flight.From(ctx); f != nil {
+		r, _ := f.Frame.(*Run)
+		return r
+	}
+	return nil
+}
+
+// Reading is the result of Run.Read.
+type Reading uint8
+
+const (
+	Recorded  = Reading(iota) // the node's value can be copied now
+	Untracked                 // likewise; the builder has returned already
+	NotClean                  // Resolve the node, and try again
+	Doubtful                  // call Recheck, and try again
+	Stale                     // the builder is to be told ErrStale
+)
+
+// Read records that the builder of r reads n. The caller holds the lock of n's
+// entry, and copies the value before it releases that.
+func (r *Run) Read(n *Node) Reading {
+	g := r.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case n.owner.g != g:
+		// The other graph's lock guards n, so only the fast test is allowed.
+		r.volatile = true
+		return Untracked
+	case r.aborted:
+		return Stale
+	case !n.clean():
+		return NotClean
+	case !r.open:
+		return Untracked
+	case r.poison != r.sane:
+		return Doubtful
+	}
+	r.record(n)
+	return Recorded
+}
+
+const fewEdges = 24
+
+func (r *Run) record(n *Node) {
+	if r.index != nil {
+		if _, known := r.index[n]; known {
+			return
+		}
+		r.index[n] = struct{}{}
+	} else {
+		for i := len(r.edges) - 1; i >= 0; i-- {
+			if r.edges[i].Node == n {
+				return
+			}
+		}
+		if len(r.edges) == fewEdges {
+			r.index = make(map[*Node]struct{}, 4*fewEdges)
+			for _, e := range r.edges {
+				r.index[e.Node] = struct{}{}
+			}
+			r.index[n] = struct{}{}
+		}
+	}
+	r.edges = append(r.edges, Edge{n, n.Stamp})
+	n.join(r.node)
+}
+
+// Volatile notes that the builder of r has read something that cannot be
+// recorded: its result is given to its callers, and not kept.
+func (r *Run) Volatile() {
+	r.g.mu.Lock()
+	r.volatile = true
+	r.g.mu.Unlock()
+}
+
+// Recheck finds out whether anything that r has read has changed. If so it
+// returns false, and the builder will run again.
+func (r *Run) Recheck() bool {
+	g := r.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !r.aborted && r.poison != r.sane && !r.superseded {
+		at, settled := r.poison, true
+		edges := r.edges // reads by other goroutines of the builder append
+		for _, e := range edges {
+			if e.Node.dead() {
+				r.aborted = true
+				return false
+			}
+			if !e.Node.clean() {
+				settled = false
+				g.mu.Unlock()
+				_, err := g.resolve(&r.Run, &r.Run, e.Node)
+				g.mu.Lock()
+				if err != nil {
+					r.aborted = true
+					return false
+				}
+			}
+			if e.Node.Stamp != e.Stamp {
+				r.aborted = true
+				return false
+			}
+		}
+		if settled { // all was seen in one critical section
+			for _, e := range edges {
+				e.Node.join(r.node)
+			}
+			r.sane = at
+		}
+	}
+	if r.open && r.poison != r.sane { // superseded, and yet reading: there is no use in going on
+		r.aborted = true
+	}
+	return !r.aborted
+}
+
+// Verdict says what Commit would. The graph is locked.
+func (r *Run) Verdict() Outcome {
+	switch {
+	case r.superseded || r.node.run != r || r.node.dead():
+		return Superseded
+	case r.poison != r.sane:
+		return Poisoned
+	case r.volatile:
+		return Volatile
+	}
+	return Published
+}
+
+// Commit decides whether the result of r is published. If so the node has
+// its new stamp when it returns, and the caller puts the value into the entry
+// before it releases its lock. same says that the value equals the one that the
+// entry had, absent that there is none. The graph is locked.
+func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
+	if v := r.Verdict(); v != Published {
+		return v
+	}
+	n := r.node
+	stamp := n.Stamp
+	if absent {
+		stamp = 0
+	} else if !same || stamp == 0 {
+		stamp = r.g.Next()
+	}
+	if stamp != n.Stamp {
+		r.g.Mark(n)
+	}
+	n.Stamp, n.Edges, n.Saved, n.Old = stamp, append(make([]Edge, 0, len(r.edges)), r.edges...), "", nil
+	n.Built = r.g.Revision()
+	n.kind = kind
+	n.why = Missing
+	n.set(Clean)
+	return Published
+}
+
+// Settle is Commit for the node of contents as a whole, which were replaced
+// already, because that takes other locks. If something that they were
+// built from has changed since, the node is not clean. The graph is locked.
+func (r *Run) Settle() {
+	n := r.node
+	n.Stamp = r.g.Next()
+	n.Edges, n.Saved = append(make([]Edge, 0, len(r.edges)), r.edges...), ""
+	n.Built, n.why = n.Stamp, Missing
+	n.kind = Derived
+	if r.poison == r.sane {
+		n.set(Clean)
+	} else {
+		n.set(Check)
+	}
+}
+
+// Edges returns what r has read. The graph is locked.
+func (r *Run) Edges() []Edge { return r.edges }
+
+// patience is how often a builder is begun again before writers are asked to
+// wait for it, and yield how long they do at most: a builder that waits for one
+// of them must not hold it up for ever.
+const (
+	patience = 3
+	yield    = time.Second
+)
+
+// Yield waits until r is finished, or for a second. No lock is held.
+func (r *Run) Yield() {
+	ctx, cancel := context.WithTimeout(context.Background(), yield)
+	defer cancel()
+	if r.Join() {
+		r.Wait(ctx)
+	}
+	r.g.mu.Lock()
+	r.patient = false
+	r.g.mu.Unlock()
+}
+
+// execute runs the builder of r until it has seen a consistent state of what
+// it read, and publishes what it made.
+//
+//go:noinline
+func (r *Run) execute() {
+	g := r.g
+	defer func() { // the builder may have ended the goroutine
+		g.mu.Lock()
+		if r.node.run == r {
+			r.node.run = nil
+		}
+		delete(g.running, r)
+		r.Why.run = nil
+		g.mu.Unlock()
+		g.active.Add(-1)
+		r.task.Done()
+		r.Finish()
+	}()
+	for attempt := 1; ; attempt++ {
+		r.outcome = Error
+		r.Err = r.task.Build(&r.Run)
+		g.mu.Lock()
+		r.open = false
+		g.mu.Unlock()
+		for r.Recheck() {
+			if r.Err != nil && !r.task.Keeps(r.Err) {
+				return
+			}
+			if r.outcome = r.task.Publish(); r.outcome != Poisoned {
+				return
+			}
+		}
+		g.mu.Lock()
+		superseded := r.superseded
+		g.mu.Unlock()
+		if superseded || r.Run.Err() != nil { // nobody is to get what it makes
+			r.outcome = Error
+			if r.Err == nil {
+				r.Err = ErrStale
+			}
+			return
+		}
+		g.mu.Lock()
+		r.edges, r.index = nil, nil
+		r.aborted, r.volatile, r.open = false, false, true
+		r.sane, r.writes = r.poison, g.writes
+		r.patient = attempt >= patience
+		g.mu.Unlock()
+	}
+}
+
+// InBuilder reports whether the calling goroutine is executing a builder, by
+// looking at its stack, up to a few dozen frames. It costs a microsecond, or
+// nothing while no builder of g is running.
+func (g *Graph) InBuilder() bool {
+	if g.active.Load() == 0 {
+		return false
+	}
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if f.Func != nil && f.Func.Name() == executeName {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+const executeName = "github.com/cacheman-go/cacheman/internal/graph.(*Run).execute"

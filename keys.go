@@ -1,0 +1,211 @@
+package cacheman
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"slices"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// digest stands for a set of keys: the sum of their hashes, and their number.
+// Equal sets have equal digests, also after a restart.
+type digest struct {
+	Hi, Lo uint64
+	Count  int
+}
+
+// keysOf returns the cache whose only entry stands for the keys of c. It is
+// asked like the world outside, because keys may have come and gone without
+// anybody looking.
+func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
+	return own(c.m, keysCache+c.slot.name, func() Spec[Single, digest] {
+		return Spec[Single, digest]{
+			Memory: c.lane == nil,
+			Probe: func(ctx context.Context, _ Single, _ digest, _ bool) (digest, error) {
+				// From here on, whoever adds or removes a key says so.
+				self, err := c.keysOf()
+				if err != nil {
+					return digest{}, err
+				}
+				n, err := self.node(ctx, Single{})
+				if err != nil {
+					return digest{}, err
+				}
+				c.keys.Store(n)
+				return c.digest()
+			},
+		}
+	})
+}
+
+// provideKeys implements typed.
+func (c *Cache[K, V]) provideKeys() error {
+	_, err1 := c.keysOf()
+	_, err2 := c.number()
+	_, err3 := c.presence()
+	return errors.Join(err1, err2, err3)
+}
+
+func (c *Cache[K, V]) digest() (d digest, err error) {
+	if c.spec.KeyCodec.Append == nil {
+		return digest{Hi: c.m.graph.Next()}, nil // different from all others
+	}
+	var buf []byte
+	for k := range c.Keys() {
+		guard(&err, func() (err error) {
+			buf, err = c.spec.KeyCodec.Append(buf[:0], k)
+			return err
+		})
+		if err != nil {
+			return d, err
+		}
+		sum := sha256.Sum256(buf)
+		var carry uint64
+		d.Lo, carry = bits.Add64(d.Lo, binary.BigEndian.Uint64(sum[:]), 0)
+		d.Hi, _ = bits.Add64(d.Hi, binary.BigEndian.Uint64(sum[8:]), carry)
+		d.Count++
+	}
+	return d, nil
+}
+
+// CollectKeys returns the keys of the cache, in the order of their encoded
+// bytes. With the ctx of a builder it is tracked: what the builder makes is
+// stale when a key is added or removed, but not when a value changes. Keys of a
+// cache with a builder are those that were built so far.
+func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
+	if err := c.prepare(ctx, true); err != nil {
+		return nil, c.err(ctx, "collect keys", nil, err)
+	}
+	if graph.FrameOf(ctx) != nil {
+		keys, err := c.keysOf()
+		if err == nil {
+			_, err = keys.Get(ctx, Single{})
+		}
+		if err != nil {
+			return nil, c.err(ctx, "collect keys", nil, err)
+		}
+	}
+	keys := slices.Collect(c.Keys())
+	c.sortKeys(keys)
+	return keys, nil
+}
+
+func (c *Cache[K, V]) sortKeys(keys []K) {
+	if c.spec.KeyCodec.Append == nil {
+		return
+	}
+	type keyed struct {
+		key   K
+		bytes []byte
+	}
+	all := make([]keyed, len(keys))
+	for i, k := range keys {
+		b, _ := c.spec.KeyCodec.Append(nil, k) // it did before
+		all[i] = keyed{k, b}
+	}
+	slices.SortFunc(all, func(a, b keyed) int { return slices.Compare(a.bytes, b.bytes) })
+	for i := range all {
+		keys[i] = all[i].key
+	}
+}
+
+// Collect returns all entries. With the ctx of a builder it is tracked: what
+// the builder makes depends on which keys there are and on every value.
+func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
+	keys, err := c.CollectKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[K]V, len(keys))
+	for _, k := range keys {
+		v, err := c.Get(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		all[k] = v
+	}
+	return all, nil
+}
+
+// Count returns the number of entries. With the ctx of a builder it is tracked:
+// what the builder makes is stale when the number changes.
+func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
+	if graph.FrameOf(ctx) == nil {
+		return c.Len(), c.err(ctx, "count", nil, c.prepare(ctx, true))
+	}
+	n, err := c.number()
+	if err != nil {
+		return 0, c.err(ctx, "count", nil, err)
+	}
+	return n.Get(ctx, Single{})
+}
+
+func (c *Cache[K, V]) number() (*Cache[Single, int], error) {
+	return own(c.m, keysCount+c.slot.name, func() Spec[Single, int] {
+		return Spec[Single, int]{
+			Memory: c.lane == nil,
+			Build: func(ctx context.Context, _ Single) (int, error) {
+				keys, err := c.keysOf()
+				if err != nil {
+					return 0, err
+				}
+				d, err := keys.Get(ctx, Single{})
+				return d.Count, err
+			},
+		}
+	})
+}
+
+// Contains reports whether the cache has a value for k. With the ctx of a
+// builder it is tracked: what the builder makes is stale when k comes or goes,
+// but not when its value changes. In a cache with a builder it builds k.
+func (c *Cache[K, V]) Contains(ctx context.Context, k K) (bool, error) {
+	if graph.FrameOf(ctx) == nil {
+		return c.contains(ctx, k)
+	}
+	has, err := c.presence()
+	if err != nil {
+		return false, c.err(ctx, "contains", k, err)
+	}
+	return has.Get(ctx, k)
+}
+
+func (c *Cache[K, V]) contains(ctx context.Context, k K) (bool, error) {
+	_, err := c.Get(ctx, k)
+	if e, ok := err.(*Error); ok && e.Err == ErrNotFound {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {
+	return own(c.m, presenceCache+c.slot.name, func() Spec[K, bool] {
+		return Spec[K, bool]{
+			Memory:   c.lane == nil,
+			KeyCodec: c.spec.KeyCodec,
+			Build:    c.contains,
+		}
+	})
+}
+
+// Select registers a cache of that name that has, for each key of c, what fn
+// makes of its value. What was computed from it stays valid as long as that is
+// the same, whatever else of the value changes. spec is the zero Spec, or says
+// how it is kept; its Version is that of fn, its Build is not used.
+func Select[K comparable, V, P any](c *Cache[K, V], name string, spec Spec[K, P], fn func(V) P) (*Cache[K, P], error) {
+	spec.Build = func(ctx context.Context, k K) (p P, err error) {
+		v, err := c.Get(ctx, k)
+		if err != nil {
+			return p, err
+		}
+		return fn(v), nil
+	}
+	if spec.KeyCodec.Append == nil {
+		spec.KeyCodec = c.spec.KeyCodec
+	}
+	return Register(c.m, name, spec)
+}

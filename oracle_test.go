@@ -1,0 +1,641 @@
+package cacheman
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The oracle runs random programs. A program is a set of entries in a few
+// caches: inputs, and derived ones, each with an expression over entries before
+// it. After every step two things are compared: values with what comes out when
+// everything is computed from the inputs alone, and the builders that ran, one
+// by one and in order, with those that an ideal engine would have run.
+//
+// The ideal is as simple as it can be: nothing is ever known to be clean. To
+// read an entry, whatever it was built from is read again, in the order in which
+// its builder did that; at the first stamp that differs the builder runs. A
+// value that equals the old one keeps its stamp. An input that is absent, and
+// an entry that a builder says is not there, have the stamp 0.
+
+var oracleOps = flag.Int("oracle.ops", 100000, "steps of TestOracle")
+
+// The caches of a program. Entries with the same number modulo the number of
+// caches are in one.
+var oracleCaches = []struct {
+	name   string
+	input  bool
+	memory bool
+}{
+	{name: "in", input: true},
+	{name: "in in memory", input: true, memory: true},
+	{name: "a"},
+	{name: "b"},
+	{name: "in memory", memory: true},
+}
+
+const (
+	oracleIn     = iota // is an input
+	oracleSum           // of all arguments
+	oracleMod           // of one by a constant
+	oracleSelect        // the second or the third, as the first says
+	oracleElse          // a constant where there is no value
+	oracleRescue        // a constant where there is a failure
+	oracleFail          // fails for some values
+	oracleNone          // says for some values that there is none
+	oraclePass          // says that there is none if its argument says so
+	oracleCut           // reads, and is constant
+	oracleTwice         // reads the same twice, with another between
+	oracleNewer         // differs between some versions
+	oracleKinds
+)
+
+type oracleExpr struct {
+	kind int
+	args [3]int
+	n    int
+}
+
+var errOracle = errors.New("planned")
+
+// eval computes e, of a cache in the given version.
+func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error) {
+	a, err := read(e.args[0])
+	switch e.kind {
+	case oracleElse:
+		if errors.Is(err, ErrNotFound) {
+			return e.n, nil
+		}
+	case oracleRescue:
+		if err != nil {
+			return e.n, nil
+		}
+	case oraclePass:
+		if errors.Is(err, ErrNotFound) {
+			return 0, ErrNotFound
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	switch e.kind {
+	case oracleMod:
+		return a % e.n, nil
+	case oracleSelect:
+		return read(e.args[1+a&1])
+	case oracleFail:
+		if a%4 == 0 {
+			return 0, errOracle
+		}
+	case oracleNone:
+		if a%3 == 0 {
+			return 0, ErrNotFound
+		}
+	case oracleNewer:
+		return a + version/2, nil
+	case oracleSum, oracleCut, oracleTwice:
+		b, err := read(e.args[1])
+		if err != nil {
+			return 0, err
+		}
+		last := e.args[2]
+		if e.kind == oracleTwice {
+			last = e.args[0]
+		}
+		c, err := read(last)
+		if err != nil {
+			return 0, err
+		}
+		if e.kind == oracleCut {
+			return e.n, nil
+		}
+		return (a + b + c) & 0xff, nil
+	}
+	return a, nil
+}
+
+type oracleEdge struct{ id, stamp int }
+
+// oracleNode is an entry as the ideal engine has it.
+type oracleNode struct {
+	has, none bool // a value; a builder that says there is none
+	val       int
+	told      bool // it was set
+	forced    bool // it is to be built whatever its edges say
+	stamp     int
+	edges     []oracleEdge
+	hasOld    bool // what it held before it was invalidated
+	old       int
+	unsaved   bool
+	early     bool // it was written before its cache was loaded
+	linked    bool // its edges are known to the engine
+}
+
+type oracleRecord struct {
+	none, told bool
+	val        int
+	stamp      int
+	version    int
+	edges      []oracleEdge
+}
+
+type oracleResult struct {
+	val  int
+	err  error // nil, ErrNotFound itself, or a failure
+	kept bool  // it is an entry's value now
+}
+
+// oracle is a program, the ideal engine, and the real one.
+type oracle struct {
+	exprs []oracleExpr
+
+	nodes    []oracleNode
+	disk     map[int]oracleRecord
+	stamp    int
+	versions []int
+	saved    []int // versions that the store knows
+	loaded   []bool
+	dropped  []bool
+	verified map[int]bool
+	want     []int // entries that are to be built, in order
+
+	partial  bool  // caches are read entry by entry, …
+	readCost int64 // … until that has cost too much
+
+	d      *disk
+	m      *Manager
+	caches []*Cache[int, int]
+	got    []int // entries that were built
+	builds int
+	log    []string
+}
+
+func newOracle(rng *rand.Rand) *oracle {
+	n := len(oracleCaches)
+	o := &oracle{
+		exprs:    make([]oracleExpr, 2*n+rng.IntN(6*n)),
+		disk:     map[int]oracleRecord{},
+		versions: make([]int, n),
+		saved:    make([]int, n),
+		dropped:  make([]bool, n),
+		partial:  rng.IntN(2) == 0,
+		readCost: int64(rng.IntN(2)),
+		d:        newDisk(),
+	}
+	for id := range o.exprs {
+		e := &o.exprs[id]
+		if oracleCaches[id%n].input {
+			continue
+		}
+		e.kind, e.n = 1+rng.IntN(oracleKinds-1), 2+rng.IntN(5)
+		for i := range e.args {
+			e.args[i] = rng.IntN(id)
+			if rng.IntN(2) == 0 {
+				e.args[i] = max(0, id-1-rng.IntN(4))
+			}
+		}
+	}
+	return o
+}
+
+func (o *oracle) cache(id int) int { return id % len(oracleCaches) }
+
+// Truth.
+
+// truth computes an entry from the inputs, and what was told.
+func (o *oracle) truth(id int) (int, error) {
+	n := &o.nodes[id]
+	if n.told {
+		return n.val, nil
+	}
+	if oracleCaches[o.cache(id)].input {
+		return 0, ErrNotFound
+	}
+	return o.exprs[id].eval(o.versions[o.cache(id)], func(id int) (int, error) {
+		v, err := o.truth(id)
+		if err != nil {
+			err = fmt.Errorf("read: %w", err)
+		}
+		return v, err
+	})
+}
+
+// The ideal.
+
+func (n *oracleNode) result() oracleResult {
+	if !n.has {
+		return oracleResult{err: ErrNotFound, kept: true}
+	}
+	return oracleResult{val: n.val, kept: true}
+}
+
+// bring brings an entry up to date.
+func (o *oracle) bring(id int) oracleResult {
+	o.load(o.cache(id))
+	n := &o.nodes[id]
+	switch {
+	case n.told || oracleCaches[o.cache(id)].input || o.verified[id]:
+		return n.result()
+	case n.forced || !n.has && !n.none:
+		return o.build(id, -1, oracleResult{})
+	}
+	if !n.linked {
+		for _, e := range n.edges {
+			o.load(o.cache(e.id))
+		}
+		n.linked = true
+	}
+	for _, e := range n.edges {
+		if r := o.bring(e.id); !r.kept {
+			return o.build(id, e.id, r) // which is told what came of it
+		}
+		if o.nodes[e.id].stamp != e.stamp {
+			return o.build(id, -1, oracleResult{})
+		}
+	}
+	o.verified[id] = true
+	return n.result()
+}
+
+// build runs the builder of an entry, which if it asks for the entry known gets
+// the result r.
+func (o *oracle) build(id, known int, r oracleResult) oracleResult {
+	o.want = append(o.want, id)
+	var edges []oracleEdge
+	volatile := false
+	val, err := o.exprs[id].eval(o.versions[o.cache(id)], func(on int) (int, error) {
+		r := r
+		if on != known {
+			r = o.bring(on)
+		}
+		switch {
+		case !r.kept:
+			volatile = true
+		case !slices.ContainsFunc(edges, func(e oracleEdge) bool { return e.id == on }):
+			edges = append(edges, oracleEdge{on, o.nodes[on].stamp})
+		}
+		if r.err != nil {
+			return 0, fmt.Errorf("read: %w", r.err)
+		}
+		return r.val, nil
+	})
+	if err != nil && err != ErrNotFound || volatile {
+		return oracleResult{val, err, false}
+	}
+	n := &o.nodes[id]
+	same := n.stamp != 0 && (n.has && n.val == val || !n.has && n.hasOld && n.old == val)
+	switch {
+	case err != nil:
+		n.stamp, val = 0, 0
+	case !same:
+		o.stamp++
+		n.stamp = o.stamp
+	}
+	*n = oracleNode{has: err == nil, none: err != nil, val: val, stamp: n.stamp, edges: edges, unsaved: true, linked: true}
+	o.verified[id] = true
+	return n.result()
+}
+
+// write makes v the value of an entry, or without has removes it.
+func (o *oracle) write(id int, has bool, v int) {
+	n := &o.nodes[id]
+	early := !o.loaded[o.cache(id)]
+	if early && !n.early {
+		*n = oracleNode{early: true} // what it was is not known yet
+	}
+	was := *n
+	*n = oracleNode{has: has, told: has, val: v, early: early, unsaved: true}
+	switch derived := !oracleCaches[o.cache(id)].input; {
+	case has && was.has && was.val == v:
+		n.stamp, n.unsaved = was.stamp, was.unsaved || !was.told
+	case has:
+		o.stamp++
+		n.stamp = o.stamp
+	case derived:
+		n.forced = true
+		n.stamp, n.edges = was.stamp, was.edges
+		n.hasOld, n.old = was.hasOld, was.old
+		if was.has {
+			n.hasOld, n.old = true, was.val
+		}
+	}
+}
+
+// load reads the contents of a cache: what equals what was written before has
+// not changed.
+func (o *oracle) load(c int) {
+	if o.loaded[c] {
+		return
+	}
+	o.loaded[c] = true
+	for id := c; id < len(o.nodes); id += len(oracleCaches) {
+		n := &o.nodes[id]
+		r, ok := o.disk[id]
+		if !n.early || !ok || r.none || r.told && o.saved[c] != o.versions[c] {
+			continue
+		}
+		if n.has && n.val == r.val && (r.told || r.version == o.versions[c]) {
+			n.stamp = r.stamp
+		} else if !n.has && !oracleCaches[c].input {
+			n.hasOld, n.old, n.stamp, n.forced = true, r.val, r.stamp, true
+		}
+	}
+}
+
+// drop invalidates a cache.
+func (o *oracle) drop(c int) {
+	for id := c; id < len(o.nodes); id += len(oracleCaches) {
+		o.nodes[id] = oracleNode{}
+	}
+	o.loaded[c] = true
+	o.dropped[c] = true
+}
+
+// save makes changes durable: those in cache c, or all.
+func (o *oracle) save(c int) {
+	for i := range oracleCaches {
+		if o.saved[i] != o.versions[i] {
+			o.load(i) // by now
+		}
+	}
+	for id := range o.nodes {
+		if o.dropped[o.cache(id)] {
+			delete(o.disk, id)
+		}
+	}
+	clear(o.dropped)
+	for id := range o.nodes {
+		n, i := &o.nodes[id], o.cache(id)
+		if oracleCaches[i].memory || c >= 0 && c != i {
+			continue
+		}
+		o.saved[i] = o.versions[i]
+		if !n.unsaved {
+			continue
+		}
+		n.unsaved = false
+		if !n.has && !n.none {
+			delete(o.disk, id)
+			continue
+		}
+		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.stamp, o.versions[i], o.flat(nil, n.edges)}
+	}
+}
+
+// flat replaces what a restart does not find again by what it was built from.
+func (o *oracle) flat(to, edges []oracleEdge) []oracleEdge {
+	for _, e := range edges {
+		n := &o.nodes[e.id]
+		switch c := oracleCaches[o.cache(e.id)]; {
+		case c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp:
+			to = o.flat(to, n.edges)
+		case !slices.Contains(to, e):
+			to = append(to, e)
+		}
+	}
+	return to
+}
+
+// restart is what is there after opening the store again.
+func (o *oracle) restart() {
+	o.nodes = make([]oracleNode, len(o.exprs))
+	o.loaded = make([]bool, len(oracleCaches))
+	clear(o.dropped)
+	for id, r := range o.disk {
+		n, c := &o.nodes[id], o.cache(id)
+		switch {
+		case r.told && o.saved[c] != o.versions[c]:
+			n.unsaved = true // it was told to another version
+			continue
+		case !r.told && r.version != o.versions[c]:
+			*n = oracleNode{forced: true, hasOld: !r.none, old: r.val, stamp: r.stamp}
+			continue
+		}
+		*n = oracleNode{has: !r.none, none: r.none, told: r.told, val: r.val, stamp: r.stamp, edges: r.edges}
+	}
+}
+
+// The engine.
+
+func (o *oracle) open() {
+	o.restart()
+	o.m = must(Open("", Options{Store: o.d, Autosync: &Autosync{Off: true}}))
+	if o.partial {
+		o.m.partialFrom, o.m.readCost = 0, o.readCost
+	}
+	o.caches = o.caches[:0]
+	for i, kind := range oracleCaches {
+		spec := Spec[int, int]{Memory: kind.memory}
+		version := o.versions[i]
+		if !kind.input {
+			spec.Version = fmt.Sprint(version)
+			spec.Build = func(ctx context.Context, id int) (int, error) {
+				o.got = append(o.got, id)
+				o.builds++
+				return o.exprs[id].eval(version, func(id int) (int, error) {
+					return o.caches[o.cache(id)].Get(ctx, id)
+				})
+			}
+		}
+		c := must(Register(o.m, kind.name, spec))
+		if o.caches = append(o.caches, c); c.state.Load() == statePartial {
+			o.loaded[i] = true // whoever writes an entry knows what it was
+		}
+	}
+}
+
+func (o *oracle) fatal(t *testing.T, format string, args ...any) {
+	t.Helper()
+	var b strings.Builder
+	for id, e := range o.exprs {
+		if e.kind != oracleIn {
+			fmt.Fprintf(&b, "%d in %s: kind %d of %v, %d\n", id, oracleCaches[o.cache(id)].name, e.kind, e.args, e.n)
+		}
+	}
+	t.Fatalf("%s\nafter %s\nin the program\n%s", fmt.Sprintf(format, args...), strings.Join(o.log, ", "), &b)
+}
+
+// get reads an entry, and checks its value and the builders that ran for it.
+func (o *oracle) get(t *testing.T, id int) {
+	t.Helper()
+	o.got, o.want = o.got[:0], o.want[:0]
+	o.verified = map[int]bool{}
+	val, err := o.truth(id)
+	ideal := o.bring(id)
+	if ideal.err == nil && (err != nil || ideal.val != val) || ideal.err != nil && err == nil {
+		o.fatal(t, "the ideal engine has %d, %v for %d, which is %d, %v", ideal.val, ideal.err, id, val, err)
+	}
+	v, got := o.caches[o.cache(id)].Get(context.Background(), id)
+	for _, e := range []error{nil, ErrNotFound, errOracle} {
+		if (e == nil && err == nil || e != nil && errors.Is(err, e)) != (e == nil && got == nil || e != nil && errors.Is(got, e)) {
+			o.fatal(t, "the error for %d is %v, not %v", id, got, err)
+		}
+	}
+	if err == nil && v != val {
+		o.fatal(t, "%d is %d, not %d", id, v, val)
+	}
+	if !slices.Equal(o.got, o.want) {
+		o.fatal(t, "for %d there were built %v, not %v", id, o.got, o.want)
+	}
+}
+
+// step makes one step of the kind, with the entry and value, that three bytes
+// stand for.
+func (o *oracle) step(t *testing.T, op, key, val byte) {
+	ctx := context.Background()
+	id, v := int(key)%len(o.exprs), int(val)%8
+	c := o.cache(id)
+	note := func(what string) {
+		o.log = append(o.log, fmt.Sprintf("%s(%s %d, %d)", what, oracleCaches[c].name, id, v))
+	}
+	o.got = o.got[:0]
+	switch op % 32 {
+	default:
+		note("get")
+		o.get(t, id)
+	case 0, 1, 2, 3, 4, 5, 6, 7: // mostly inputs
+		if op%8 != 0 {
+			if id += int(op)%2 - c; id >= len(o.exprs) {
+				id -= len(oracleCaches)
+			}
+			c = o.cache(id)
+		}
+		if oracleCaches[c].memory && !oracleCaches[c].input {
+			break // what was saved does not know that it was computed through this
+		}
+		note("set")
+		ok(t, o.caches[c].Set(id, v))
+		o.write(id, true, v)
+	case 8:
+		if oracleCaches[c].memory && !oracleCaches[c].input {
+			break
+		}
+		note("set as it is")
+		if v, held := o.caches[c].Peek(id); held {
+			ok(t, o.caches[c].Set(id, v))
+			o.load(c)
+			o.write(id, true, v)
+		}
+	case 9:
+		note("delete")
+		ok(t, o.caches[c].Delete(id))
+		o.write(id, false, 0)
+	case 10, 11:
+		note("invalidate")
+		ok(t, o.caches[c].Invalidate(id))
+		o.write(id, false, 0)
+	case 12:
+		if v < 4 {
+			break
+		}
+		note("invalidate all")
+		ok(t, o.caches[c].InvalidateAll())
+		o.drop(c)
+	case 13:
+		note("peek")
+		got, held := o.caches[c].Peek(id)
+		o.load(c)
+		if n := &o.nodes[id]; held != n.has || held && got != n.val {
+			o.fatal(t, "%d holds %d, %v, not %d, %v", id, got, held, n.val, n.has)
+		}
+	case 14:
+		note("sync")
+		ok(t, o.m.Sync(ctx))
+		o.save(-1)
+	case 15:
+		note("sync one")
+		ok(t, o.caches[c].Sync(ctx))
+		if !oracleCaches[c].memory {
+			o.save(c)
+		}
+	case 16:
+		note("reopen")
+		ok(t, o.m.Close())
+		o.save(-1)
+		o.open()
+	case 17:
+		note("crash")
+		o.d = &disk{Store: o.d.Store}
+		o.open()
+	case 18:
+		if v < 3 {
+			break
+		}
+		note("new version")
+		ok(t, o.m.Close())
+		o.save(-1)
+		if !oracleCaches[c].input && !oracleCaches[c].memory {
+			o.versions[c]++
+		}
+		o.open()
+	case 19:
+		note("len")
+		o.load(c)
+		n := 0
+		for id := c; id < len(o.nodes); id += len(oracleCaches) {
+			n += held(map[bool]kind{true: decoded}[o.nodes[id].has])
+		}
+		equal(t, "Len", o.caches[c].Len(), n)
+	case 20:
+		note("get all")
+		for id := range o.exprs {
+			o.get(t, id)
+		}
+	}
+	if op%32 != 20 && op%32 <= 19 && len(o.got) > 0 {
+		o.fatal(t, "%v were built", o.got)
+	}
+}
+
+// FuzzOracle: eight bytes make a program, the others are its steps.
+func FuzzOracle(f *testing.F) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 30 {
+		data := make([]byte, 8+3*(20+rng.IntN(100)))
+		for i := range data {
+			data[i] = byte(rng.Uint32())
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) < 8 || len(data) > 3000 {
+			return
+		}
+		o := newOracle(rand.New(rand.NewPCG(binary.LittleEndian.Uint64(data), 0)))
+		o.open()
+		for data = data[8:]; len(data) >= 3; data = data[3:] {
+			o.step(t, data[0], data[1], data[2])
+		}
+	})
+}
+
+// TestOracle runs random programs; -oracle.ops says how many steps.
+func TestOracle(t *testing.T) {
+	ops := *oracleOps
+	if testing.Short() {
+		ops = min(ops, 5000)
+	}
+	start := time.Now()
+	builds := 0
+	for seed := uint64(0); ops > 0; seed++ {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		o := newOracle(rng)
+		o.open()
+		for range min(ops, 20+rng.IntN(300)) {
+			ops--
+			if len(o.log) == 0 {
+				o.log = append(o.log, fmt.Sprintf("seed %d", seed))
+			}
+			o.step(t, byte(rng.Uint32()), byte(rng.Uint32()), byte(rng.Uint32()))
+		}
+		builds += o.builds
+	}
+	t.Logf("%d builds in %v", builds, time.Since(start).Round(time.Millisecond))
+}

@@ -1,0 +1,74 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"strings"
+)
+
+// ours begins the names of caches that the package itself has registered. They
+// are caches like others, but in no list of names.
+const ours = "\x00cacheman "
+
+// The caches of our own, by what follows ours in their names.
+const (
+	filesCache     = "files"
+	metadataCache  = "file metadata"
+	dirsCache      = "directories"
+	envCache       = "environment"
+	clockCache     = "clock"
+	deadlinesCache = "deadlines"
+	untrackedCache = "untracked"
+	keysCache      = "keys of "     // and the name of the cache
+	keysCount      = "number of "   // likewise
+	presenceCache  = "presence in " // likewise
+)
+
+// own returns the cache that the package has registered under a name, after
+// registering it if need be.
+func own[K comparable, V any](m *Manager, name string, spec func() Spec[K, V]) (*Cache[K, V], error) {
+	name = ours + name
+	if c, err := Lookup[K, V](m, name); !errors.Is(err, ErrUnknown) {
+		return c, err
+	}
+	c, _, err := register(m, name, spec())
+	if errors.Is(err, ErrRegistered) {
+		return Lookup[K, V](m, name) // somebody was faster
+	}
+	return c, wrap(context.Background(), "register", name, nil, err)
+}
+
+// readable returns the registered cache of a name from a record, which may be
+// one of our own that nobody has asked for yet.
+func (m *Manager) readable(name string) (*core, error) {
+	what, isOurs := strings.CutPrefix(name, ours)
+	if !isOurs {
+		return m.lookup(name)
+	}
+	var err error
+	switch what {
+	case filesCache, metadataCache, dirsCache:
+		_, err = OpenFiles(m)
+	case envCache:
+		_, err = Env(m)
+	case clockCache:
+		_, err = clock(m)
+	case deadlinesCache:
+		_, err = deadlines(m)
+	case untrackedCache:
+		_, err = untracked(m)
+	default:
+		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
+			if of, ok := strings.CutPrefix(what, prefix); ok {
+				var c *core
+				if c, err = m.lookup(of); err == nil {
+					err = c.typed.provideKeys()
+				}
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.lookup(name)
+}

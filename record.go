@@ -1,0 +1,410 @@
+package cacheman
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// What the store keeps beside an entry's value, under the same checksum:
+//
+//	flags   byte
+//	stamp   uvarint
+//	for an entry that was built:
+//	version 8 bytes: the first of the SHA-256 of Spec.Version
+//	built   uvarint: the revision at which it was built
+//	took    uvarint: microseconds
+//	edges   for each dependency, in the order of reading:
+//	        cache uvarint: 0 and its name, or n for the nth that was named here
+//	        key   as its cache encodes it
+//	        stamp uvarint
+//
+// Names and keys have their length before them, as a uvarint. An entry without
+// any of this was saved by hand or by a store that keeps values only.
+const (
+	flagBuilt  = 1 << iota // a builder made it
+	flagProbed             // the world outside was asked for it
+	flagNone               // there is no value: the builder said so
+	flagError              // the value is the text of an error that is kept
+)
+
+// revisions is a cache in every store whose description is a revision that no
+// stamp in the store is above. It is part of every batch, so that a crash cannot
+// lead to a stamp that is used twice.
+const revisions = ours + "revisions"
+
+func revisionOf(description []byte) uint64 {
+	rev, _ := binary.Uvarint(description)
+	return rev
+}
+
+// versionHash is what records keep of a version.
+func versionHash(version string) uint64 {
+	sum := sha256.Sum256([]byte(version))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// record is the head of what is kept beside a value.
+type record struct {
+	flags   byte
+	stamp   uint64
+	version uint64
+	built   uint64
+	took    time.Duration
+	edges   string // not parsed
+}
+
+var errRecord = errors.New("what was kept beside the value cannot be read")
+
+func parseRecord(meta []byte) (r record, err error) {
+	if len(meta) == 0 {
+		return r, nil
+	}
+	d := decoder{string(meta[1:])}
+	r.flags = meta[0]
+	r.stamp = d.uvarint()
+	if r.flags&flagBuilt != 0 {
+		r.version = d.fixed()
+		r.built = d.uvarint()
+		r.took = time.Duration(d.uvarint()) * time.Microsecond
+		r.edges = d.rest
+	}
+	if d.rest == failed {
+		return record{}, errRecord
+	}
+	return r, nil
+}
+
+// decoder reads from a string; once something is missing, everything is.
+type decoder struct{ rest string }
+
+const failed = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" // not what any edges begin with
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint([]byte(d.rest[:min(len(d.rest), binary.MaxVarintLen64)]))
+	if n <= 0 || d.rest == failed {
+		d.rest = failed
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) fixed() uint64 {
+	if len(d.rest) < 8 || d.rest == failed {
+		d.rest = failed
+		return 0
+	}
+	v := binary.BigEndian.Uint64([]byte(d.rest[:8]))
+	d.rest = d.rest[8:]
+	return v
+}
+
+func (d *decoder) text() string {
+	n := d.uvarint()
+	if d.rest == failed || n > uint64(len(d.rest)) {
+		d.rest = failed
+		return ""
+	}
+	s := d.rest[:n]
+	d.rest = d.rest[n:]
+	return s
+}
+
+// savedEdge is an edge as it is stored.
+type savedEdge struct {
+	cache string
+	key   string
+	stamp uint64
+}
+
+// parseEdges returns the edges that were stored.
+func parseEdges(saved string) ([]savedEdge, error) {
+	var edges []savedEdge
+	var names []string
+	for d := (decoder{saved}); d.rest != ""; {
+		var e savedEdge
+		if i := d.uvarint(); i == 0 {
+			e.cache = d.text()
+			names = append(names, e.cache)
+		} else if i <= uint64(len(names)) {
+			e.cache = names[i-1]
+		} else {
+			d.rest = failed
+		}
+		e.key = d.text()
+		e.stamp = d.uvarint()
+		if d.rest == failed {
+			return nil, errRecord
+		}
+		edges = append(edges, e)
+	}
+	return edges, nil
+}
+
+// keyed is what saving asks of a cache that somebody has read from.
+type keyed interface {
+	cache() *core
+	appendKey(dst []byte, entry any) ([]byte, error)
+	decodeKey(key string) any // nil if that fails
+	keyOf(entry any) any
+	renew(ctx context.Context, entry any) (*graph.Node, error)
+	nodeOf(ctx context.Context, key string) (*graph.Node, error)
+}
+
+// recorder makes records; it keeps what it needs for that from one to the next.
+type recorder struct {
+	g       *graph.Graph
+	edges   []graph.Edge
+	entries []any
+	names   []string
+	key     []byte
+	seen    map[graph.Edge]bool
+}
+
+// append appends what is to be kept beside the value of an entry.
+func (r *recorder) append(dst []byte, v *trace, kind kind, version uint64) ([]byte, error) {
+	if v.kind == graph.Input {
+		if v.stamp == 0 {
+			return dst, nil
+		}
+		return binary.AppendUvarint(append(dst, 0), v.stamp), nil
+	}
+	flags := byte(flagBuilt)
+	if v.kind == graph.Probed {
+		flags |= flagProbed
+	}
+	switch kind {
+	case missing:
+		flags |= flagNone
+	case broken:
+		flags |= flagError
+	}
+	dst = binary.AppendUvarint(append(dst, flags), v.stamp)
+	dst = binary.BigEndian.AppendUint64(dst, version)
+	dst = binary.AppendUvarint(dst, v.built)
+	dst = binary.AppendUvarint(dst, uint64(v.took.Microseconds()))
+	if v.saved != "" {
+		return append(dst, v.saved...), nil
+	}
+	return r.appendEdges(dst, v.edges)
+}
+
+func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
+	r.g.Lock()
+	r.flatten(edges)
+	r.entries = r.entries[:0]
+	for _, e := range r.edges {
+		r.entries = append(r.entries, e.Node.Entry)
+	}
+	r.g.Unlock()
+	r.names = r.names[:0]
+	for i, e := range r.edges {
+		t := e.Node.Owner().Type.(keyed)
+		name := t.cache().slot.name
+		at := 0
+		for at < len(r.names) && r.names[at] != name {
+			at++
+		}
+		if at < len(r.names) {
+			dst = binary.AppendUvarint(dst, uint64(at+1))
+		} else {
+			r.names = append(r.names, name)
+			dst = binary.AppendUvarint(append(dst, 0), uint64(len(name)))
+			dst = append(dst, name...)
+		}
+		var err error
+		if r.key, err = t.appendKey(r.key[:0], r.entries[i]); err != nil {
+			return dst, fmt.Errorf("a dependency on %s cannot be saved: %w", t.cache().slot.name, err)
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(r.key)))
+		dst = append(dst, r.key...)
+		dst = binary.AppendUvarint(dst, e.Stamp)
+	}
+	return dst, nil
+}
+
+// flatten puts edges into r.edges, with what caches in memory were computed
+// from in place of their own entries, which a restart does not find again.
+func (r *recorder) flatten(edges []graph.Edge) {
+	r.edges = r.edges[:0]
+	inMemory := func(e graph.Edge) bool {
+		return e.Node.Owner().Type.(keyed).cache().lane == nil && e.Node.Kind() == graph.Derived && e.Node.Stamp == e.Stamp &&
+			!e.Node.Dead() && e.Node.State() != graph.Dirty
+	}
+	flat := !slices.ContainsFunc(edges, inMemory)
+	if flat {
+		r.edges = append(r.edges, edges...)
+		return
+	}
+	clear(r.seen)
+	if r.seen == nil {
+		r.seen = make(map[graph.Edge]bool)
+	}
+	stack := [][]graph.Edge{edges}
+	for len(stack) > 0 {
+		top := &stack[len(stack)-1]
+		if len(*top) == 0 {
+			stack = stack[:len(stack)-1]
+			continue
+		}
+		e := (*top)[0]
+		*top = (*top)[1:]
+		switch {
+		case r.seen[e]: // but not with another stamp: one of them has changed, then
+		case inMemory(e):
+			r.seen[e] = true
+			stack = append(stack, e.Node.Edges)
+		default:
+			r.seen[e] = true
+			r.edges = append(r.edges, e)
+		}
+	}
+}
+
+// cache implements keyed.
+func (c nodes[K, V]) cache() *core { return &c.core }
+
+// appendKey implements keyed.
+func (c nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
+	if c.spec.KeyCodec.Append == nil {
+		return dst, errors.New("its keys cannot be encoded")
+	}
+	guard(&err, func() (err error) {
+		dst, err = c.spec.KeyCodec.Append(dst, e.(*entry[K, V]).key)
+		return err
+	})
+	return dst, err
+}
+
+// keyOf implements keyed.
+func (c nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
+
+// decodeKey implements keyed.
+func (c nodes[K, V]) decodeKey(key string) (decoded any) {
+	var err error
+	guard(&err, func() error {
+		k, err := c.spec.KeyCodec.Decode([]byte(key))
+		if err == nil {
+			decoded = k
+		}
+		return err
+	})
+	return decoded
+}
+
+// renew implements keyed: it finds the node that has taken the place of a dead one.
+func (c nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
+	return c.node(ctx, e.(*entry[K, V]).key)
+}
+
+// nodeOf implements keyed.
+func (c nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, error) {
+	if c.spec.KeyCodec.Decode == nil {
+		return nil, errors.New("its keys cannot be decoded")
+	}
+	var k K
+	var err error
+	guard(&err, func() (err error) {
+		k, err = c.spec.KeyCodec.Decode([]byte(key))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.node(ctx, k)
+}
+
+// ready is know for what is about to be read: if the contents are built as a
+// whole, they are.
+func (c *Cache[K, V]) ready(ctx context.Context, k K) error {
+	if c.state.Load() == statePartial {
+		return c.fetch(ctx, k)
+	}
+	return c.prepare(ctx, true)
+}
+
+// node returns the node of k.
+func (c *Cache[K, V]) node(ctx context.Context, k K) (*graph.Node, error) {
+	for {
+		if err := c.ready(ctx, k); err != nil {
+			return nil, err
+		}
+		s := c.table.Load().shard(k)
+		s.mu.RLock()
+		if e := s.entries[k]; e != nil && e.node != nil {
+			n := e.node
+			s.mu.RUnlock()
+			return n, nil
+		}
+		s.mu.RUnlock()
+		if err := c.intern(k); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Link implements graph.Type.
+func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge, saved string) ([]graph.Edge, error) {
+	if saved != "" {
+		found, err := parseEdges(saved)
+		if err != nil {
+			return nil, err
+		}
+		linked := make([]graph.Edge, len(found))
+		for i, e := range found {
+			on, err := c.m.readable(e.cache)
+			if err != nil {
+				return nil, err
+			}
+			n, err := on.owner.Type.(keyed).nodeOf(ctx, e.key)
+			if err != nil {
+				return nil, err
+			}
+			linked[i] = graph.Edge{Node: n, Stamp: e.stamp}
+		}
+		return linked, nil
+	}
+	linked := make([]graph.Edge, len(edges))
+	g := c.m.graph
+	for i, e := range edges {
+		linked[i] = e
+		g.Lock()
+		dead, entry := e.Node.Dead(), e.Node.Entry
+		g.Unlock()
+		if !dead {
+			continue
+		}
+		n, err := e.Node.Owner().Type.(keyed).renew(ctx, entry)
+		if err != nil {
+			return nil, err
+		}
+		linked[i].Node = n
+	}
+	return linked, nil
+}
+
+// reason says why a builder runs, for people.
+func (m *Manager) reason(why graph.Cause) string {
+	switch why.Reason {
+	case graph.Missing:
+		return "it was not there"
+	case graph.Changed:
+		return why.Node.Owner().Type.Name(why.Node) + " has changed"
+	case graph.Failed:
+		return why.Node.Owner().Type.Name(why.Node) + " cannot be built"
+	case graph.Invalidated:
+		return "it was invalidated"
+	case graph.Outdated:
+		return "the builder has a new version"
+	case graph.Asked:
+		return "the world outside was asked"
+	}
+	return "what it was built from cannot be found out"
+}

@@ -1,0 +1,531 @@
+package logstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// errUnfinished is about a directory with UNFINISHED in it.
+var errUnfinished = fmt.Errorf("%w: there is a file %s; remove the directory and make a new one",
+	store.ErrUnfinished, unfinishedName)
+
+// nameSet collects the names of caches.
+type nameSet map[string]struct{}
+
+// refresh goes on to the present. The caller holds applying.
+//
+// The writer may be at work meanwhile. It changes files in such an order that
+// each of them, read when the files that lead to it have been read, is either
+// whole, or not needed any more, or not needed yet; docs/FORMAT.md has the
+// protocol. What is not needed any more was removed after a newer manifest was
+// there, so looking again finds that one.
+func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
+	names := nameSet{}
+	defer func() { changed = slices.Sorted(maps.Keys(names)) }()
+	r.faults = map[damage]int{}
+	var before listing
+	for try := 1; ; try++ {
+		if err := r.s.check(ctx); err != nil {
+			return nil, err
+		}
+		files, err := list(r.s.fs)
+		if err != nil {
+			return nil, err
+		}
+		m, err := r.newest(files)
+		if err != nil {
+			return nil, err
+		}
+		done := false
+		if m != nil && m == r.m {
+			done, err = r.follow(ctx, files, names)
+		}
+		if !done && err == nil {
+			err = r.load(ctx, m, files, names)
+		}
+		var fault damage
+		if d, ok := errors.AsType[*damage](err); ok {
+			fault = *d
+		} else if errors.Is(err, fs.ErrNotExist) {
+			fault.what = err.Error()
+		} else if err != nil {
+			return nil, err
+		}
+		settled, e := r.settled(m)
+		if e != nil {
+			return nil, e
+		}
+		if !settled && !files.sameAs(before) {
+			before, try = files, 1
+		}
+		if settled || try >= tries {
+			if r.faults[fault]++; err == nil || r.faults[fault] > proof {
+				return nil, err
+			}
+		}
+		if try > 2 {
+			time.Sleep(time.Millisecond / 64 << min(try, 6)) // let the writer get on
+		}
+	}
+}
+
+// proof is how often a fault must have been seen to be real. One can be seen once
+// where there is none: something that was read later was there already when the
+// look at what was read before was too old.
+const proof = 2
+
+// tries is how often in a row a listing that may be incomplete must say the same
+// to be believed all the same. To mislead, each must have been overtaken by two
+// compactions or more, and have missed what they made and removed.
+const tries = 8
+
+// newest returns the newest valid manifest that is listed, or that which was
+// read last if no newer one is: while its files are open it does as well as ever.
+// It returns nil if there is none. One that is not valid is being written, or
+// was when its process died.
+func (r *Reader) newest(files listing) (*manifest, error) {
+	for _, n := range slices.Backward(files.manifests) {
+		if r.m != nil && n <= r.m.n {
+			break
+		}
+		m, err := readManifest(r.s.fs, n)
+		var d *damage
+		switch {
+		case err == nil:
+			return m, nil
+		case !errors.As(err, &d) && !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	return r.m, nil
+}
+
+// settled reports whether the last listing, on which m was the newest manifest,
+// can be relied upon. While files come and go a listing may lack both those that
+// were there when it began and those that were when it ended. But as long as m
+// is there no more than one newer manifest was published, and that one is there
+// too, so the next listing has it. If it does not, there is none yet, so no file
+// that m leads to was removed, and the last listing had all those that
+// existed when it began.
+func (r *Reader) settled(m *manifest) (bool, error) {
+	if m == nil {
+		return false, nil
+	}
+	files, err := list(r.s.fs)
+	if err != nil {
+		return false, err
+	}
+	newest, err := r.newest(files)
+	if err != nil || newest != nil && newest.n > m.n {
+		return false, err
+	}
+	err = r.s.fs.Exists(manifestName(m.n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// damage returns d, unless the policy is to show what can be read and d is real.
+func (r *Reader) damage(d *damage) error {
+	if r.s.opts.Damage != Salvage {
+		return d
+	}
+	return r.accept(d)
+}
+
+// accept returns d, unless it is real: then it notes it.
+func (r *Reader) accept(d *damage) error {
+	if r.faults[*d] < proof {
+		return d
+	}
+	r.s.note(Event{Kind: Damaged, File: d.file, Offset: d.offset, Policy: r.s.opts.Damage, Err: d})
+	return nil
+}
+
+// follow reads what was added to the journals. It reports false if they do not
+// lead on from where the Reader is, so that it must start again from the
+// manifest.
+func (r *Reader) follow(ctx context.Context, files listing, changed nameSet) (bool, error) {
+	s := r.s
+	at := s.current()
+	if at == nil {
+		return false, nil
+	}
+	if err := s.fs.Exists(at.name); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	later, err := r.chain(files, at.seq+1)
+	if err != nil {
+		return false, err
+	}
+	if len(later) > 0 && (later[0].prev != at.seq || later[0].prevEnd < at.end) {
+		unpinAll(later)
+		return false, nil
+	}
+	for i := range len(later) + 1 {
+		if i > 0 {
+			s.mu.Lock()
+			s.journals = append(s.journals, later[i-1])
+			s.mu.Unlock()
+		}
+		if err := r.replay(ctx, s, s.current(), endOf(later, i), changed.add); err != nil {
+			unpinAll(later[i:])
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// endOf returns where the journal before later[i] ends.
+func endOf(later []*journal, i int) int64 {
+	if i < len(later) {
+		return later[i].prevEnd
+	}
+	return math.MaxInt64
+}
+
+func (names nameSet) add(_ *journal, of map[string]*version) {
+	for name := range of {
+		names[name] = struct{}{}
+	}
+}
+
+func unpinAll(journals []*journal) {
+	for _, j := range journals {
+		j.unpin()
+	}
+}
+
+// chain opens the journals from number from on: the newest, and those that lead
+// to it, oldest first.
+func (r *Reader) chain(files listing, from uint64) (chain []*journal, err error) {
+	found := map[uint64]*journal{}
+	defer func() { // what is beside the chain: an attempt that failed
+		for _, j := range found {
+			j.unpin()
+		}
+	}()
+	var newest *journal
+	for _, seq := range files.journals {
+		if seq < from {
+			continue
+		}
+		j, err := r.journal(seq)
+		if err != nil {
+			return nil, err
+		}
+		if j != nil {
+			found[seq], newest = j, j
+		}
+	}
+	for j := newest; j != nil; j = found[j.prev] {
+		chain = append(chain, j)
+		delete(found, j.seq)
+	}
+	slices.Reverse(chain)
+	return chain, nil
+}
+
+// journal opens a journal, or returns nil if it is not one yet, or cannot be
+// read and that was accepted.
+func (r *Reader) journal(seq uint64) (*journal, error) {
+	name := journalName(seq)
+	f, err := r.s.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	file := newFile(r.s.fs, name, f)
+	j, err := r.header(f, name, seq)
+	if j == nil {
+		file.unpin()
+		return nil, err
+	}
+	j.file = file
+	return j, nil
+}
+
+func (r *Reader) header(f vfs.File, name string, seq uint64) (*journal, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	w := window{f: f, end: size}
+	b, err := w.at(0, min(size, journalHeader))
+	if err != nil {
+		return nil, err
+	}
+	j, err := parseJournalHeader(b, name, seq)
+	if d, ok := errors.AsType[*damage](err); ok {
+		// If nothing follows, the header is being written, or was.
+		if used, err := w.used(); err != nil || !used {
+			return nil, err
+		}
+		return nil, r.damage(d)
+	}
+	return j, err
+}
+
+// used reports whether there is a chunk in a journal.
+func (w *window) used() (bool, error) {
+	at, err := w.search(0, func(chunk) bool { return true })
+	return at >= 0, err
+}
+
+// replay carries out in s the frames of j from where it was read to on, up to
+// end. It tells done which caches each of them is about.
+func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, done func(*journal, map[string]*version)) error {
+	for {
+		size, err := j.f.Size()
+		if err != nil {
+			return err
+		}
+		w := window{f: j.f, end: min(size, end)}
+		for j.end < w.end {
+			if err := r.s.check(ctx); err != nil {
+				return err
+			}
+			st := stage{s: s}
+			next, ok, err := w.frame(&st, j, j.end, j.frame)
+			if !ok {
+				st.undo()
+				if err != nil && err != errShort { // it is short if a batch is being taken back
+					return err
+				}
+				break
+			}
+			st.publish()
+			j.end, j.frame = next, j.frame+1
+			done(j, st.of)
+		}
+		if j.end >= w.end {
+			break
+		}
+		var number uint64
+		later, err := w.search(j.end+1, func(c chunk) bool {
+			number = c.frame
+			return c.journal == j.id && c.frame > j.frame
+		})
+		if err == errShort || err == nil && later < 0 {
+			break // not a whole frame yet
+		} else if err != nil {
+			return err
+		}
+		if err := r.damage(&damage{file: j.name, offset: j.end, what: "frame is damaged"}); err != nil {
+			return err
+		}
+		j.end, j.frame = later, number
+	}
+	if j.end < end && end < math.MaxInt64 {
+		return r.damage(&damage{file: j.name, offset: j.end, what: "journal is cut off"})
+	}
+	return nil
+}
+
+// load makes the state anew, from a manifest and the journals that it starts
+// with, and shows it if that works.
+func (r *Reader) load(ctx context.Context, m *manifest, files listing, changed nameSet) error {
+	next := &Store{dir: r.s.dir, fs: r.s.fs, caches: map[string]*version{}}
+	err := r.build(ctx, next, m, files, changed)
+	s := r.s
+	if err == nil {
+		s.mu.Lock()
+		next.caches, s.caches = s.caches, next.caches
+		next.journals, s.journals = s.journals, next.journals
+		next.snapshots, s.snapshots = s.snapshots, next.snapshots
+		s.mu.Unlock()
+		r.m = m
+	}
+	unpinAll(next.journals)
+	for _, x := range next.snapshots {
+		x.unpin()
+	}
+	return err
+}
+
+func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files listing, changed nameSet) error {
+	switch {
+	case files.unfinished:
+		return errUnfinished
+	case !files.lock && files.empty():
+		return fmt.Errorf("there is no store in it: %w", fs.ErrNotExist)
+	case m == nil:
+		return r.empty(next, files, changed)
+	}
+	if err := r.adopt(next, m); err != nil {
+		return err
+	}
+	chain, err := r.chain(files, m.start.seq)
+	if err != nil {
+		return err
+	}
+	next.journals = chain
+	if len(chain) == 0 || chain[0].seq != m.start.seq {
+		if err := r.withoutStart(m, chain); err != nil {
+			return err
+		}
+	} else {
+		chain[0].end, chain[0].frame = m.start.off, m.start.frame
+	}
+	if at := r.s.current(); at != nil && (len(chain) == 0 || chain[len(chain)-1].seq < at.seq) {
+		// It goes back, unless at was an attempt that the writer gave up.
+		d := damage{file: at.name, what: "the journal that was read last is not in use any more"}
+		if r.faults[d] < proof {
+			return &d
+		}
+	}
+	// A manifest without caches may be that of a writer which discarded all
+	// that came before.
+	diff := difference{old: r.s, compacted: len(m.caches) > 0, touched: nameSet{}}
+	for i, j := range chain {
+		end := endOf(chain, i+1)
+		size, err := j.f.Size()
+		if err != nil {
+			return err
+		}
+		if j.end > min(size, end) {
+			if err := r.damage(&damage{file: j.name, offset: size, what: "journal is cut off"}); err != nil {
+				return err
+			}
+		}
+		diff.begin(j, end)
+		if err := r.replay(ctx, next, j, end, diff.done); err != nil {
+			return err
+		}
+	}
+	diff.add(next, changed)
+	return nil
+}
+
+// empty makes sure that a directory without a manifest is a new store.
+func (r *Reader) empty(next *Store, files listing, changed nameSet) error {
+	used := len(files.snapshots) > 0
+	for _, seq := range files.journals {
+		j, err := r.journal(seq)
+		if err != nil {
+			return err
+		}
+		if j == nil {
+			continue
+		}
+		size, err := j.f.Size()
+		if err == nil {
+			var more bool
+			more, err = (&window{f: j.f, end: size}).used()
+			used = used || more
+		}
+		j.unpin()
+		if err != nil {
+			return err
+		}
+	}
+	if used {
+		return &damage{file: manifestName(max(1, files.highest)), what: "no manifest can be read"}
+	}
+	(&difference{old: r.s}).add(next, changed)
+	return nil
+}
+
+// adopt makes the state of next what the manifest says. It opens all snapshots,
+// so that they can be read when they are removed, and takes those over that are
+// open already.
+func (r *Reader) adopt(next *Store, m *manifest) error {
+	for i := range m.caches {
+		c := &m.caches[i]
+		v := &version{id: c.id, known: true, desc: c.desc, records: int(c.records)}
+		next.caches[c.name] = v
+		if c.gen == 0 {
+			continue
+		}
+		v.snap = r.open(c)
+		next.snapshots = append(next.snapshots, v.snap)
+		_, err := v.snap.open()
+		if errors.Is(err, fs.ErrNotExist) {
+			// If that is real, nothing older can show, and reading will say so.
+			err = r.accept(&damage{cache: c.name, file: v.snap.name, what: "file is missing"})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// open returns the snapshot of a cache, which the caller must unpin.
+func (r *Reader) open(c *manifestCache) *snapshot {
+	if v := r.s.caches[c.name]; v != nil && v.snap != nil && v.snap.id == c.id && v.snap.gen == c.gen && v.snap.tag == c.tag {
+		v.snap.pin()
+		return v.snap
+	}
+	return openSnapshot(r.s.fs, c)
+}
+
+// withoutStart deals with the lack of the journal that the manifest starts with.
+func (r *Reader) withoutStart(m *manifest, chain []*journal) error {
+	name := journalName(m.start.seq)
+	if len(chain) == 0 && r.s.fs.Exists(name) == nil {
+		return nil // its header is being written, or was lost with nothing after it
+	}
+	return r.damage(&damage{file: name, what: "journal is missing, or its header damaged"})
+}
+
+// difference finds out in which caches a state that was made anew may differ
+// from the old one.
+type difference struct {
+	old       *Store
+	compacted bool // what the replay does not show again was compacted
+	passed    bool // the replay went through the place up to which the old state goes
+	touched   nameSet
+}
+
+// begin is called before j is replayed up to end.
+func (d *difference) begin(j *journal, end int64) {
+	at := d.old.current()
+	d.passed = d.passed || d.compacted && at != nil && at.id == j.id && j.end <= at.end && at.end <= end
+}
+
+// done is called after each frame.
+func (d *difference) done(j *journal, of map[string]*version) {
+	if at := d.old.current(); d.passed && (at.id != j.id || j.end > at.end) {
+		d.touched.add(j, of)
+	}
+}
+
+// add adds the names of the caches that may differ. The old state has no other
+// writer than the caller.
+func (d *difference) add(next *Store, changed nameSet) {
+	for name, v := range next.caches {
+		if d.differs(name, d.old.caches[name], v) {
+			changed[name] = struct{}{}
+		}
+	}
+	for name := range d.old.caches {
+		if next.caches[name] == nil {
+			changed[name] = struct{}{}
+		}
+	}
+}
+
+func (d *difference) differs(name string, old, v *version) bool {
+	if old == nil || !bytes.Equal(old.desc, v.desc) || (old.desc == nil) != (v.desc == nil) {
+		return true
+	}
+	if d.passed {
+		// The frames before were compacted, which changes nothing.
+		_, touched := d.touched[name]
+		return touched
+	}
+	return old.snap != v.snap || old.overlaid() > 0 || v.overlaid() > 0
+}

@@ -1,0 +1,141 @@
+package logstore_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
+	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/logstore"
+)
+
+// For a while calls fail: the disk is full, the file system has become read-only,
+// the permission is lost, there are no more file descriptors. Batches and
+// compactions say so and name the file, what was acknowledged can be read, or
+// the read says why not, and once the cause is gone all works again.
+func TestTroubleThatPasses(t *testing.T) {
+	t.Parallel()
+	writes := func(op faultfs.Op) bool { return op.Changes() }
+	opens := func(op faultfs.Op) bool {
+		return op == faultfs.OpCreate || op == faultfs.OpOpen || op == faultfs.OpList || op == faultfs.OpSyncDir || op == faultfs.OpExists
+	}
+	for _, trouble := range []struct {
+		name  string
+		err   error
+		fails func(faultfs.Op) bool
+		reads bool // the first read of a snapshot fails, too
+	}{
+		{"disk full", syscall.ENOSPC, func(op faultfs.Op) bool { return op == faultfs.OpCreate || op == faultfs.OpWrite }, false},
+		{"read-only", syscall.EROFS, writes, false},
+		{"permission lost", syscall.EACCES, func(op faultfs.Op) bool { return writes(op) || opens(op) }, true},
+		{"too many open files", syscall.EMFILE, opens, true},
+		{"input/output", syscall.EIO, func(op faultfs.Op) bool { return writes(op) || op == faultfs.OpRead }, true},
+	} {
+		t.Run(trouble.name, func(t *testing.T) {
+			t.Parallel()
+			fs := faultfs.New()
+			p := player{opts: quiet(fs)}
+			if err := p.play(t, append(scenario[:5:5], step{word: reopen})); err != nil {
+				t.Fatal(err)
+			}
+			before := p.sure
+			fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if trouble.fails(op) {
+					return trouble.err
+				}
+				return nil
+			})
+			for i := range 3 {
+				err := p.s.Apply(t.Context(), batch(put("a", "lost", fmt.Sprint(i))))
+				if !errors.Is(err, trouble.err) || !strings.Contains(err.Error(), "j-") {
+					t.Errorf("Apply: %v", err)
+				}
+				if err := p.s.Compact(t.Context()); !errors.Is(err, trouble.err) {
+					t.Errorf("Compact: %v", err)
+				}
+			}
+			_, err := p.s.Get(t.Context(), "a", []byte("1"))
+			if err != nil && !(trouble.reads && errors.Is(err, trouble.err)) || errors.Is(err, store.ErrCorrupt) {
+				t.Errorf("Get: %v", err)
+			}
+			if !trouble.reads {
+				want(t, p.s, before)
+			}
+			if s, err := logstore.Open("test", quiet(fs)); !errors.Is(err, trouble.err) && !errors.Is(err, store.ErrLocked) {
+				t.Errorf("Open: %v, %v", s, err)
+			}
+			fs.Hook(nil)
+			want(t, p.s, before)
+			if err := p.play(t, []step{{ops: []store.Op{put("a", "back", "again")}}, {word: compact}, {word: reopen}}); err != nil {
+				t.Fatal(err)
+			}
+			want(t, p.s, p.sure)
+			for seed := range uint64(4) {
+				s := open(t, quiet(fs.Restart(seed)))
+				want(t, s, p.sure)
+				s.Close()
+			}
+		})
+	}
+}
+
+// Each call fails, those that read, open and list too; or two or three in a row,
+// or all from then on: nothing that was acknowledged is lost, not even if the
+// power is lost soon afterwards, nothing is taken for damage, and once the cause
+// is gone the store works again.
+func TestEveryCallFails(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{1, 2, 3, 1 << 30} {
+		t.Run(fmt.Sprint(width), func(t *testing.T) {
+			t.Parallel()
+			step := 1
+			if testing.Short() {
+				step = 3
+			}
+			for n := 1; failsAt(t, n, width); n += step {
+			}
+		})
+	}
+}
+
+// failsAt has calls n to n+width-1 fail, and reports whether there are so many.
+func failsAt(t *testing.T, n, width int) bool {
+	fs := faultfs.New()
+	failed := false
+	fs.Hook(func(call int, _ faultfs.Op, _ string) error {
+		if call >= n && call-n < width {
+			failed = true
+			return syscall.EIO
+		}
+		return nil
+	})
+	p := player{opts: quiet(fs)}
+	if err := p.play(t, scenario); errors.Is(err, store.ErrCorrupt) {
+		t.Fatalf("call %d is taken for damage: %v", n, err)
+	}
+	fs.Hook(nil)
+	crash := func() {
+		for seed := range uint64(5) {
+			s := open(t, quiet(fs.Restart(seed)))
+			p.check(t, s)
+			s.Close()
+		}
+	}
+	if p.s != nil {
+		crash()
+		want(t, p.s, p.sure)
+		if err := p.s.Apply(t.Context(), batch(put("new", "k", "v"))); err != nil {
+			t.Fatalf("call %d: afterwards: %v", n, err)
+		}
+		p.sure, p.maybe = p.sure.after(put("new", "k", "v")), nil
+		crash()
+		p.s.Close()
+	}
+	s := open(t, quiet(fs))
+	p.check(t, s)
+	s.Close()
+	return failed
+}
