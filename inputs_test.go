@@ -8,10 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	"github.com/cacheman-go/cacheman/store/memstore"
 )
 
 // derived is a cache whose builder is given by the test, on a store that
@@ -548,4 +551,44 @@ func TestTrackedBuildAll(t *testing.T) {
 	}
 	in.Set("b", 3)
 	x.want(0, "3")
+}
+
+// A Recheck while Probe is running is not lost: what Probe gives may be older.
+func TestRecheckDuringProbe(t *testing.T) {
+	for _, keys := range [][]string{{"k"}, nil} {
+		for _, first := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				m := must(Open("", Options{Store: memstore.New()}))
+				defer m.Close()
+				var world atomic.Int64
+				hold, looked := make(chan bool), make(chan bool)
+				var slow atomic.Bool
+				c := must(Register(m, "c", Spec[string, int64]{
+					Probe: func(context.Context, string, int64, bool) (int64, error) {
+						v := world.Load()
+						if slow.Swap(false) {
+							looked <- true
+							<-hold
+						}
+						return v, nil
+					},
+				}))
+				d := must(Register(m, "d", Spec[string, int64]{
+					Build: func(ctx context.Context, k string) (int64, error) { return c.Get(ctx, k) },
+				}))
+				if !first {
+					must(d.Get(t.Context(), "k"))
+					c.Recheck("k")
+				}
+				slow.Store(true)
+				go d.Get(t.Context(), "k")
+				<-looked
+				world.Store(1)
+				c.Recheck(keys...)
+				close(hold)
+				synctest.Wait()
+				equal(t, "value", must(d.Get(t.Context(), "k")), 1)
+			})
+		}
+	}
 }

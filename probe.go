@@ -12,7 +12,8 @@ import (
 // again when somebody asks for one, or for something that was computed from it.
 // Without keys it concerns all entries of the cache. It is for whoever is told
 // of changes, by a file system or a message, and costs no more than marking what
-// was computed from the keys. It does nothing to caches without Probe.
+// was computed from the keys. What a Probe that is running now will give is not
+// trusted either. It does nothing to caches without Probe.
 func (c *Cache[K, V]) Recheck(keys ...K) {
 	if c.spec.Probe == nil {
 		return
@@ -20,6 +21,7 @@ func (c *Cache[K, V]) Recheck(keys ...K) {
 	g := c.m.graph
 	if len(keys) == 0 {
 		g.Lock()
+		c.owner.Overtake()
 		c.owner.Doubt()
 		g.Unlock()
 		return
@@ -93,7 +95,10 @@ func (c *Cache[K, V]) trust() {
 	}
 	c.m.after(c.spec.ProbeEvery, func() {
 		c.expiring.Store(false)
-		c.Recheck()
+		// A Probe that is running is not overtaken: it may take longer than this.
+		c.m.graph.Lock()
+		c.owner.Doubt()
+		c.m.graph.Unlock()
 	})
 }
 

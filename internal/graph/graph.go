@@ -128,6 +128,15 @@ func (o *Owner) Doubt() {
 	o.doubtAbove(true)
 }
 
+// Overtake supersedes the runs of nodes of o. The graph is locked.
+func (o *Owner) Overtake() {
+	for r := range o.g.running {
+		if r.node.owner == o && r.node.run == r {
+			r.node.supersede()
+		}
+	}
+}
+
 func (o *Owner) doubtAbove(self bool) {
 	seen := map[*Owner]bool{o: true}
 	for queue := []*Owner{o}; len(queue) > 0; queue = queue[1:] {

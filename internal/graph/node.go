@@ -206,9 +206,13 @@ func (n *Node) Restore(kind Kind, saved string) {
 	n.set(Check)
 }
 
-// Doubt makes n a node that is to be checked. Mark was called before, in the
-// same critical section. The graph is locked.
+// Doubt makes n a node that is to be checked. A run that is finding out its
+// value is superseded, for it may have looked too early. Mark was called before,
+// in the same critical section. The graph is locked.
 func (n *Node) Doubt() {
+	if n.run != nil {
+		n.supersede()
+	}
 	if State(n.word.Load()&3) == Clean {
 		n.set(Check)
 	}

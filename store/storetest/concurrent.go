@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -113,6 +114,7 @@ func checkConcurrent(t *suite) {
 					return
 				default:
 				}
+				runtime.Gosched() // to whoever comes back from the disk
 				if !t.wholeBatches(s, keys) {
 					return
 				}

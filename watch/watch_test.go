@@ -1,0 +1,209 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cacheman-go/cacheman"
+	"github.com/cacheman-go/cacheman/store/memstore"
+	"github.com/fsnotify/fsnotify"
+)
+
+// world is a directory that is watched, and a cache of what is in its files.
+type world struct {
+	*testing.T
+	dir     string
+	w       *Watcher
+	texts   *cacheman.Cache[string, string]
+	builds  atomic.Int64
+	reports chan error
+}
+
+func watched(t *testing.T, roots ...string) *world {
+	t.Helper()
+	dir := t.TempDir()
+	if len(roots) == 0 {
+		roots = []string{dir}
+	}
+	m, err := cacheman.Open("", cacheman.Options{Store: memstore.New()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	files, err := cacheman.OpenFiles(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &world{T: t, dir: dir, reports: make(chan error, 100)}
+	x.texts, err = cacheman.Register(m, "texts", cacheman.Spec[string, string]{
+		Build: func(ctx context.Context, name string) (string, error) {
+			x.builds.Add(1)
+			text, err := files.Get(ctx, name)
+			if errors.Is(err, cacheman.ErrNotFound) {
+				return "nothing", nil
+			}
+			return string(text), err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x.w, err = Files(m, func(err error) { x.reports <- err }, roots...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { x.w.Close() })
+	return x
+}
+
+func (x *world) ok(err error) {
+	x.Helper()
+	if err != nil {
+		x.Fatal(err)
+	}
+}
+
+func (x *world) path(name string) string { return filepath.Join(x.dir, name) }
+
+func (x *world) write(name, text string) {
+	x.Helper()
+	x.ok(os.MkdirAll(filepath.Dir(x.path(name)), 0o777))
+	x.ok(os.WriteFile(x.path(name), []byte(text), 0o666))
+}
+
+// want waits until a file is seen to hold text.
+func (x *world) want(name, text string) {
+	x.Helper()
+	x.wantPath(x.path(name), text)
+}
+
+func (x *world) wantPath(path, text string) {
+	x.Helper()
+	var got string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		var err error
+		if got, err = x.texts.Get(x.Context(), path); err != nil {
+			x.Fatal(err)
+		}
+		if got == text {
+			return
+		}
+	}
+	x.Fatalf("%s is seen to hold %q, not %q", path, got, text)
+}
+
+func TestChanges(t *testing.T) {
+	x := watched(t)
+	x.want("a", "nothing")
+	x.write("b", "b")
+	x.want("b", "b")
+	x.write("a", "one")
+	x.want("a", "one")
+	x.write("a", "two")
+	x.want("a", "two")
+	x.write("new", "renamed onto it")
+	x.ok(os.Rename(x.path("new"), x.path("a")))
+	x.want("a", "renamed onto it")
+	x.ok(os.Remove(x.path("a")))
+	x.want("a", "nothing")
+	before := x.builds.Load()
+	x.want("b", "b")
+	if n := x.builds.Load() - before; n != 0 {
+		t.Errorf("what has not changed was built %d times", n)
+	}
+}
+
+// What is made in a directory before that is watched is seen, and so is what
+// happens there later.
+func TestDirectories(t *testing.T) {
+	x := watched(t)
+	x.want("d/e/f/a", "nothing")
+	x.write("d/e/f/a", "one")
+	x.want("d/e/f/a", "one")
+	x.write("d/e/f/a", "two")
+	x.want("d/e/f/a", "two")
+	x.want("moved/e/f/a", "nothing")
+	x.ok(os.Rename(x.path("d"), x.path("moved")))
+	x.want("d/e/f/a", "nothing")
+	x.want("moved/e/f/a", "two")
+	x.write("moved/e/f/a", "three")
+	x.want("moved/e/f/a", "three")
+	x.write("moved/e/f/new/b", "b")
+	x.want("moved/e/f/new/b", "b")
+	x.ok(os.RemoveAll(x.path("moved")))
+	x.want("moved/e/f/a", "nothing")
+	x.write("moved/e/f/a", "back")
+	x.want("moved/e/f/a", "back")
+}
+
+// A file is found by each of its names.
+func TestNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	x := watched(t, "../"+filepath.Base(must(os.Getwd())))
+	x.dir = must(os.Getwd())
+	paths := []string{x.path("a"), "a", filepath.Join("..", filepath.Base(x.dir), "a")}
+	for _, text := range []string{"one", "two"} {
+		x.write("a", text)
+		for _, path := range paths {
+			x.wantPath(path, text)
+		}
+	}
+}
+
+// When notifications were lost, directories of which nothing was said are
+// watched all the same.
+func TestOverflow(t *testing.T) {
+	x := watched(t)
+	x.write("d/a", "one")
+	x.want("d/a", "one")
+	x.w.notify.Errors <- fsnotify.ErrEventOverflow
+	x.write("d/a", "two")
+	x.want("d/a", "two")
+	x.write("e/a", "one")
+	x.want("e/a", "one")
+}
+
+func TestVanishedRoot(t *testing.T) {
+	x := watched(t)
+	x.write("a", "one")
+	x.want("a", "one")
+	x.ok(os.RemoveAll(x.dir))
+	x.want("a", "nothing")
+	select {
+	case err := <-x.reports:
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nothing was reported")
+	}
+}
+
+func TestNoRoot(t *testing.T) {
+	x := watched(t)
+	x.write("file", "")
+	m, err := cacheman.Open("", cacheman.Options{Store: memstore.New()})
+	x.ok(err)
+	defer m.Close()
+	if _, err := Files(m, nil, x.path("missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a root that is not there: %v", err)
+	}
+	if _, err := Files(m, nil, x.path("file")); err == nil {
+		t.Error("a root that is a file: no error")
+	}
+	if _, err := Files(m, nil); err == nil {
+		t.Error("no root: no error")
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
