@@ -116,7 +116,10 @@
 // Change [Spec].Version when a builder is to make other values. Then each
 // entry that it had built is built anew when it is asked for, and where the
 // result is the same, what was computed from it lives on. What was set by hand
-// under another version is forgotten.
+// under another version is forgotten. When the type of the values has got other
+// fields, what was built is built anew as well. [Spec].Migrate makes values of
+// those that were saved in another form instead, and [Spec].Formerly takes over
+// what was saved under another name.
 //
 // # Why
 //
@@ -165,17 +168,28 @@
 //
 // # What it costs
 //
-// All entries of a cache that is in use are in memory. Opening a Manager reads
-// no contents; the first use of a cache reads that cache, and leaves values
-// encoded until each is first read. A read is a map lookup under a lock shared
+// Opening a Manager reads no contents. Of a large cache single entries are read
+// from the store as they are asked for, in some 50 µs each; when that has cost
+// as much as loading all of it, or when it is iterated over, it is loaded.
+// [Manager.Load] does so at once, for several caches beside each other. Values
+// are left encoded until each is first read. What was read stays in memory. A
+// read of that is a map lookup under a lock shared
 // by 1/64 of the cache, and for an entry that was built two atomic loads more.
 // Whatever concerns the edges between entries, in all caches of a Manager, is
 // under one lock; reads outside of builders do not need that as long as what
 // they read is clean. A save writes what changed, not what is there.
 //
+// # Copies
+//
+// [Manager.Backup] copies the directory of a Manager in use, as of one instant.
+// [Manager.Export] writes what is saved as lines of JSON, and [Import] makes a
+// directory of that.
+//
 // # What it is not
 //
-// One process at a time may have a directory open. Values are shared and must
+// One process at a time may have a directory open for writing; others may read
+// it meanwhile, and follow what is saved (see [Options].ReadOnly and
+// [Manager.Follow]). Values are shared and must
 // be treated as immutable. There is no limit on size yet. A builder that reads
 // caches of another Manager makes results that are not kept. Stores that keep
 // values only, and Load hooks, do not bring back what an entry was built from.
