@@ -311,7 +311,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	}
 	if outcome == graph.Published {
 		e := n.Entry.(*entry[K, V])
-		if quiet = identical && b.Reads() == 0 && len(n.Edges) == 0 && n.Saved == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
+		if quiet = identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
 		}
 		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
@@ -319,7 +319,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 			keys.Force(graph.Probed, graph.Changed)
 		}
 		b.Commit(same, b.none, c.derived())
-		n.Took = b.took
+		n.SetTook(b.took)
 		was := e.kind
 		e.state = st
 		s.live += held(e.kind) - held(was)

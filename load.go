@@ -190,11 +190,13 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 				if was.kind.held() {
 					old = was.state
 				} else if was.node != nil {
-					old = was.node.Old
+					g.Lock()
+					old = was.node.Old()
+					g.Unlock()
 				}
 				g.Lock()
 				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
-				e.node.Old = old
+				e.node.Remember(old)
 				e.node.Force(c.derived(), graph.Invalidated)
 				g.Unlock()
 			}
@@ -353,12 +355,14 @@ func (c *Cache[K, V]) restore(t *table[K, V], k K, rec store.Record, outdated bo
 	g.Lock()
 	defer g.Unlock()
 	n := c.owner.NewNode(e, kind, graph.Check, r.stamp)
-	n.Saved, n.Built, n.Took = r.edges, r.built, r.took
+	n.Restore(kind, r.edges)
+	n.Built = r.built
+	n.SetTook(r.took)
 	e.node = n
 	if r.version != c.version {
 		n.Force(kind, graph.Outdated)
 		if st.kind.held() {
-			n.Old = st
+			n.Remember(st)
 			t.shard(k).live--
 		}
 		e.state = state[V]{}

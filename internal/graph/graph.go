@@ -89,6 +89,7 @@ type Owner struct {
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
+	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
 }
 
 // NewOwner adds a cache to the graph.
@@ -107,7 +108,7 @@ func (o *Owner) Whole(t Type, entry any) *Node {
 	w := o.g.NewOwner(t)
 	w.readers = []*Owner{o}
 	o.whole = w.NewNode(entry, Derived, Dirty, 0)
-	o.whole.covers = o
+	w.covers = o
 	return o.whole
 }
 

@@ -44,7 +44,9 @@ type Run struct {
 
 	// Guarded by g.mu:
 
+	extra      extra // of node, while this is its run
 	edges      []Edge
+	moved      bool               // they are not those that the node had
 	room       [4]Edge            // where edges begin
 	index      map[*Node]struct{} // of edges, once there are many
 	poison     uint64             // counts writes to what was read
@@ -94,7 +96,7 @@ func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
 	r.g, r.node, r.task, r.Why = g, n, t, why
 	r.edges = r.room[:0]
 	r.open, r.writes = true, g.writes
-	n.run = r
+	n.setRun(r)
 	g.running[r] = struct{}{}
 	g.active.Add(1)
 	return r
@@ -166,8 +168,17 @@ func (r *Run) record(n *Node) {
 			r.index[n] = struct{}{}
 		}
 	}
+	// If it is what the node has read before, at the same place, it is in the
+	// list already.
+	y, i := r.node, len(r.edges)
+	same := i < int(y.lenEdges) && y.Edges()[i].Node == n
+	if same && y.joined {
+		n.watched = true
+	} else {
+		n.join(y)
+	}
+	r.moved = r.moved || !same
 	r.edges = append(r.edges, Edge{n, n.Stamp})
-	n.join(r.node)
 }
 
 // Volatile notes that the builder of r has read something that cannot be
@@ -223,7 +234,7 @@ func (r *Run) Recheck() bool {
 // Verdict says what Commit would. The graph is locked.
 func (r *Run) Verdict() Outcome {
 	switch {
-	case r.superseded || r.node.run != r || r.node.dead():
+	case r.superseded || r.node.run() != r || r.node.dead():
 		return Superseded
 	case r.poison != r.sane:
 		return Poisoned
@@ -251,8 +262,9 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	if stamp != n.Stamp {
 		r.g.Mark(n)
 	}
-	n.Stamp, n.Edges, n.Saved, n.Old = stamp, append(make([]Edge, 0, len(r.edges)), r.edges...), "", nil
-	n.Built = r.g.Revision()
+	n.Stamp, n.Built = stamp, r.g.Revision()
+	n.setMore(extra{run: r})
+	r.handOver()
 	n.kind = kind
 	n.why = Missing
 	n.set(Clean)
@@ -265,14 +277,26 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 func (r *Run) Settle() {
 	n := r.node
 	n.Stamp = r.g.Next()
-	n.Edges, n.Saved = append(make([]Edge, 0, len(r.edges)), r.edges...), ""
+	x := n.more()
+	x.saved = ""
+	n.setMore(x)
 	n.Built, n.why = n.Stamp, Missing
 	n.kind = Derived
-	if r.poison == r.sane {
+	r.handOver()
+	if n.joined = r.poison == r.sane; n.joined {
 		n.set(Clean)
 	} else {
 		n.set(Check)
 	}
+}
+
+// handOver gives the node of r the edges of r, with which it is registered.
+func (r *Run) handOver() {
+	n := r.node
+	strays := n.strays || n.lenEdges > 0 && (r.moved || len(r.edges) != int(n.lenEdges))
+	n.SetEdges(append(make([]Edge, 0, len(r.edges)), r.edges...))
+	n.joined, n.strays = true, strays
+	r.moved = false
 }
 
 // Edges returns what r has read. The graph is locked.
@@ -306,8 +330,11 @@ func (r *Run) execute() {
 	g := r.g
 	defer func() { // the builder may have ended the goroutine
 		g.mu.Lock()
-		if r.node.run == r {
-			r.node.run = nil
+		if r.node.run() == r {
+			r.node.setRun(nil)
+		}
+		if r.moved { // what it has read is dropped
+			r.node.strays = true
 		}
 		delete(g.running, r)
 		r.Why.run = nil
@@ -342,6 +369,7 @@ func (r *Run) execute() {
 		}
 		g.mu.Lock()
 		r.edges, r.index = nil, nil
+		r.node.strays = r.node.strays || r.moved
 		r.aborted, r.volatile, r.open = false, false, true
 		r.sane, r.writes = r.poison, g.writes
 		r.patient = attempt >= patience
