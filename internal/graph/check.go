@@ -77,7 +77,7 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string)) {
 			}
 		}
 	}
-	for r := range g.running {
+	for _, r := range g.running {
 		if !r.superseded && r.node.run() != r {
 			fault(r.node, "I5: a run is not its node's, and does not know it")
 		}

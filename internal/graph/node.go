@@ -39,11 +39,19 @@ type Node struct {
 	strays    bool    // it may be in above of nodes that are not among its edges
 }
 
-// extra is what few nodes have, or only for a while.
+// extra is what few nodes have, or only for a while. It is a part of the run, or
+// else of what is kept.
 type extra struct {
-	run   *Run   // what is building the node
-	old   any    // what it held before it was invalidated, to be compared with what is built; the owner's
+	run  *Run // what is building the node
+	kept *kept
+}
+
+// kept is what a node had before it was invalidated, or since it was loaded. It
+// is never changed.
+type kept struct {
+	old   any    // what it held, to be compared with what is built; the owner's
 	saved string // its edges as they were stored, if they were not linked yet
+	extra extra
 }
 
 // Edge says that a value was read.
@@ -120,18 +128,14 @@ func (n *Node) SetEdges(edges []Edge) {
 
 // Saved returns the edges of n as they were stored, if they were not linked yet.
 // The graph is locked.
-func (n *Node) Saved() string { return n.more().saved }
+func (n *Node) Saved() string { return n.kept().saved }
 
 // Old returns what n held before it was invalidated, if that is remembered. The
 // graph is locked.
-func (n *Node) Old() any { return n.more().old }
+func (n *Node) Old() any { return n.kept().old }
 
 // Remember keeps old to be compared with what is built. The graph is locked.
-func (n *Node) Remember(old any) {
-	x := n.more()
-	x.old = old
-	n.setMore(x)
-}
+func (n *Node) Remember(old any) { n.keep(old, n.Saved()) }
 
 // Took returns how long it took to build n.
 func (n *Node) Took() time.Duration { return time.Duration(n.took) }
@@ -146,29 +150,38 @@ func (n *Node) run() *Run {
 	return n.extra.run
 }
 
+func (n *Node) kept() kept {
+	if n.extra == nil || n.extra.kept == nil {
+		return kept{}
+	}
+	return *n.extra.kept
+}
+
+// keep changes what n has kept.
+func (n *Node) keep(old any, saved string) {
+	r := n.run()
+	if old == nil && saved == "" {
+		n.extra = nil
+	} else {
+		k := &kept{old: old, saved: saved}
+		k.extra.kept = k
+		n.extra = &k.extra
+	}
+	n.setRun(r)
+}
+
 // setRun makes r, or nothing, what is building n.
 func (n *Node) setRun(r *Run) {
-	x := n.more()
-	x.run = r
-	n.setMore(x)
-}
-
-// more returns what few nodes have.
-func (n *Node) more() extra {
-	if n.extra == nil {
-		return extra{}
+	var k *kept
+	if n.extra != nil {
+		k = n.extra.kept
 	}
-	return *n.extra
-}
-
-// setMore changes it.
-func (n *Node) setMore(x extra) {
 	switch {
-	case x.run != nil: // which has room for it
-		x.run.extra = x
-		n.extra = &x.run.extra
-	case x.old != nil || x.saved != "":
-		n.extra = &extra{nil, x.old, x.saved}
+	case r != nil:
+		r.extra = extra{r, k}
+		n.extra = &r.extra
+	case k != nil:
+		n.extra = &k.extra
 	default:
 		n.extra = nil
 	}
@@ -247,9 +260,7 @@ func (n *Node) Force(kind Kind, why Reason) {
 func (n *Node) Restore(kind Kind, saved string) {
 	n.kind = kind
 	n.SetEdges(nil)
-	x := n.more()
-	x.saved = saved
-	n.setMore(x)
+	n.keep(n.Old(), saved)
 	n.set(Check)
 }
 

@@ -73,7 +73,7 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 		// A builder that runs because another has failed, and asks for that:
 		// without this, each of a chain of builders would fail twice as often as
 		// the one before.
-		r, _ := self.Frame.(*Run)
+		r, _ := self.For().(*Run)
 		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run() == nil {
 			r = r.Why.run
 			if r.outcome == Volatile {
@@ -214,9 +214,7 @@ func (g *Graph) link(ctx context.Context, x *Node, without func(func())) error {
 	without(func() { linked, err = x.owner.Type.Link(ctx, x, edges, saved) })
 	if err == nil && x.Saved() == saved && x.edges == unsafe.SliceData(edges) { // nobody else has replaced them
 		x.SetEdges(linked)
-		more := x.more()
-		more.saved = ""
-		x.setMore(more)
+		x.keep(x.Old(), "")
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -39,6 +40,7 @@ type Run struct {
 	Why Cause // why it runs
 
 	g    *Graph
+	at   int // in g.running
 	node *Node
 	task Task
 
@@ -46,13 +48,12 @@ type Run struct {
 
 	extra      extra // of node, while this is its run
 	edges      []Edge
-	moved      bool               // they are not those that the node had
-	room       [4]Edge            // where edges begin
 	index      map[*Node]struct{} // of edges, once there are many
 	poison     uint64             // counts writes to what was read
 	sane       uint64             // the poison at which the edges were last found unchanged
 	writes     uint64             // those of the graph when the builder was called
 	outcome    Outcome
+	moved      bool // edges are not those that the node had
 	open       bool // reads are recorded
 	aborted    bool // an edge has changed: the builder is to run again
 	volatile   bool // it has read something that cannot be recorded
@@ -92,20 +93,28 @@ func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
 	t := n.owner.Type.NewTask(n)
 	r := t.Base()
 	r.Init(ctx, r)
-	r.Frame = r
 	r.g, r.node, r.task, r.Why = g, n, t, why
-	r.edges = r.room[:0]
 	r.open, r.writes = true, g.writes
 	n.setRun(r)
-	g.running[r] = struct{}{}
+	r.at = len(g.running)
+	g.running = append(g.running, r)
 	g.active.Add(1)
 	return r
+}
+
+// forget takes r from the runs. The graph is locked.
+func (g *Graph) forget(r *Run) {
+	last := len(g.running) - 1
+	g.running[r.at] = g.running[last]
+	g.running[r.at].at = r.at
+	g.running[last] = nil
+	g.running = g.running[:last]
 }
 
 // FrameOf returns the run of the builder that ctx belongs to, or nil.
 func FrameOf(ctx context.Context) *Run {
 	if f := flight.From(ctx); f != nil {
-		r, _ := f.Frame.(*Run)
+		r, _ := f.For().(*Run)
 		return r
 	}
 	return nil
@@ -178,6 +187,9 @@ func (r *Run) record(n *Node) {
 		n.join(y)
 	}
 	r.moved = r.moved || !same
+	if r.edges == nil { // most read as much as before
+		r.edges = make([]Edge, 0, cmp.Or(int(y.lenEdges), 4))
+	}
 	r.edges = append(r.edges, Edge{n, n.Stamp})
 }
 
@@ -263,7 +275,7 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 		r.g.Mark(n)
 	}
 	n.Stamp, n.Built = stamp, r.g.Revision()
-	n.setMore(extra{run: r})
+	n.keep(nil, "")
 	r.handOver()
 	n.kind = kind
 	n.why = Missing
@@ -277,9 +289,7 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 func (r *Run) Settle() {
 	n := r.node
 	n.Stamp = r.g.Next()
-	x := n.more()
-	x.saved = ""
-	n.setMore(x)
+	n.keep(n.Old(), "")
 	n.Built, n.why = n.Stamp, Missing
 	n.kind = Derived
 	r.handOver()
@@ -294,7 +304,10 @@ func (r *Run) Settle() {
 func (r *Run) handOver() {
 	n := r.node
 	strays := n.strays || n.lenEdges > 0 && (r.moved || len(r.edges) != int(n.lenEdges))
-	n.SetEdges(append(make([]Edge, 0, len(r.edges)), r.edges...))
+	if len(r.edges) < cap(r.edges) {
+		r.edges = append(make([]Edge, 0, len(r.edges)), r.edges...)
+	}
+	n.SetEdges(r.edges)
 	n.joined, n.strays = true, strays
 	r.moved = false
 }
@@ -336,7 +349,7 @@ func (r *Run) execute() {
 		if r.moved { // what it has read is dropped
 			r.node.strays = true
 		}
-		delete(g.running, r)
+		g.forget(r)
 		r.Why.run = nil
 		g.mu.Unlock()
 		g.active.Add(-1)
