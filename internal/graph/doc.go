@@ -45,6 +45,6 @@
 //	I7  Edges are checked in the order of reading, up to the first change.
 //
 // The design follows Skyframe (push, then pull with change pruning), DICE
-// (long lists of dependents are taken when they are followed), Shake (stamps compared for
-// equality) and the timestamp extension of TinySTM.
+// (long lists of dependents are taken when they are followed), Shake (stamps
+// compared for equality) and the timestamp extension of TinySTM.
 package graph
