@@ -313,7 +313,7 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
 		if c.derives && !st.kind.held() {
 			if was.held() {
-				n.Old = e.state
+				n.Remember(e.state)
 			}
 			n.Force(c.derived(), graph.Invalidated)
 		} else {
@@ -361,7 +361,12 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 		c.m.graph.Unlock()
 	}
 	// What another version has left is not served, but the store has it yet.
-	left := t.recorded && e != nil && e.dirty == 0 && e.node != nil && e.node.Old != nil
+	left := false
+	if t.recorded && e != nil && e.dirty == 0 && e.node != nil {
+		c.m.graph.Lock()
+		left = e.node.Old() != nil
+		c.m.graph.Unlock()
+	}
 	changed, wait = c.put(t, s, s.entry(k), state[V]{})
 	changed = changed || left
 	if wait == nil && !t.recorded && s.entries[k].node == nil {
@@ -566,7 +571,6 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 		g.Mark(c.all)
 		c.all.Force(graph.Derived, graph.Missing)
 		if state == stateReady {
-			c.all.Edges = nil
 			c.all.Restore(graph.Derived, t.whole)
 		}
 	}

@@ -90,8 +90,12 @@ func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, ident
 		return false, false
 	}
 	was := e.state
-	if old, ok := n.Old.(state[V]); ok && was.kind == absent {
-		was = old
+	if was.kind == absent {
+		c.m.graph.Lock()
+		if old, ok := n.Old().(state[V]); ok {
+			was = old
+		}
+		c.m.graph.Unlock()
 	}
 	s.mu.RUnlock()
 	switch {

@@ -76,10 +76,10 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	g := c.m.graph
 	g.Lock()
 	x.Input = n.Kind() == graph.Input
-	x.Stamp, x.Built, x.Took, x.Revision = n.Stamp, n.Built, n.Took, g.Revision()
+	x.Stamp, x.Built, x.Took, x.Revision = n.Stamp, n.Built, n.Took(), g.Revision()
 	x.State = stateOf(n)
-	saved := n.Saved
-	for _, edge := range n.Edges {
+	saved := n.Saved()
+	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
 	}
 	for _, y := range n.Above() {
@@ -126,11 +126,11 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 	case Dirty:
 		return m.reason(n.Why())
 	}
-	if n.Saved != "" {
+	if n.Saved() != "" {
 		return "it was loaded, and what it was built from was not looked at yet"
 	}
 	if i := n.Doubtful(); i >= 0 {
-		d := n.Edges[i]
+		d := n.Edges()[i]
 		name := d.Node.Owner().Type.Name(d.Node)
 		if stateOf(d.Node) == Clean {
 			return name + " has changed"

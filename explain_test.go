@@ -81,7 +81,7 @@ func TestCheckFindsFaults(t *testing.T) {
 		"stamp":  func(in, top *entry[string, int]) { in.node.Stamp++ },
 		"future": func(in, top *entry[string, int]) { top.node.Stamp += 1000 },
 		"entry":  func(in, top *entry[string, int]) { in.node.Entry = top },
-		"edges":  func(in, top *entry[string, int]) { in.node.Edges = []graph.Edge{{Node: top.node}} },
+		"edges":  func(in, top *entry[string, int]) { in.node.SetEdges([]graph.Edge{{Node: top.node}}) },
 		"absent": func(in, top *entry[string, int]) { top.kind = absent },
 	} {
 		t.Run(name, func(t *testing.T) {

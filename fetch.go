@@ -151,12 +151,14 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 	g.Lock()
 	defer g.Unlock()
 	n := c.owner.NewNode(e, kind, graph.Check, r.stamp)
-	n.Saved, n.Built, n.Took = r.edges, r.built, r.took
+	n.Restore(kind, r.edges)
+	n.Built = r.built
+	n.SetTook(r.took)
 	e.node = n
 	if r.version != c.version {
 		n.Distrust(graph.Outdated)
 		if st.kind.held() {
-			n.Old = st
+			n.Remember(st)
 		}
 		return
 	}

@@ -195,11 +195,13 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 				if was.kind.held() {
 					old = was.state
 				} else if was.node != nil {
-					old = was.node.Old
+					g.Lock()
+					old = was.node.Old()
+					g.Unlock()
 				}
 				g.Lock()
 				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
-				e.node.Old = old
+				e.node.Remember(old)
 				e.node.Distrust(graph.Invalidated)
 				g.Unlock()
 			}

@@ -264,7 +264,7 @@ func (r *recorder) flatten(edges []graph.Edge) {
 		case r.seen[e]: // but not with another stamp: one of them has changed, then
 		case inMemory(e):
 			r.seen[e] = true
-			stack = append(stack, e.Node.Edges)
+			stack = append(stack, e.Node.Edges())
 		default:
 			r.seen[e] = true
 			r.edges = append(r.edges, e)

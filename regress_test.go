@@ -194,7 +194,7 @@ func TestPitfallDuplicateEdges(t *testing.T) {
 		return sum, nil
 	}}))
 	equal(t, "c", must(c.Get(t.Context(), 1)), 3000)
-	equal(t, "edges", len(c.table.Load().shard(1).entries[1].node.Edges), 2)
+	equal(t, "edges", len(c.table.Load().shard(1).entries[1].node.Edges()), 2)
 }
 
 // A caller who leaves does not take the result from those who wait with it.

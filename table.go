@@ -113,7 +113,7 @@ func (e *entry[K, V]) version() version[V] {
 
 // traceOf returns where the value of n comes from. The graph is locked.
 func traceOf(n *graph.Node) trace {
-	return trace{stamp: n.Stamp, kind: n.Kind(), edges: n.Edges, saved: n.Saved, built: n.Built, took: n.Took}
+	return trace{stamp: n.Stamp, kind: n.Kind(), edges: n.Edges(), saved: n.Saved(), built: n.Built, took: n.Took()}
 }
 
 // forget reports that nothing is lost if e, which has no value, is taken from
@@ -125,7 +125,7 @@ func (e *entry[K, V]) forget() bool {
 	g := e.node.Owner().Graph()
 	g.Lock()
 	defer g.Unlock()
-	return e.node.Old == nil && e.node.Forget()
+	return e.node.Old() == nil && e.node.Forget()
 }
 
 // current returns the stamp of e. Its shard is locked.

@@ -25,22 +25,18 @@ var mu sync.Mutex
 
 // Run is one execution of a function, and the context that is called with.
 type Run struct {
-	// Frame is what the run is for; flight does not look at it. It is set
-	// before the run is shared.
-	Frame any
-
-	name    Named           // nil: not shown
+	name    Named           // what the run is for; nil: not shown
 	values  context.Context // of the first caller
 	callers atomic.Int64    // 0 = abandoned: nobody may join any more
 	over    atomic.Bool     // the context has ended
-	leader  *Run            // the run whose goroutine executes this one, if any; guarded by mu
 	leads   bool            // leader counts among the callers; guarded by mu
-	depth   int             // how many leaders there are above
+	leader  *Run            // the run whose goroutine executes this one, if any; guarded by mu
+	depth   int32           // how many leaders there are above
 
 	// Guarded by mu:
 
-	waits    []*Run        // the runs this one waits for or leads, one for each of its goroutines
 	finished bool          // the function has returned
+	waits    []*Run        // the runs this one waits for or leads, one for each of its goroutines
 	done     chan struct{} // closed when finished; made when somebody waits
 	ended    chan struct{} // closed when the context ends; made when somebody asks
 	cause    error         // why the context ended, once it has; nil if only because of finished
@@ -228,7 +224,10 @@ func (r *Run) Lead(self *Run) {
 }
 
 // Depth is how many runs there are, one executing the next, above r.
-func (r *Run) Depth() int { return r.depth }
+func (r *Run) Depth() int { return int(r.depth) }
+
+// For returns what r is for, as New was told.
+func (r *Run) For() Named { return r.name }
 
 // forget takes other from what r waits for. mu is held.
 func (r *Run) forget(other *Run) {

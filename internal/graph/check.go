@@ -2,20 +2,27 @@ package graph
 
 import "fmt"
 
-// Above returns the nodes that have read n, as far as they may be clean. The
-// graph is locked; the slice is not to be kept.
-func (n *Node) Above() []*Node { return n.above }
+// Above returns the nodes that have read n, as far as they are clean or being
+// built. The graph is locked.
+func (n *Node) Above() (above []*Node) {
+	for _, y := range n.readers() {
+		if y.active() && y.reads(n) {
+			above = append(above, y)
+		}
+	}
+	return above
+}
 
 // Why returns why n is to be built, if it is Dirty. The graph is locked.
 func (n *Node) Why() Cause { return Cause{Reason: n.why} }
 
 // Building reports whether a builder of n is running. The graph is locked.
-func (n *Node) Building() bool { return n.run != nil }
+func (n *Node) Building() bool { return n.run() != nil }
 
 // Doubtful returns the first edge of n whose node may have changed since n was
 // built, or -1. The graph is locked.
 func (n *Node) Doubtful() int {
-	for i, e := range n.Edges {
+	for i, e := range n.Edges() {
 		if !e.Node.clean() || e.Node.Stamp != e.Stamp {
 			return i
 		}
@@ -29,7 +36,7 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string)) {
 	type pair struct{ below, above *Node }
 	registered := make(map[pair]bool)
 	for _, n := range nodes {
-		for _, y := range n.above {
+		for _, y := range n.readers() {
 			registered[pair{n, y}] = true
 		}
 	}
@@ -37,19 +44,26 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string)) {
 		if n.Stamp > g.Revision() {
 			fault(n, fmt.Sprintf("I2: it has stamp %d, the revision is %d", n.Stamp, g.Revision()))
 		}
-		if n.kind == Input && len(n.Edges) > 0 {
+		if n.kind == Input && n.lenEdges > 0 {
 			fault(n, "an input has dependencies")
 		}
 		if n.dead() {
 			fault(n, "it is dead, but its cache has it")
 		}
-		if State(n.word.Load()&3) != Clean && len(n.above) > 0 {
-			fault(n, "it is not clean, and somebody who has read it is registered with it")
+		if State(n.word.Load()&3) != Clean && n.watched {
+			fault(n, "it is not clean, and somebody who has read it may be")
+		}
+		if n.joined {
+			for _, e := range n.Edges() {
+				if !registered[pair{e.Node, n}] && !e.Node.dead() {
+					fault(n, fmt.Sprintf("it passes for registered with %s, and is not", e.Node.owner.Type.Name(e.Node)))
+				}
+			}
 		}
 		if !n.clean() || n.kind == Input {
 			continue
 		}
-		for i, e := range n.Edges {
+		for i, e := range n.Edges() {
 			d := e.Node
 			switch {
 			case d.dead():
@@ -58,13 +72,13 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string)) {
 				fault(n, fmt.Sprintf("I1: it is clean, but %s is not", d.owner.Type.Name(d)))
 			case d.Stamp != e.Stamp:
 				fault(n, fmt.Sprintf("I1: it was built from stamp %d of %s, which has %d", e.Stamp, d.owner.Type.Name(d), d.Stamp))
-			case !registered[pair{d, n}]:
+			case !d.watched || !registered[pair{d, n}]:
 				fault(n, fmt.Sprintf("I1: it is not registered with %s", d.owner.Type.Name(d)))
 			}
 		}
 	}
-	for r := range g.running {
-		if !r.superseded && r.node.run != r {
+	for _, r := range g.running {
+		if !r.superseded && r.node.run() != r {
 			fault(r.node, "I5: a run is not its node's, and does not know it")
 		}
 	}

@@ -33,7 +33,9 @@
 // They are checked by [Graph.Check], and numbered as in the tests.
 //
 //	I1  A clean node is registered with each of its dependencies, whose stamps
-//	    are the recorded ones, and which are clean themselves.
+//	    are the recorded ones, and which are clean themselves. Registered
+//	    means that it is in the list of that node, and that the list is going
+//	    to be followed (Node.above and Node.watched).
 //	I2  A stamp is never used twice for different values of an entry.
 //	I3  An equal value keeps its stamp.
 //	I4  What a running builder has read was current at one instant.
@@ -43,6 +45,6 @@
 //	I7  Edges are checked in the order of reading, up to the first change.
 //
 // The design follows Skyframe (push, then pull with change pruning), DICE
-// (dependents are taken when they are marked), Shake (stamps compared for
-// equality) and the timestamp extension of TinySTM.
+// (long lists of dependents are taken when they are followed), Shake (stamps
+// compared for equality) and the timestamp extension of TinySTM.
 package graph

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -11,7 +12,7 @@ type Graph struct {
 	mu      sync.Mutex
 	rev     atomic.Uint64 // the last revision issued
 	nodes   int           // never less than the nodes in use, which bounds the length of a path
-	running map[*Run]struct{}
+	running []*Run        // in any order
 	closed  error
 	stack   []*Node // reused by mark
 	writes  uint64  // counts what is changed from outside
@@ -19,7 +20,7 @@ type Graph struct {
 }
 
 // New returns an empty graph.
-func New() *Graph { return &Graph{running: make(map[*Run]struct{})} }
+func New() *Graph { return &Graph{} }
 
 // Lock locks the graph, for what is said to need that. Locks of shards are
 // taken before it; nothing is taken, and no user code called, while it is held.
@@ -54,10 +55,7 @@ func (g *Graph) Building() bool { return g.active.Load() > 0 }
 func (g *Graph) Close(cause error) {
 	g.mu.Lock()
 	g.closed = cause
-	runs := make([]*Run, 0, len(g.running))
-	for r := range g.running {
-		runs = append(runs, r)
-	}
+	runs := slices.Clone(g.running)
 	g.mu.Unlock()
 	for _, r := range runs {
 		r.Cancel(cause)
@@ -89,6 +87,7 @@ type Owner struct {
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
+	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
 }
 
 // NewOwner adds a cache to the graph.
@@ -107,7 +106,7 @@ func (o *Owner) Whole(t Type, entry any) *Node {
 	w := o.g.NewOwner(t)
 	w.readers = []*Owner{o}
 	o.whole = w.NewNode(entry, Derived, Dirty, 0)
-	o.whole.covers = o
+	w.covers = o
 	return o.whole
 }
 
@@ -130,8 +129,8 @@ func (o *Owner) Doubt() {
 
 // Overtake supersedes the runs of nodes of o. The graph is locked.
 func (o *Owner) Overtake() {
-	for r := range o.g.running {
-		if r.node.owner == o && r.node.run == r {
+	for _, r := range o.g.running {
+		if r.node.owner == o && r.node.run() == r {
 			r.node.supersede()
 		}
 	}
@@ -158,7 +157,7 @@ func (o *Owner) doubtAbove(self bool) {
 		}
 	}
 	// Runs have read nodes that are dead or doubtful now.
-	for r := range o.g.running {
+	for _, r := range o.g.running {
 		r.poison++
 	}
 }

@@ -1,36 +1,57 @@
 package graph
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // Node is an entry as the graph sees it.
 //
 // Its fields are guarded by the graph's lock, but that those with capital
-// letters are read without it by those who hold the lock of the entry, which
-// is held as well when they are changed.
+// letters, and what the methods set, are read without it by those who hold the
+// lock of the entry, which is held as well when they are changed.
+//
+// There may be millions. So slices are stored as what they need, and what few
+// nodes have, or only for a while, is in extra.
 type Node struct {
-	// What checking looks at comes first, so that it is on one cache line.
+	// What is looked at when a node that has read this one is checked comes
+	// first, so that it is on one cache line.
 
-	word  atomic.Uint64
-	owner *Owner
-	Stamp uint64 // the revision at which its value last changed; 0: it has none
-	epoch uint32
-	kind  Kind
-	why   Reason // why it is Dirty
-	run   *Run   // what is building it
-	Edges []Edge // what it was built from, in the order of reading; replaced, never changed
+	word    atomic.Uint64
+	owner   *Owner
+	Stamp   uint64 // the revision at which its value last changed; 0: it has none
+	epoch   uint32
+	kind    Kind
+	why     Reason // why it is Dirty
+	watched bool   // some of above may be clean, or being built; false unless this one is clean
+	joined  bool   // it is in above of the node of each of its edges
 
-	above []*Node // nodes that have read this one and may be clean; empty unless this one is clean
-	Entry any     // the entry; the owner's
-	Old   any     // what it held before it was invalidated, to be compared with what is built; the owner's
-	Saved string  // the same as it was stored, if it was not linked yet
-	Built uint64  // the revision at which it was built, or proven to be what a builder would make
-	Took  time.Duration
+	edges     *Edge // what it was built from, in the order of reading; replaced, never changed
+	lenEdges  uint32
+	lenAbove  uint32
+	above     **Node // nodes that have read this one; see readers.go
+	extra     *extra
+	Entry     any     // the entry; the owner's
+	Built     uint64  // the revision at which it was built, or proven to be what a builder would make
+	took      float32 // nanoseconds; seven digits are enough
+	roomAbove uint8   // the class of its capacity
+	strays    bool    // it may be in above of nodes that are not among its edges
+}
 
-	covers *Owner // the cache whose contents as a whole n stands for
+// extra is what few nodes have, or only for a while. It is a part of the run, or
+// else of what is kept.
+type extra struct {
+	run  *Run // what is building the node
+	kept *kept
+}
+
+// kept is what a node had before it was invalidated, or since it was loaded. It
+// is never changed.
+type kept struct {
+	old   any    // what it held, to be compared with what is built; the owner's
+	saved string // its edges as they were stored, if they were not linked yet
+	extra extra
 }
 
 // Edge says that a value was read.
@@ -95,6 +116,77 @@ func (n *Node) Owner() *Owner { return n.owner }
 // Kind returns what n's value comes from. The graph is locked.
 func (n *Node) Kind() Kind { return n.kind }
 
+// Edges returns what n was built from.
+func (n *Node) Edges() []Edge { return unsafe.Slice(n.edges, n.lenEdges) }
+
+// SetEdges replaces the edges of n, with which it is not registered. The graph is locked.
+func (n *Node) SetEdges(edges []Edge) {
+	n.strays = n.strays || n.lenEdges > 0
+	n.joined = false
+	n.edges, n.lenEdges = unsafe.SliceData(edges), uint32(len(edges))
+}
+
+// Saved returns the edges of n as they were stored, if they were not linked yet.
+// The graph is locked.
+func (n *Node) Saved() string { return n.kept().saved }
+
+// Old returns what n held before it was invalidated, if that is remembered. The
+// graph is locked.
+func (n *Node) Old() any { return n.kept().old }
+
+// Remember keeps old to be compared with what is built. The graph is locked.
+func (n *Node) Remember(old any) { n.keep(old, n.Saved()) }
+
+// Took returns how long it took to build n.
+func (n *Node) Took() time.Duration { return time.Duration(n.took) }
+
+// SetTook notes how long it took to build n. The graph is locked.
+func (n *Node) SetTook(d time.Duration) { n.took = float32(d) }
+
+func (n *Node) run() *Run {
+	if n.extra == nil {
+		return nil
+	}
+	return n.extra.run
+}
+
+func (n *Node) kept() kept {
+	if n.extra == nil || n.extra.kept == nil {
+		return kept{}
+	}
+	return *n.extra.kept
+}
+
+// keep changes what n has kept.
+func (n *Node) keep(old any, saved string) {
+	r := n.run()
+	if old == nil && saved == "" {
+		n.extra = nil
+	} else {
+		k := &kept{old: old, saved: saved}
+		k.extra.kept = k
+		n.extra = &k.extra
+	}
+	n.setRun(r)
+}
+
+// setRun makes r, or nothing, what is building n.
+func (n *Node) setRun(r *Run) {
+	var k *kept
+	if n.extra != nil {
+		k = n.extra.kept
+	}
+	switch {
+	case r != nil:
+		r.extra = extra{r, k}
+		n.extra = &r.extra
+	case k != nil:
+		n.extra = &k.extra
+	default:
+		n.extra = nil
+	}
+}
+
 // Fresh reports, without any lock, that n is clean. It may be so without Fresh
 // knowing.
 func (n *Node) Fresh() bool { return n.word.Load() == n.owner.clean.Load() }
@@ -131,7 +223,7 @@ func (n *Node) Dead() bool { return n.dead() }
 // those that have read it before will look for the node that is in its place
 // then. It is called for a node without a value. The graph is locked.
 func (n *Node) Forget() bool {
-	if len(n.above) > 0 || n.run != nil {
+	if n.watched || n.run() != nil {
 		return false
 	}
 	n.epoch = n.owner.epoch - 1
@@ -143,42 +235,14 @@ func (n *Node) dead() bool { return n.epoch != n.owner.epoch }
 
 func (n *Node) set(s State) { n.word.Store(word(s, n.owner.suspect)) }
 
-// join adds y to those that have read n.
-func (n *Node) join(y *Node) {
-	if k := len(n.above); k > 0 && n.above[k-1] == y {
-		return
-	}
-	if len(n.above) == cap(n.above) && len(n.above) >= 16 {
-		n.compact()
-	}
-	n.above = append(n.above, y)
-	if slices.Contains(n.owner.readers, y.owner) {
-		return
-	}
-	n.owner.readers = append(n.owner.readers, y.owner)
-}
-
-// compact takes out of n.above what is there twice, or needs not be there.
-func (n *Node) compact() {
-	seen := make(map[*Node]struct{}, len(n.above))
-	kept := n.above[:0]
-	for _, y := range n.above {
-		if _, twice := seen[y]; !twice && !y.dead() && (y.run != nil || y.word.Load()&3 == uint64(Clean)) {
-			seen[y] = struct{}{}
-			kept = append(kept, y)
-		}
-	}
-	clear(n.above[len(kept):])
-	n.above = kept
-}
-
 // SetInput makes n an input with a new value. Mark was called before, in the
 // same critical section. What is building n is superseded. The graph is locked.
 func (n *Node) SetInput(stamp uint64) {
 	n.supersede()
-	n.Stamp, n.Edges, n.Saved, n.Old = stamp, nil, "", nil
+	n.Stamp, n.Built, n.took = stamp, stamp, 0
+	n.SetEdges(nil)
+	n.extra = nil
 	n.kind = Input
-	n.Built, n.Took = stamp, 0
 	n.set(Clean)
 }
 
@@ -202,7 +266,8 @@ func (n *Node) Distrust(why Reason) {
 // Restore makes n a node whose edges were stored. The graph is locked.
 func (n *Node) Restore(kind Kind, saved string) {
 	n.kind = kind
-	n.Saved = saved
+	n.SetEdges(nil)
+	n.keep(n.Old(), saved)
 	n.set(Check)
 }
 
@@ -210,7 +275,7 @@ func (n *Node) Restore(kind Kind, saved string) {
 // value is superseded, for it may have looked too early. Mark was called before,
 // in the same critical section. The graph is locked.
 func (n *Node) Doubt() {
-	if n.run != nil {
+	if n.run() != nil {
 		n.supersede()
 	}
 	if State(n.word.Load()&3) == Clean {
@@ -221,46 +286,8 @@ func (n *Node) Doubt() {
 // supersede notes that n is changed from outside.
 func (n *Node) supersede() {
 	n.owner.g.Wrote()
-	if n.run != nil {
-		n.run.superseded = true
-		n.run = nil
+	if r := n.run(); r != nil {
+		r.superseded = true
+		n.setRun(nil)
 	}
-}
-
-// Mark makes everything that was computed from n, directly or through others,
-// doubtful, and poisons the runs that have read any of it. It comes before the
-// change that is the reason, in the same critical section: otherwise somebody
-// could see the new value, and then one that was computed from the old one.
-//
-// A run that has had to begin again too often asks writers to wait for it. Mark
-// then returns it, and the writer is to release its locks, call Run.Yield, and
-// begin again. Each edge is followed at most once between two checks of what
-// is above it. The graph is locked.
-func (g *Graph) Mark(n *Node) (patient *Run) {
-	stack := append(g.stack[:0], n)
-	for len(stack) > 0 {
-		x := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		for _, y := range x.above {
-			if y.run != nil {
-				y.run.poison++
-				if y.run.patient {
-					patient = y.run
-				}
-			}
-			if y.word.Load()&3 == uint64(Clean) {
-				y.set(Check)
-				if y.covers != nil {
-					y.covers.Doubt()
-				}
-				if len(y.above) > 0 {
-					stack = append(stack, y)
-				}
-			}
-		}
-		clear(x.above)
-		x.above = x.above[:0]
-	}
-	g.stack = stack
-	return patient
 }

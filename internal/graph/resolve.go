@@ -64,7 +64,7 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 	// it is for its builder to say what the failure means.
 	failed := func(n *Node, r *Run) {
 		stack = stack[:len(stack)-1]
-		if n.covers != nil && stack[len(stack)-1].node.owner == n.covers && len(stack) > 1 {
+		if n.owner.covers != nil && stack[len(stack)-1].node.owner == n.owner.covers && len(stack) > 1 {
 			stack = stack[:len(stack)-1] // an entry cannot be built by itself
 		}
 		stack[len(stack)-1].why = &Cause{Failed, n, r}
@@ -73,8 +73,8 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 		// A builder that runs because another has failed, and asks for that:
 		// without this, each of a chain of builders would fail twice as often as
 		// the one before.
-		r, _ := self.Frame.(*Run)
-		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run == nil {
+		r, _ := self.For().(*Run)
+		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run() == nil {
 			r = r.Why.run
 			if r.outcome == Volatile {
 				return r, nil
@@ -109,14 +109,14 @@ search:
 			continue
 		}
 		why := Cause{Reason: x.why}
-		if x.run == nil && top.why == nil && State(x.word.Load()&3) != Dirty && x.kind != Probed {
+		if x.run() == nil && top.why == nil && State(x.word.Load()&3) != Dirty && x.kind != Probed {
 			if len(stack) > g.nodes {
 				// Longer than any path without a circle: records from different
 				// times are mixed.
 				top.why = &Cause{Reason: Unknown}
 				continue
 			}
-			if x.Saved != "" {
+			if x.Saved() != "" {
 				if err := g.link(ctx, x, without); err != nil {
 					top.why = &Cause{Reason: Unknown}
 				}
@@ -126,8 +126,9 @@ search:
 				top.since = releases
 			}
 			why = Cause{}
-			for ; top.next < len(x.Edges); top.next++ {
-				e := x.Edges[top.next]
+			edges := x.Edges()
+			for ; top.next < len(edges); top.next++ {
+				e := &edges[top.next]
 				if e.Node.dead() {
 					if err := g.link(ctx, x, without); err != nil {
 						top.why = &Cause{Reason: Unknown}
@@ -143,14 +144,20 @@ search:
 					why = Cause{Reason: Changed, Node: e.Node}
 					break
 				}
+				if !e.Node.watched {
+					e.Node.watched = true
+				}
 			}
 			if why.Node == nil {
 				if top.since != releases { // look at all of them once more, at one instant
 					top.next = 0
 					continue
 				}
-				for _, e := range x.Edges {
-					e.Node.join(x)
+				if !x.joined {
+					for _, e := range edges {
+						e.Node.join(x)
+					}
+					x.joined = true
 				}
 				x.set(Clean)
 				stack = stack[:len(stack)-1]
@@ -168,7 +175,7 @@ search:
 		if g.closed != nil {
 			return nil, g.closed
 		}
-		r := x.run
+		r := x.run()
 		var err error
 		switch {
 		case r == nil:
@@ -189,7 +196,7 @@ search:
 				err = nil // it is a result
 			}
 		}
-		if len(stack) == 1 || err != nil && len(stack) == 2 && x.covers == root.owner {
+		if len(stack) == 1 || err != nil && len(stack) == 2 && x.owner.covers == root.owner {
 			return r, err
 		}
 		if err != nil || r.outcome == Volatile {
@@ -201,12 +208,13 @@ search:
 
 // link brings the edges of x to nodes that are alive.
 func (g *Graph) link(ctx context.Context, x *Node, without func(func())) error {
-	edges, saved := x.Edges, x.Saved
+	edges, saved := x.Edges(), x.Saved()
 	var linked []Edge
 	var err error
 	without(func() { linked, err = x.owner.Type.Link(ctx, x, edges, saved) })
-	if err == nil && x.Saved == saved && unsafe.SliceData(x.Edges) == unsafe.SliceData(edges) {
-		x.Edges, x.Saved = linked, "" // nobody else has replaced them
+	if err == nil && x.Saved() == saved && x.edges == unsafe.SliceData(edges) { // nobody else has replaced them
+		x.SetEdges(linked)
+		x.keep(x.Old(), "")
 	}
 	return err
 }

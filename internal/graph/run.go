@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -39,18 +40,20 @@ type Run struct {
 	Why Cause // why it runs
 
 	g    *Graph
+	at   int // in g.running
 	node *Node
 	task Task
 
 	// Guarded by g.mu:
 
+	extra      extra // of node, while this is its run
 	edges      []Edge
-	room       [4]Edge            // where edges begin
 	index      map[*Node]struct{} // of edges, once there are many
 	poison     uint64             // counts writes to what was read
 	sane       uint64             // the poison at which the edges were last found unchanged
 	writes     uint64             // those of the graph when the builder was called
 	outcome    Outcome
+	moved      bool // edges are not those that the node had
 	open       bool // reads are recorded
 	aborted    bool // an edge has changed: the builder is to run again
 	volatile   bool // it has read something that cannot be recorded
@@ -90,20 +93,28 @@ func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
 	t := n.owner.Type.NewTask(n)
 	r := t.Base()
 	r.Init(ctx, r)
-	r.Frame = r
 	r.g, r.node, r.task, r.Why = g, n, t, why
-	r.edges = r.room[:0]
 	r.open, r.writes = true, g.writes
-	n.run = r
-	g.running[r] = struct{}{}
+	n.setRun(r)
+	r.at = len(g.running)
+	g.running = append(g.running, r)
 	g.active.Add(1)
 	return r
+}
+
+// forget takes r from the runs. The graph is locked.
+func (g *Graph) forget(r *Run) {
+	last := len(g.running) - 1
+	g.running[r.at] = g.running[last]
+	g.running[r.at].at = r.at
+	g.running[last] = nil
+	g.running = g.running[:last]
 }
 
 // FrameOf returns the run of the builder that ctx belongs to, or nil.
 func FrameOf(ctx context.Context) *Run {
 	if f := flight.From(ctx); f != nil {
-		r, _ := f.Frame.(*Run)
+		r, _ := f.For().(*Run)
 		return r
 	}
 	return nil
@@ -166,8 +177,20 @@ func (r *Run) record(n *Node) {
 			r.index[n] = struct{}{}
 		}
 	}
+	// If it is what the node has read before, at the same place, it is in the
+	// list already.
+	y, i := r.node, len(r.edges)
+	same := i < int(y.lenEdges) && y.Edges()[i].Node == n
+	if same && y.joined {
+		n.watched = true
+	} else {
+		n.join(y)
+	}
+	r.moved = r.moved || !same
+	if r.edges == nil { // most read as much as before
+		r.edges = make([]Edge, 0, cmp.Or(int(y.lenEdges), 4))
+	}
 	r.edges = append(r.edges, Edge{n, n.Stamp})
-	n.join(r.node)
 }
 
 // Volatile notes that the builder of r has read something that cannot be
@@ -223,7 +246,7 @@ func (r *Run) Recheck() bool {
 // Verdict says what Commit would. The graph is locked.
 func (r *Run) Verdict() Outcome {
 	switch {
-	case r.superseded || r.node.run != r || r.node.dead():
+	case r.superseded || r.node.run() != r || r.node.dead():
 		return Superseded
 	case r.poison != r.sane:
 		return Poisoned
@@ -251,8 +274,9 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	if stamp != n.Stamp {
 		r.g.Mark(n)
 	}
-	n.Stamp, n.Edges, n.Saved, n.Old = stamp, append(make([]Edge, 0, len(r.edges)), r.edges...), "", nil
-	n.Built = r.g.Revision()
+	n.Stamp, n.Built = stamp, r.g.Revision()
+	n.keep(nil, "")
+	r.handOver()
 	n.kind = kind
 	n.why = Missing
 	n.set(Clean)
@@ -265,14 +289,27 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 func (r *Run) Settle() {
 	n := r.node
 	n.Stamp = r.g.Next()
-	n.Edges, n.Saved = append(make([]Edge, 0, len(r.edges)), r.edges...), ""
+	n.keep(n.Old(), "")
 	n.Built, n.why = n.Stamp, Missing
 	n.kind = Derived
-	if r.poison == r.sane {
+	r.handOver()
+	if n.joined = r.poison == r.sane; n.joined {
 		n.set(Clean)
 	} else {
 		n.set(Check)
 	}
+}
+
+// handOver gives the node of r the edges of r, with which it is registered.
+func (r *Run) handOver() {
+	n := r.node
+	strays := n.strays || n.lenEdges > 0 && (r.moved || len(r.edges) != int(n.lenEdges))
+	if len(r.edges) < cap(r.edges) {
+		r.edges = append(make([]Edge, 0, len(r.edges)), r.edges...)
+	}
+	n.SetEdges(r.edges)
+	n.joined, n.strays = true, strays
+	r.moved = false
 }
 
 // Edges returns what r has read. The graph is locked.
@@ -306,10 +343,13 @@ func (r *Run) execute() {
 	g := r.g
 	defer func() { // the builder may have ended the goroutine
 		g.mu.Lock()
-		if r.node.run == r {
-			r.node.run = nil
+		if r.node.run() == r {
+			r.node.setRun(nil)
 		}
-		delete(g.running, r)
+		if r.moved { // what it has read is dropped
+			r.node.strays = true
+		}
+		g.forget(r)
 		r.Why.run = nil
 		g.mu.Unlock()
 		g.active.Add(-1)
@@ -342,6 +382,7 @@ func (r *Run) execute() {
 		}
 		g.mu.Lock()
 		r.edges, r.index = nil, nil
+		r.node.strays = r.node.strays || r.moved
 		r.aborted, r.volatile, r.open = false, false, true
 		r.sane, r.writes = r.poison, g.writes
 		r.patient = attempt >= patience

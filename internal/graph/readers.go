@@ -1,0 +1,137 @@
+package graph
+
+import (
+	"slices"
+	"unsafe"
+)
+
+// Node.above lists the nodes that have read a node. Whatever is clean, or being
+// built, is in the lists of all that it has read, and those are watched. What is
+// not clean may be in lists as well: a node that is found unchanged, or reads the
+// same again, needs not be entered again.
+//
+// Lists of up to few nodes are kept when they are followed, and a node is in them
+// once. Longer ones are emptied then, so that a change costs what has been
+// checked since the last one, and not what has ever been read.
+const few = 16
+
+// readers returns the list of n. It is not to be kept.
+func (n *Node) readers() []*Node {
+	return unsafe.Slice(n.above, roomOf(n.roomAbove))[:n.lenAbove]
+}
+
+// setReaders makes above, which has the capacity of the list or the given class,
+// the list of n.
+func (n *Node) setReaders(above []*Node, class uint8) {
+	n.above, n.lenAbove, n.roomAbove = unsafe.SliceData(above), uint32(len(above)), class
+}
+
+// roomOf returns the capacities of lists: 0, 1, 2, 3, 4, 6, 8, 12, 16 and so on.
+func roomOf(class uint8) int {
+	if class < 2 {
+		return int(class)
+	}
+	return (2 + int(class&1)) << (class/2 - 1)
+}
+
+// join sees to it that y is in the list of n, which is clean.
+func (n *Node) join(y *Node) {
+	n.watched = true
+	above := n.readers()
+	if k := len(above); k <= few && slices.Contains(above, y) || k > few && above[k-1] == y {
+		return
+	}
+	class := n.roomAbove
+	if len(above) == roomOf(class) {
+		if len(above) >= few {
+			above = n.compact(above)
+		}
+		if len(above) >= roomOf(class)*3/4 {
+			class++
+			above = append(make([]*Node, 0, roomOf(class)), above...)
+		}
+	}
+	n.setReaders(append(above, y), class)
+	if !slices.Contains(n.owner.readers, y.owner) {
+		n.owner.readers = append(n.owner.readers, y.owner)
+	}
+}
+
+// compact takes out of above, the list of n, what is there twice, or needs not
+// be there.
+func (n *Node) compact(above []*Node) []*Node {
+	seen := make(map[*Node]struct{}, len(above))
+	kept := above[:0]
+	for _, y := range above {
+		if _, twice := seen[y]; twice {
+			continue
+		}
+		if !y.dead() && y.active() && y.reads(n) {
+			seen[y] = struct{}{}
+			kept = append(kept, y)
+		} else {
+			y.joined = false
+		}
+	}
+	clear(above[len(kept):])
+	return kept
+}
+
+// active reports that n is clean, or being built: what it has read is watched.
+func (n *Node) active() bool { return n.word.Load()&3 == uint64(Clean) || n.run() != nil }
+
+// reads reports that n has read d, as far as it is known without asking runs.
+func (n *Node) reads(d *Node) bool {
+	return !n.strays || n.run() != nil || slices.ContainsFunc(n.Edges(), func(e Edge) bool { return e.Node == d })
+}
+
+// Mark makes everything that was computed from n, directly or through others,
+// doubtful, and poisons the runs that have read any of it. It comes before the
+// change that is the reason, in the same critical section: otherwise somebody
+// could see the new value, and then one that was computed from the old one.
+//
+// A run that has had to begin again too often asks writers to wait for it. Mark
+// then returns it, and the writer is to release its locks, call Run.Yield, and
+// begin again. Each edge is followed at most once between two checks of what
+// is above it. The graph is locked.
+func (g *Graph) Mark(n *Node) (patient *Run) {
+	stack := append(g.stack[:0], n)
+	for len(stack) > 0 {
+		x := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if !x.watched {
+			continue // since it was followed last, nothing above it was found clean
+		}
+		x.watched = false
+		above := x.readers()
+		kept := above[:0]
+		long := len(above) > few
+		for _, y := range above {
+			if r := y.run(); r != nil {
+				r.poison++
+				if r.patient {
+					patient = r
+				}
+			}
+			if y.word.Load()&3 == uint64(Clean) {
+				if !y.reads(x) {
+					continue // and is not listed any more
+				}
+				y.set(Check)
+				if y.owner.covers != nil {
+					y.owner.covers.Doubt()
+				}
+				stack = append(stack, y)
+			}
+			if long {
+				y.joined = false
+			} else {
+				kept = append(kept, y)
+			}
+		}
+		clear(above[len(kept):])
+		x.setReaders(kept, x.roomAbove)
+	}
+	g.stack = stack
+	return patient
+}
