@@ -101,9 +101,16 @@ func TestChangeWhilePublishing(t *testing.T) {
 	equal(t, "c", must(c.Get(t.Context(), 1)), 3)
 }
 
-// TestSetWhileBuilding: what is set while its builder runs stays.
+// TestSetWhileBuilding: what is set while its builder runs stays, also if the
+// builder reads nothing after that.
 func TestSetWhileBuilding(t *testing.T) {
-	_, c, _, began, end := heldBack(t)
+	m := newManager(t)
+	began, end := make(chan struct{}), make(chan struct{})
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		close(began)
+		<-end
+		return 1, nil
+	}}))
 	got := make(chan int, 1)
 	go func() { got <- must(c.Get(context.Background(), 1)) }()
 	<-began
