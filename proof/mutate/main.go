@@ -94,6 +94,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 			start := time.Now()
 			failed, err := r.try(ctx, m, *quick)
 			switch {
+			case ctx.Err() != nil:
+				return
 			case err != nil:
 				errs[i] = fmt.Errorf("%s: %w", m.name, err)
 				failed = "cannot be taken out"
