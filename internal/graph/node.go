@@ -66,7 +66,7 @@ type Kind uint8
 const (
 	Input   = Kind(iota) // it was set, or there is no builder
 	Derived              // a builder made it, or is to make it
-	Probed               // like Derived, but the world outside has to be asked once in every session
+	Probed               // like Derived, but the world outside has to be asked once after each start
 )
 
 // State is what is known of a node's value.
