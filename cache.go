@@ -343,7 +343,7 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 	if e == nil && (loaded || !t.recorded) {
 		return !loaded, nil
 	}
-	if e != nil && e.kind.held() && c.derives { // what is built can be compared with it
+	if e != nil && e.kind.held() && c.derives && loaded { // what is built can be compared with it
 		c.m.graph.Lock()
 		c.ensure(e)
 		c.m.graph.Unlock()

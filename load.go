@@ -195,7 +195,7 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 				g.Lock()
 				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
 				e.node.Old = old
-				e.node.Force(c.derived(), graph.Invalidated)
+				e.node.Begin(c.derived(), graph.Invalidated)
 				g.Unlock()
 			}
 		}
@@ -356,7 +356,7 @@ func (c *Cache[K, V]) restore(t *table[K, V], k K, rec store.Record, outdated bo
 	n.Saved, n.Built, n.Took = r.edges, r.built, r.took
 	e.node = n
 	if r.version != c.version {
-		n.Force(kind, graph.Outdated)
+		n.Begin(kind, graph.Outdated)
 		if st.kind.held() {
 			n.Old = st
 			t.shard(k).live--

@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -297,4 +298,66 @@ func TestEdgesThroughMemory(t *testing.T) {
 	ok(t, m.Close())
 	_, _, c, _ = open()
 	equal(t, "c", must(c.Get(t.Context(), 1)), 103)
+}
+
+// Above a builder that fails, each runs once also when the search loads contents
+// on its way that another version has saved.
+func TestFailingAboveAnotherVersion(t *testing.T) {
+	d := newDisk()
+	version := "1"
+	var built []string
+	open := func() (low, top *Cache[int, int], m *Manager) {
+		m = d.open(t, Options{})
+		builder := func(name string, build func(ctx context.Context, k int) (int, error)) func(context.Context, int) (int, error) {
+			return func(ctx context.Context, k int) (int, error) {
+				built = append(built, name)
+				return build(ctx, k)
+			}
+		}
+		old := version == "1"
+		low = must(Register(m, "low", Spec[int, int]{Version: version, Build: builder("low", func(ctx context.Context, k int) (int, error) {
+			if old {
+				return 1, nil
+			}
+			return 0, errOracle
+		})}))
+		half := must(Register(m, "half", Spec[int, int]{Memory: true, Build: builder("half", low.Get)}))
+		top = must(Register(m, "top", Spec[int, int]{Build: builder("top", half.Get)}))
+		return low, top, m
+	}
+	_, top, m := open()
+	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+	ok(t, m.Invalidate(Only("half"))) // so that it is not flattened
+	ok(t, m.Close())
+	version = "2"
+	_, top, _ = open()
+	built = nil
+	if _, err := top.Get(t.Context(), 1); !errors.Is(err, errOracle) {
+		t.Fatal(err)
+	}
+	equal(t, "built", strings.Join(built, " "), "half low top")
+}
+
+// What was set and invalidated before the contents were loaded has never been
+// seen: what is built then is compared with what was saved.
+func TestSetAndInvalidatedBeforeLoad(t *testing.T) {
+	d := newDisk()
+	builds := 0
+	open := func() (low, top *Cache[int, int], m *Manager) {
+		m = d.open(t, Options{})
+		low = must(Register(m, "low", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return 4, nil }}))
+		top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			return low.Get(ctx, k)
+		}}))
+		return low, top, m
+	}
+	_, top, m := open()
+	equal(t, "top", must(top.Get(t.Context(), 1)), 4)
+	ok(t, m.Close())
+	low, top, _ := open()
+	ok(t, low.Set(1, 5))
+	ok(t, low.Invalidate(1))
+	equal(t, "top", must(top.Get(t.Context(), 1)), 4)
+	equal(t, "builds", builds, 1)
 }

@@ -187,6 +187,12 @@ func (n *Node) SetInput(stamp uint64) {
 // section. The graph is locked.
 func (n *Node) Force(kind Kind, why Reason) {
 	n.supersede()
+	n.Begin(kind, why)
+}
+
+// Begin is Force for a node that nobody has seen yet: it is no change. The graph
+// is locked.
+func (n *Node) Begin(kind Kind, why Reason) {
 	n.kind = kind
 	n.why = why
 	n.set(Dirty)
