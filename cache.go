@@ -429,6 +429,10 @@ func (c *Cache[K, V]) Clear() error {
 	if m.graph.InBuilder() {
 		return c.err(context.Background(), "clear", nil, ErrInBuilder)
 	}
+	cleared := []*slot{c.slot}
+	if err := m.noteWhole(cleared); err != nil {
+		return c.err(context.Background(), "clear", nil, err)
+	}
 	m.gate.Lock()
 	err := c.writable()
 	var gone []*slot
@@ -440,6 +444,9 @@ func (c *Cache[K, V]) Clear() error {
 		m.drop(gone)
 	}
 	m.gate.Unlock()
+	if err == nil {
+		err = m.noteWhole(append(cleared, gone...))
+	}
 	m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 	return c.err(context.Background(), "clear", nil, err)
 }
@@ -466,8 +473,14 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 	if c.m.graph.InBuilder() {
 		return c.err(context.Background(), op, k, ErrInBuilder)
 	}
+	if err := c.note(k); err != nil {
+		return c.err(context.Background(), op, k, err)
+	}
 	for {
 		wait, err := c.tryWrite(f, k)
+		if err == nil && wait == nil {
+			err = c.note(k)
+		}
 		if err != nil {
 			return c.err(context.Background(), op, k, err)
 		}
@@ -507,6 +520,9 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 	}
 	if exclusive {
 		m.gate.Unlock()
+		if err == nil {
+			err = m.noteWhole(gone)
+		}
 		m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 	} else {
 		m.gate.RUnlock()

@@ -526,6 +526,9 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			}
 			m.drop(gone)
 			m.gate.Unlock()
+			if err := m.noteWhole(gone); err != nil {
+				return c.err(caller, "reload", nil, err)
+			}
 			m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 			return nil
 		}

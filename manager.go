@@ -65,7 +65,8 @@ type Manager struct {
 	lanes  map[store.Store]*lane // of the stores in use; guarded by gate
 	closed bool                  // guarded by gate
 
-	main *lane // the lane of store
+	main   *lane       // the lane of store
+	passed atomic.Bool // there is a cache that passes
 
 	timers struct {
 		sync.Mutex
@@ -248,6 +249,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		<-m.done
 		return m.err
 	}
+	m.loadHand(ctx)
 	m.loadOutdated(ctx) // later nothing is loaded any more
 	m.gate.Lock()
 	m.closed = true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -162,6 +163,8 @@ type oracle struct {
 	nodes    []oracleNode
 	disk     map[int]oracleRecord
 	stamp    int
+	hand     map[int]int // stamps of what was written by hand to caches in memory: see handEntry
+	handDisk map[int]int
 	versions []int
 	saved    []int // versions that the store knows
 	loaded   []bool
@@ -182,6 +185,7 @@ func newOracle(rng *rand.Rand) *oracle {
 	o := &oracle{
 		exprs:    make([]oracleExpr, 2*n+rng.IntN(6*n)),
 		disk:     map[int]oracleRecord{},
+		handDisk: map[int]int{},
 		versions: make([]int, n),
 		saved:    make([]int, n),
 		dropped:  make([]bool, n),
@@ -202,6 +206,12 @@ func newOracle(rng *rand.Rand) *oracle {
 	}
 	return o
 }
+
+// handEntry and handWhole number what the ideal notes of an entry, or all, of a
+// cache in memory with a builder: edges on it have these instead of an entry.
+func handEntry(id int) int   { return -1 - id }
+func handWhole(c int) int    { return -1000 - c }
+func (o *oracle) note(n int) { o.stamp++; o.hand[n] = o.stamp }
 
 func (o *oracle) cache(id int) int { return id % len(oracleCaches) }
 
@@ -246,11 +256,19 @@ func (o *oracle) bring(id int) oracleResult {
 	}
 	if !n.linked {
 		for _, e := range n.edges {
-			o.load(o.cache(e.id))
+			if e.id >= 0 {
+				o.load(o.cache(e.id))
+			}
 		}
 		n.linked = true
 	}
 	for _, e := range n.edges {
+		if e.id < 0 {
+			if o.hand[e.id] != e.stamp {
+				return o.build(id, -1, oracleResult{})
+			}
+			continue
+		}
 		if r := o.bring(e.id); !r.kept {
 			return o.build(id, e.id, r) // which is told what came of it
 		}
@@ -303,6 +321,9 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 
 // write makes v the value of an entry, or without has removes it.
 func (o *oracle) write(id int, has bool, v int) {
+	if c := oracleCaches[o.cache(id)]; c.memory && !c.input {
+		o.note(handEntry(id))
+	}
 	n := &o.nodes[id]
 	early := !o.loaded[o.cache(id)]
 	if early && !n.early {
@@ -349,6 +370,7 @@ func (o *oracle) load(c int) {
 
 // drop invalidates a cache.
 func (o *oracle) drop(c int) {
+	o.note(handWhole(c))
 	for id := c; id < len(o.nodes); id += len(oracleCaches) {
 		o.nodes[id] = oracleNode{}
 	}
@@ -369,6 +391,9 @@ func (o *oracle) save(c int) {
 		}
 	}
 	clear(o.dropped)
+	if c < 0 {
+		o.handDisk = maps.Clone(o.hand)
+	}
 	for id := range o.nodes {
 		n, i := &o.nodes[id], o.cache(id)
 		if oracleCaches[i].memory || c >= 0 && c != i {
@@ -383,22 +408,39 @@ func (o *oracle) save(c int) {
 			delete(o.disk, id)
 			continue
 		}
-		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.stamp, o.versions[i], o.flat(nil, n.edges)}
+		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.stamp, o.versions[i], o.flat(n.edges)}
 	}
 }
 
-// flat replaces what a restart does not find again by what it was built from.
-func (o *oracle) flat(to, edges []oracleEdge) []oracleEdge {
-	for _, e := range edges {
-		n := &o.nodes[e.id]
-		switch c := oracleCaches[o.cache(e.id)]; {
-		case c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp:
-			to = o.flat(to, n.edges)
-		case !slices.Contains(to, e):
-			to = append(to, e)
+// flat replaces what a restart does not find again by what it was built from,
+// and what says whether it was written by hand, which comes first.
+func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
+	var by, to []oracleEdge
+	add := func(to *[]oracleEdge, e oracleEdge) {
+		if !slices.Contains(*to, e) {
+			*to = append(*to, e)
 		}
 	}
-	return to
+	var walk func(edges []oracleEdge)
+	walk = func(edges []oracleEdge) {
+		for _, e := range edges {
+			if e.id < 0 {
+				add(&to, e)
+				continue
+			}
+			n := &o.nodes[e.id]
+			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp {
+				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
+					add(&by, oracleEdge{h, o.hand[h]})
+				}
+				walk(n.edges)
+				continue
+			}
+			add(&to, e)
+		}
+	}
+	walk(edges)
+	return slices.Concat(by, to)
 }
 
 // restart is what is there after opening the store again.
@@ -406,6 +448,7 @@ func (o *oracle) restart() {
 	o.nodes = make([]oracleNode, len(o.exprs))
 	o.loaded = make([]bool, len(oracleCaches))
 	clear(o.dropped)
+	o.hand = maps.Clone(o.handDisk)
 	for id, r := range o.disk {
 		n, c := &o.nodes[id], o.cache(id)
 		switch {
@@ -506,16 +549,10 @@ func (o *oracle) step(op, key, val byte) {
 			}
 			c = o.cache(id)
 		}
-		if oracleCaches[c].memory && !oracleCaches[c].input {
-			break // what was saved does not know that it was computed through this
-		}
 		note("set")
 		o.ok(o.caches[c].Set(id, v))
 		o.write(id, true, v)
 	case 8:
-		if oracleCaches[c].memory && !oracleCaches[c].input {
-			break
-		}
 		note("set as it is")
 		v, held := o.caches[c].Peek(id)
 		o.load(c) // also if there is none
