@@ -182,6 +182,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 	}
 	m.gate.Unlock()
 	if err == nil {
+		err = m.noteWhole(slots)
 		m.emitInvalidated(slots, op)
 	}
 	return err

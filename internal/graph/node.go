@@ -252,8 +252,7 @@ func (n *Node) SetInput(stamp uint64) {
 func (n *Node) Force(kind Kind, why Reason) {
 	n.supersede()
 	n.kind = kind
-	n.why = why
-	n.set(Dirty)
+	n.Distrust(why)
 }
 
 // Distrust makes n, which is new, a node that has to be built, whatever was
