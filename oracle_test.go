@@ -125,7 +125,10 @@ func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error)
 	return a, nil
 }
 
-type oracleEdge struct{ id, stamp int }
+type oracleEdge struct {
+	id, stamp int
+	epoch     int // of the cache of id, when it was looked for there
+}
 
 // oracleNode is an entry as the ideal engine has it.
 type oracleNode struct {
@@ -169,6 +172,7 @@ type oracle struct {
 	saved    []int // versions that the store knows
 	loaded   []bool
 	dropped  []bool
+	epochs   []int // how often contents were replaced
 	verified map[int]bool
 	want     []int // entries that are to be built, in order
 
@@ -192,6 +196,7 @@ func newOracle(rng *rand.Rand) *oracle {
 		versions: make([]int, n),
 		saved:    make([]int, n),
 		dropped:  make([]bool, n),
+		epochs:   make([]int, n),
 		partial:  rng.IntN(2) == 0,
 		readCost: int64(rng.IntN(2)),
 		d:        newDisk(),
@@ -267,7 +272,16 @@ func (o *oracle) bring(id int) oracleResult {
 		}
 		n.linked = true
 	}
-	for _, e := range n.edges {
+	for i := range n.edges {
+		e := n.edges[i]
+		if e.id >= 0 && e.epoch != o.epochs[o.cache(e.id)] { // all are looked for again
+			n.edges = slices.Clone(n.edges)
+			for i := range n.edges {
+				if id := n.edges[i].id; id >= 0 {
+					n.edges[i].epoch = o.epochs[o.cache(id)]
+				}
+			}
+		}
 		if e.id < 0 {
 			if o.hand[e.id] != e.stamp {
 				return o.build(id, -1, oracleResult{})
@@ -300,7 +314,7 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 		case !r.kept:
 			volatile = true
 		case !slices.ContainsFunc(edges, func(e oracleEdge) bool { return e.id == on }):
-			edges = append(edges, oracleEdge{on, o.nodes[on].stamp})
+			edges = append(edges, oracleEdge{on, o.nodes[on].stamp, o.epochs[o.cache(on)]})
 		}
 		if r.err != nil {
 			return 0, fmt.Errorf("read: %w", r.err)
@@ -381,6 +395,7 @@ func (o *oracle) drop(c int) {
 	}
 	o.loaded[c] = true
 	o.dropped[c] = true
+	o.epochs[c]++
 }
 
 // save makes changes durable: those in cache c, or all.
@@ -434,14 +449,14 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 				continue
 			}
 			n := &o.nodes[e.id]
-			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp {
+			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
 				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
-					add(&by, oracleEdge{h, o.hand[h]})
+					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
 				}
 				walk(n.edges)
 				continue
 			}
-			add(&to, e)
+			add(&to, oracleEdge{id: e.id, stamp: e.stamp}) // after a restart all is of the first epoch
 		}
 	}
 	walk(edges)
@@ -453,6 +468,7 @@ func (o *oracle) restart() {
 	o.nodes = make([]oracleNode, len(o.exprs))
 	o.loaded = make([]bool, len(oracleCaches))
 	clear(o.dropped)
+	clear(o.epochs)
 	o.hand = maps.Clone(o.handDisk)
 	for id, r := range o.disk {
 		n, c := &o.nodes[id], o.cache(id)
