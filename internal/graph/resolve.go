@@ -185,7 +185,11 @@ search:
 			x.supersede() // nobody wants its result
 			continue
 		default:
+			at := r.poison
 			without(func() { err = r.Wait(ctx) })
+			if err == nil && r.sane < at {
+				continue // it looked at what it had read before the caller came, and not since that changed
+			}
 		}
 		if err != nil && ctx.Err() != nil {
 			return nil, err
