@@ -1,0 +1,329 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// Each test here fails when one mechanism of the engine is taken out; proof/mutate
+// does that. They need no other file than helper_test.go, so that it is quick.
+
+// heldBack returns inputs and what is built of two of them. The first run waits
+// between the two reads; second is the error of the second read then.
+func heldBack(t *testing.T) (in, c *Cache[int, int], second *error, began, end chan struct{}) {
+	m := newManager(t)
+	in = must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1, 2: 1}}))
+	began, end, second = make(chan struct{}), make(chan struct{}), new(error)
+	runs := 0
+	c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		a, err := in.Get(ctx, 1)
+		if err != nil {
+			a = -1
+		}
+		first := false
+		if runs++; runs == 1 {
+			first = true
+			close(began)
+			<-end
+		}
+		b, err := in.Get(ctx, 2)
+		if first {
+			*second = err
+		}
+		if err != nil {
+			b = -1
+		}
+		return 10*a + b, nil
+	}}))
+	return in, c, second, began, end
+}
+
+// TestBuilderSeesOneInstant: when something changes that a builder has read, its
+// next read says so, and what it makes of the mixture is dropped.
+func TestBuilderSeesOneInstant(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(in *Cache[int, int]) error
+		want   int
+	}{
+		"Set":           {func(in *Cache[int, int]) error { return in.Set(1, 2) }, 21},
+		"Delete":        {func(in *Cache[int, int]) error { return in.Delete(1) }, -9},
+		"Clear":         {func(in *Cache[int, int]) error { return in.Clear() }, -11},
+		"InvalidateAll": {func(in *Cache[int, int]) error { return in.InvalidateAll() }, -11},
+		"Batch": {func(in *Cache[int, int]) error {
+			return in.m.Batch(func(b *Batch) error {
+				in.SetIn(b, 1, 3)
+				in.SetIn(b, 2, 3)
+				return nil
+			})
+		}, 33},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, c, second, began, end := heldBack(t)
+			got := make(chan int, 1)
+			go func() { got <- must(c.Get(context.Background(), 1)) }()
+			<-began
+			ok(t, test.change(in))
+			close(end)
+			equal(t, "c", <-got, test.want)
+			if !errors.Is(*second, ErrStale) {
+				t.Errorf("the builder went on to read, with the error %v", *second)
+			}
+			equal(t, "c", must(c.Get(t.Context(), 1)), test.want)
+		})
+	}
+}
+
+// TestChangeWhilePublishing: something changes when the builder has returned and
+// its result is being compared. It is not published.
+func TestChangeWhilePublishing(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+	comparing := func() {}
+	c := must(Register(m, "c", Spec[int, int]{
+		Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) },
+		Equal: func(a, b int) bool {
+			comparing()
+			return a == b
+		},
+	}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+	ok(t, in.Set(1, 2))
+	comparing = func() {
+		comparing = func() {}
+		set := make(chan error)
+		go func() { set <- in.Set(1, 3) }()
+		ok(t, <-set)
+	}
+	equal(t, "c", must(c.Get(t.Context(), 1)), 3)
+}
+
+// TestSetWhileBuilding: what is set while its builder runs stays.
+func TestSetWhileBuilding(t *testing.T) {
+	_, c, _, began, end := heldBack(t)
+	got := make(chan int, 1)
+	go func() { got <- must(c.Get(context.Background(), 1)) }()
+	<-began
+	ok(t, c.Set(1, 7))
+	close(end)
+	<-got
+	equal(t, "c", must(c.Get(t.Context(), 1)), 7)
+}
+
+// TestAbsenceIsOlder: an input that is gone has a smaller stamp than the one that
+// was read, and that is a change.
+func TestAbsenceIsOlder(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+	c := must(Register(m, "c", Spec[int, bool]{Build: func(ctx context.Context, k int) (bool, error) {
+		_, err := in.Get(ctx, k)
+		return err == nil, nil
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), true)
+	ok(t, in.Delete(1))
+	equal(t, "c", must(c.Get(t.Context(), 1)), false)
+}
+
+// TestBatchReachesWhatIsBuilt: a batch concerns what was computed from its writes.
+func TestBatchReachesWhatIsBuilt(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1, 2: 2}}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		return must(in.Get(ctx, 1)) + must(in.Get(ctx, 2)), nil
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 3)
+	ok(t, m.Batch(func(b *Batch) error {
+		in.SetIn(b, 1, 10)
+		in.SetIn(b, 2, 20)
+		return nil
+	}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 30)
+}
+
+// TestCheckedInOrder: what was read because of something is not brought up to
+// date when that has changed.
+func TestCheckedInOrder(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{0: 1, 1: 1}}))
+	builds := 0
+	below := must(Register(m, "below", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		builds++
+		return in.Get(ctx, k)
+	}}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		switch which, err := in.Get(ctx, 0); {
+		case err != nil || which == 0:
+			return 0, err
+		default:
+			return below.Get(ctx, which)
+		}
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+	ok(t, in.Set(0, 0))
+	ok(t, in.Set(1, 2))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 0)
+	equal(t, "builds of what is not needed any more", builds, 1)
+}
+
+// TestCheckedAtOneInstant: while one dependency is brought up to date another
+// changes, which was found unchanged before.
+func TestCheckedAtOneInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1, 2: 1}}))
+		began, end := make(chan struct{}), make(chan struct{})
+		runs := 0
+		half := must(Register(m, "half", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			v, err := in.Get(ctx, k)
+			if k == 2 {
+				if runs++; runs == 2 {
+					close(began)
+					<-end
+				}
+				v = 0
+			}
+			return v, err
+		}}))
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			return must(half.Get(ctx, 1)) + must(half.Get(ctx, 2)), nil
+		}}))
+		equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+		ok(t, in.Set(2, 2))
+		got := make(chan int, 1)
+		go func() { got <- must(c.Get(context.Background(), 1)) }()
+		<-began
+		ok(t, in.Set(1, 5))
+		close(end)
+		<-got
+		equal(t, "c", must(c.Get(t.Context(), 1)), 5)
+	})
+}
+
+// TestEqualResultStopsChange: what comes out as before concerns nobody above.
+func TestEqualResultStopsChange(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+	half := must(Register(m, "half", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		return v / 100, err
+	}}))
+	builds := 0
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		builds++
+		return half.Get(ctx, k)
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 0)
+	ok(t, in.Set(1, 2))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 0)
+	equal(t, "builds", builds, 1)
+}
+
+// TestInvalidatedIsBuilt: what was invalidated is built, though nothing that it
+// was computed from has changed.
+func TestInvalidatedIsBuilt(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+	source := 1
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		return source + v, err
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 2)
+	source = 10
+	equal(t, "c", must(c.Get(t.Context(), 1)), 2)
+	ok(t, c.Invalidate(1))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 11)
+}
+
+// TestStampsAfterCrash: no stamp that is saved is given to another value after a
+// restart, also if nothing was saved at the end.
+func TestStampsAfterCrash(t *testing.T) {
+	d := newDisk()
+	open := func() (m *Manager, in, c *Cache[int, int]) {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
+		return m, in, c
+	}
+	m, in, c := open()
+	ok(t, in.Set(1, 1))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+	ok(t, m.Sync(t.Context()))
+	d = &disk{Store: d.Store} // the process is gone
+	_, in, c = open()
+	ok(t, in.Set(1, 2))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 2)
+}
+
+// TestOtherVersionIsBuilt: what another version of a builder has made is not
+// served, though nothing that it was computed from has changed.
+func TestOtherVersionIsBuilt(t *testing.T) {
+	d := newDisk()
+	for version, want := range []int{1, 2} {
+		m := d.open(t, Options{})
+		in := must(Register(m, "in", Spec[int, int]{}))
+		ok(t, in.Set(1, 1))
+		c := must(Register(m, "c", Spec[int, int]{Version: string(rune('a' + version)), Build: func(ctx context.Context, k int) (int, error) {
+			v, err := in.Get(ctx, k)
+			return v + version, err
+		}}))
+		equal(t, "c", must(c.Get(t.Context(), 1)), want)
+		ok(t, m.Close())
+	}
+}
+
+// TestStampsOfReaders: what a read-only Manager has built and what the writer
+// builds later never have the same stamp.
+func TestStampsOfReaders(t *testing.T) {
+	dir := t.TempDir()
+	open := func(readOnly bool) (m *Manager, mid, top *Cache[int, int]) {
+		m = must(Open(dir, Options{ReadOnly: readOnly, Autosync: &Autosync{Off: true}}))
+		t.Cleanup(func() { m.Close() })
+		in := must(Register(m, "in", Spec[int, int]{}))
+		if !readOnly {
+			ok(t, in.Set(1, 1))
+		}
+		mid = must(Register(m, "mid", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
+		top = must(Register(m, "top", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) { return mid.Get(ctx, k) }}))
+		return m, mid, top
+	}
+	w, wmid, _ := open(false)
+	ok(t, w.Sync(t.Context()))
+	r, mid, top := open(true)
+	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+	equal(t, "mid", must(mid.Get(t.Context(), 1)), 1)
+	ok(t, wmid.Set(1, 99)) // with the stamp that the reader would have used next
+	ok(t, w.Sync(t.Context()))
+	must(r.Follow(t.Context()))
+	equal(t, "top", must(top.Get(t.Context(), 1)), 99)
+}
+
+// TestSeenChange: who has seen a change sees it also in what is built from it.
+func TestSeenChange(t *testing.T) {
+	const rounds = 300
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 0}}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
+	var over atomic.Bool
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for !over.Load() {
+				seen, _ := in.Peek(1)
+				if v, err := c.Get(context.Background(), 1); err != nil || v < seen {
+					t.Errorf("who has seen %d gets %d, %v", seen, v, err)
+					return
+				}
+			}
+		})
+	}
+	for v := 1; v <= rounds; v++ {
+		ok(t, in.Set(1, v))
+	}
+	over.Store(true)
+	readers.Wait()
+	equal(t, "c", must(c.Get(t.Context(), 1)), rounds)
+}

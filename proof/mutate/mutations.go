@@ -1,0 +1,127 @@
+package main
+
+// mutation is a mechanism, and how it is taken out.
+type mutation struct {
+	name  string
+	edits []edit
+	tests string // pattern of the tests in engineTests that are expected to notice
+}
+
+// engineTests are the files of the root package with the tests that are named
+// below. They are compiled without the others, which takes much longer.
+var engineTests = []string{"engine_test.go", "join_test.go", "helper_test.go"}
+
+// edit replaces text that is in a file exactly once.
+type edit struct{ file, old, new string }
+
+// An edit that only reorders steps leaves a window of nanoseconds; where it has a
+// time.Sleep, that is to make it wide enough for a test to see through.
+var mutations = []mutation{
+	{
+		name:  "poison of runs by a write",
+		edits: []edit{{"internal/graph/readers.go", "r.poison++\n\t\t\t\tif r.patient {", "if r.patient {"}},
+		tests: "^TestBuilderSeesOneInstant$",
+	},
+	{
+		name:  "poison of runs when contents are replaced",
+		edits: []edit{{"internal/graph/graph.go", "for _, r := range o.g.running {\n\t\tr.poison++\n\t}", ""}},
+		tests: "^TestBuilderSeesOneInstant$",
+	},
+	{
+		name:  "a poisoned run looks before it reads",
+		edits: []edit{{"internal/graph/run.go", "case r.poison != r.sane:\n\t\treturn Doubtful", "case false:\n\t\treturn Doubtful"}},
+		tests: "^TestBuilderSeesOneInstant$",
+	},
+	{
+		name:  "a poisoned run does not publish",
+		edits: []edit{{"internal/graph/run.go", "case r.poison != r.sane:\n\t\treturn Poisoned", "case false:\n\t\treturn Poisoned"}},
+		tests: "^TestChangeWhilePublishing$",
+	},
+	{
+		name:  "a superseded run does not publish",
+		edits: []edit{{"internal/graph/run.go", "case r.superseded || r.node.run() != r || r.node.dead():", "case r.node.dead():"}},
+		tests: "^TestSetWhileBuilding$",
+	},
+	{
+		name:  "a late caller does not get what a run had read before",
+		edits: []edit{{"internal/graph/resolve.go", "if err == nil && r.sane < at {", "if false && r.sane < at {"}},
+		tests: "^TestJoinAfterChange$",
+	},
+	{
+		name:  "registration of what a run reads",
+		edits: []edit{{"internal/graph/run.go", "n.watched = true\n\t} else {\n\t\tn.join(y)\n\t}", "n.watched = true\n\t}"}},
+		tests: "^TestBuilderSeesOneInstant$",
+	},
+	{
+		name: "the edge is recorded before the value is copied",
+		edits: []edit{
+			{"build.go", "n := e.node\n\t\tclean := frame == nil", "n, early := e.node, e.state\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(100 * time.Microsecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := frame == nil"},
+			{"build.go", "st := e.state\n\t\ts.mu.RUnlock()\n\t\tif clean {", "st := early\n\t\ts.mu.RUnlock()\n\t\tif clean {"},
+		},
+		tests: "^TestSeenChange$",
+	},
+	{
+		name:  "a write marks",
+		edits: []edit{{"cache.go", "if wait := c.mark(e, keys); wait != nil {", "if wait := c.mark(&entry[K, V]{}, nil); wait != nil {"}},
+		tests: "^TestAbsenceIsOlder$",
+	},
+	{
+		name: "a write marks before it is seen",
+		edits: []edit{
+			{"cache.go", "if wait := c.mark(e, keys); wait != nil {", "if wait := c.mark(&entry[K, V]{}, nil); wait != nil {"},
+			{"build.go", "var began = time.Now()", "var began = time.Now()\n\nfunc pause() { time.Sleep(100 * time.Microsecond) }"},
+			{"cache.go", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\ts.mu.Unlock()\n", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\te := s.entries[k]\n\t\ts.mu.Unlock()\n\t\tpause()\n\t\tif e != nil {\n\t\t\tm.graph.Lock()\n\t\t\tc.mark(e, c.keys.Load())\n\t\t\tm.graph.Unlock()\n\t\t}\n"},
+		},
+		tests: "^TestSeenChange$",
+	},
+	{
+		name:  "a batch marks",
+		edits: []edit{{"batch.go", "return w.c.mark(w.e, w.keys)", "return nil"}},
+		tests: "^TestBatchReachesWhatIsBuilt$",
+	},
+	{
+		name:  "stamps are compared with ==, in checking",
+		edits: []edit{{"internal/graph/resolve.go", "if e.Node.Stamp != e.Stamp {", "if e.Node.Stamp > e.Stamp {"}},
+		tests: "^TestAbsenceIsOlder$",
+	},
+	{
+		name:  "stamps are compared with ==, in a run",
+		edits: []edit{{"internal/graph/run.go", "if e.Node.Stamp != e.Stamp {", "if e.Node.Stamp > e.Stamp {"}},
+		tests: "^TestBuilderSeesOneInstant$",
+	},
+	{
+		name:  "stamps are reserved in each batch",
+		edits: []edit{{"save.go", "if b.described && len(b.cuts) > 0 {", "if b.described && len(b.cuts) < 0 {"}},
+		tests: "^TestStampsAfterCrash$",
+	},
+	{
+		name:  "invalidation is not undone by comparing",
+		edits: []edit{{"internal/graph/node.go", "n.kind = kind\n\tn.why = why\n\tn.set(Dirty)", "n.kind = kind\n\tn.why = why\n\tn.set(Check)"}},
+		tests: "^TestInvalidatedIsBuilt$",
+	},
+	{
+		name:  "edges are checked in the order of reading",
+		edits: []edit{{"internal/graph/resolve.go", "e := &edges[top.next]", "e := &edges[len(edges)-1-top.next]"}},
+		tests: "^TestCheckedInOrder$",
+	},
+	{
+		name:  "an equal value keeps its stamp",
+		edits: []edit{{"internal/graph/run.go", "} else if !same || stamp == 0 {", "} else if !same || stamp >= 0 {"}},
+		tests: "^TestEqualResultStopsChange$",
+	},
+	{
+		name:  "edges are looked at again after the lock was released",
+		edits: []edit{{"internal/graph/resolve.go", "if top.since != releases {", "if top.since > releases {"}},
+		tests: "^TestCheckedAtOneInstant$",
+	},
+	{
+		name:  "a reader's stamps are none of the writer's",
+		edits: []edit{{"manager.go", "m.graph.Raise(unsaved)", "m.graph.Raise(0)"}},
+		tests: "^TestStampsOfReaders$",
+	},
+	{
+		name:  "what another version has built is not trusted",
+		edits: []edit{{"fetch.go", "n.Distrust(graph.Outdated)\n", ""}},
+		tests: "^TestOtherVersionIsBuilt$",
+	},
+}
