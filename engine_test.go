@@ -113,6 +113,24 @@ func TestSetWhileBuilding(t *testing.T) {
 	equal(t, "c", must(c.Get(t.Context(), 1)), 7)
 }
 
+// TestSupersededRunSeesNoMixture: an entry is invalidated while it is built, and
+// then something changes that its builder has read. Whoever waits for that gets
+// no mixture.
+func TestSupersededRunSeesNoMixture(t *testing.T) {
+	in, c, second, began, end := heldBack(t)
+	got := make(chan int, 1)
+	go func() { got <- must(c.Get(context.Background(), 1)) }()
+	<-began
+	ok(t, c.Invalidate(1))
+	ok(t, in.Set(1, 3))
+	ok(t, in.Set(2, 3))
+	close(end)
+	equal(t, "c", <-got, 33)
+	if !errors.Is(*second, ErrStale) {
+		t.Errorf("the builder went on to read, with the error %v", *second)
+	}
+}
+
 // TestAbsenceIsOlder: an input that is gone has a smaller stamp than the one that
 // was read, and that is a change.
 func TestAbsenceIsOlder(t *testing.T) {

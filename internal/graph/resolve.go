@@ -176,6 +176,7 @@ search:
 			return nil, g.closed
 		}
 		r := x.run()
+		at := uint64(0)
 		var err error
 		switch {
 		case r == nil:
@@ -185,11 +186,13 @@ search:
 			x.supersede() // nobody wants its result
 			continue
 		default:
-			at := r.poison
+			at = r.poison
 			without(func() { err = r.Wait(ctx) })
-			if err == nil && r.sane < at {
-				continue // it looked at what it had read before the caller came, and not since that changed
-			}
+		}
+		if err == nil && (r.sane < at || r.Err == ErrStale) {
+			// It looked at what it had read before the caller came, and not since
+			// that changed; or it was superseded and has no result.
+			continue
 		}
 		if err != nil && ctx.Err() != nil {
 			return nil, err

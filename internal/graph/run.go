@@ -142,6 +142,9 @@ func (r *Run) Read(n *Node) Reading {
 		// The other graph's lock guards n, so only the fast test is allowed.
 		r.volatile = true
 		return Untracked
+	case r.superseded && r.open: // writes do not poison it any more
+		r.aborted = true
+		return Stale
 	case r.aborted:
 		return Stale
 	case !n.clean():
@@ -375,7 +378,7 @@ func (r *Run) execute() {
 		g.mu.Unlock()
 		if superseded || r.Run.Err() != nil { // nobody is to get what it makes
 			r.outcome = Error
-			if r.Err == nil {
+			if superseded || r.Err == nil {
 				r.Err = ErrStale
 			}
 			return
