@@ -1,7 +1,7 @@
 // Command mutate takes the mechanisms of the engine out, one at a time, and says
 // which test of the repository notices.
 //
-//	go run ./proof/mutate [-quick] [-only name,...]
+//	go run ./proof/mutate [-quick] [-only name,...] [-jobs 2]
 //
 // Nothing in the tree changes: what is taken out is laid over the sources for
 // one run of go test. The exit status is 1 if something can be taken out without
@@ -21,8 +21,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -51,8 +53,12 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	fs.SetOutput(progress)
 	quick := fs.Bool("quick", false, "run the tests that are named for each mutation, and not all tests if those pass")
 	only := fs.String("only", "", "comma-separated `names` of the mutations to run; all if empty")
+	jobs := fs.Int("jobs", runtime.GOMAXPROCS(0), "how many to take out at a time")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if *jobs < 1 {
+		return fmt.Errorf("-jobs %d: it is to be at least 1", *jobs)
 	}
 	chosen, err := choose(*only)
 	if err != nil {
@@ -69,34 +75,46 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	defer os.RemoveAll(tmp)
 	r := runner{root: string(bytes.TrimSpace(root)), tmp: tmp, progress: progress}
 
+	fmt.Fprintf(progress, "nothing taken out, then %d, %d at a time\n", len(chosen), *jobs)
 	// A test that fails anyway would seem to notice everything.
 	if failed, err := r.untouched(ctx, chosen, *quick); err != nil || failed != "" {
 		return cmp.Or(err, fmt.Errorf("%s fails though nothing was taken out", failed))
 	}
+	found := make([]string, len(chosen))
+	errs := make([]error, len(chosen))
+	turn := make(chan struct{}, *jobs)
+	var all sync.WaitGroup
+	for i, m := range chosen {
+		all.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			if ctx.Err() != nil {
+				return
+			}
+			start := time.Now()
+			failed, err := r.try(ctx, m, *quick)
+			switch {
+			case err != nil:
+				errs[i] = fmt.Errorf("%s: %w", m.name, err)
+				failed = "cannot be taken out"
+			case failed == "":
+				errs[i] = fmt.Errorf("%s: no test notices", m.name)
+				failed = "none"
+			}
+			found[i] = failed
+			fmt.Fprintf(progress, "%s: %s, %.0fs\n", m.name, failed, time.Since(start).Seconds())
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "taken out\tfirst test to fail")
-	survived := 0
 	for i, m := range chosen {
-		start := time.Now()
-		fmt.Fprintf(progress, "%d of %d: %s\n", i+1, len(chosen), m.name)
-		failed, err := r.try(ctx, m, *quick)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		if failed == "" {
-			survived++
-			failed = "NONE"
-		}
-		fmt.Fprintf(progress, "    %s, %.0fs\n", failed, time.Since(start).Seconds())
-		fmt.Fprintf(table, "%s\t%s\n", m.name, failed)
+		fmt.Fprintf(table, "%s\t%s\n", m.name, found[i])
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if survived > 0 {
-		return fmt.Errorf("%d of %d were taken out without a test failing", survived, len(chosen))
-	}
-	return nil
+	return errors.Join(append(errs, table.Flush())...)
 }
 
 // choose returns the mutations with the given names.
@@ -128,7 +146,6 @@ type runner struct {
 // untouched runs the tests with nothing taken out, and returns the first that
 // fails.
 func (r *runner) untouched(ctx context.Context, chosen []mutation, quick bool) (failed string, err error) {
-	fmt.Fprintln(r.progress, "nothing taken out")
 	var patterns []string
 	for _, m := range chosen {
 		patterns = append(patterns, m.tests)
@@ -144,7 +161,7 @@ func (r *runner) untouched(ctx context.Context, chosen []mutation, quick bool) (
 func (r *runner) try(ctx context.Context, m mutation, quick bool) (failed string, err error) {
 	failed, err = r.engine(ctx, m)
 	if failed == "" && err == nil && !quick {
-		fmt.Fprintf(r.progress, "    %s passes; all tests\n", m.tests)
+		fmt.Fprintf(r.progress, "%s: %s passes; all tests\n", m.name, m.tests)
 		failed, err = r.all(ctx, m)
 	}
 	return failed, err
@@ -198,8 +215,12 @@ func (r *runner) without(m mutation) (replace map[string]string, err error) {
 		}
 		sources[e.file] = strings.Replace(text, e.old, e.new, 1)
 	}
+	dir, err := os.MkdirTemp(r.tmp, "")
+	if err != nil {
+		return nil, err
+	}
 	for file, text := range sources {
-		other := filepath.Join(r.tmp, fmt.Sprintf("%d.go", len(replace)))
+		other := filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))
 		if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -224,11 +245,15 @@ func (r *runner) test(ctx context.Context, replace map[string]string, args ...st
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(r.tmp, "overlay.json")
-	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+	file, err := os.CreateTemp(r.tmp, "*.json")
+	if err != nil {
 		return "", err
 	}
-	args = append([]string{"test", "-json", "-short", "-failfast", "-vet=off", "-count=1", "-timeout=5m", "-overlay", file}, args...)
+	_, err = file.Write(overlay)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return "", err
+	}
+	args = append([]string{"test", "-json", "-short", "-failfast", "-vet=off", "-count=1", "-timeout=5m", "-overlay", file.Name()}, args...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go passes it on to the tests
 	cmd.WaitDelay = 10 * time.Second

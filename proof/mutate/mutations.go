@@ -43,8 +43,13 @@ var mutations = []mutation{
 		tests: "^TestSetWhileBuilding$",
 	},
 	{
+		name:  "a superseded run reads nothing more",
+		edits: []edit{{"internal/graph/run.go", "case r.superseded && r.open: ", "case false: "}},
+		tests: "^TestSupersededRunSeesNoMixture$",
+	},
+	{
 		name:  "a late caller does not get what a run had read before",
-		edits: []edit{{"internal/graph/resolve.go", "if err == nil && r.sane < at {", "if false && r.sane < at {"}},
+		edits: []edit{{"internal/graph/resolve.go", "(r.sane < at || r.Err == ErrStale)", "(at < 0 || r.Err == ErrStale)"}},
 		tests: "^TestJoinAfterChange$",
 	},
 	{
@@ -80,12 +85,12 @@ var mutations = []mutation{
 		tests: "^TestBatchReachesWhatIsBuilt$",
 	},
 	{
-		name:  "stamps are compared with ==, in checking",
+		name:  "stamps are compared with == in checking",
 		edits: []edit{{"internal/graph/resolve.go", "if e.Node.Stamp != e.Stamp {", "if e.Node.Stamp > e.Stamp {"}},
 		tests: "^TestAbsenceIsOlder$",
 	},
 	{
-		name:  "stamps are compared with ==, in a run",
+		name:  "stamps are compared with == in a run",
 		edits: []edit{{"internal/graph/run.go", "if e.Node.Stamp != e.Stamp {", "if e.Node.Stamp > e.Stamp {"}},
 		tests: "^TestBuilderSeesOneInstant$",
 	},
