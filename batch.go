@@ -16,6 +16,7 @@ type Batch struct {
 // staged is a write of a batch, without the types of its cache.
 type staged interface {
 	core() *core
+	note() error
 	// find finds the place of the write; lock and unlock lock it.
 	find()
 	lock(held map[any]bool)
@@ -40,8 +41,14 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 	if err != nil {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}
+	if err := b.note(); err != nil {
+		return wrap(context.Background(), "batch", "", nil, err)
+	}
 	for {
 		wait, err := b.commit()
+		if err == nil && wait == nil {
+			err = b.note()
+		}
 		if err != nil {
 			return wrap(context.Background(), "batch", "", nil, err)
 		}
@@ -52,12 +59,25 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 	}
 }
 
+// note notes the writes that are not to be forgotten.
+func (b *Batch) note() error {
+	for _, w := range b.writes {
+		if err := w.note(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (b *Batch) commit() (wait *graph.Run, err error) {
 	m := b.m
 	var gone []*slot
 	m.gate.Lock() // no other writer, so that shards may be locked in any order
 	defer func() {
 		m.gate.Unlock()
+		if e := m.noteWhole(gone); err == nil {
+			err = e
+		}
 		m.emitInvalidated(gone, "entries they depend on changed")
 	}()
 	for _, w := range b.writes {
@@ -134,6 +154,8 @@ func (c *Cache[K, V]) DeleteIn(b *Batch, k K) {
 }
 
 func (w *write[K, V]) core() *core { return &w.c.core }
+
+func (w *write[K, V]) note() error { return w.c.note(w.key) }
 
 func (w *write[K, V]) find() {
 	w.t = w.c.table.Load()

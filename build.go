@@ -439,7 +439,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		e.state, e.stamp = state[V]{value: v, kind: decoded}, c.stampFor(k, v)
 		s.live++
 	}
-	records := recorder{g: m.graph}
+	records := recorder{m: m, g: m.graph}
 	m.graph.Lock()
 	edges := b.Edges()
 	m.graph.Unlock()

@@ -355,7 +355,7 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 	if e == nil && (loaded || !t.recorded) {
 		return !loaded, nil
 	}
-	if e != nil && e.kind.held() && c.derives { // what is built can be compared with it
+	if e != nil && e.kind.held() && c.derives && c.state.Load() != stateUnloaded { // what is built can be compared with it
 		c.m.graph.Lock()
 		c.ensure(e)
 		c.m.graph.Unlock()
@@ -446,6 +446,10 @@ func (c *Cache[K, V]) Clear() error {
 	if err := m.refuses(); err != nil {
 		return c.err(context.Background(), "clear", nil, err)
 	}
+	cleared := []*slot{c.slot}
+	if err := m.noteWhole(cleared); err != nil {
+		return c.err(context.Background(), "clear", nil, err)
+	}
 	m.gate.Lock()
 	err := c.writable()
 	var gone []*slot
@@ -457,6 +461,9 @@ func (c *Cache[K, V]) Clear() error {
 		m.drop(gone)
 	}
 	m.gate.Unlock()
+	if err == nil {
+		err = m.noteWhole(append(cleared, gone...))
+	}
 	m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 	return c.err(context.Background(), "clear", nil, err)
 }
@@ -483,8 +490,14 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 	if err := c.m.refuses(); err != nil {
 		return c.err(context.Background(), op, k, err)
 	}
+	if err := c.note(k); err != nil {
+		return c.err(context.Background(), op, k, err)
+	}
 	for {
 		wait, err := c.tryWrite(f, k)
+		if err == nil && wait == nil {
+			err = c.note(k)
+		}
 		if err != nil {
 			return c.err(context.Background(), op, k, err)
 		}
@@ -524,6 +537,9 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 	}
 	if exclusive {
 		m.gate.Unlock()
+		if err == nil {
+			err = m.noteWhole(gone)
+		}
 		m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 	} else {
 		m.gate.RUnlock()

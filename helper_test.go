@@ -113,6 +113,9 @@ func (d *disk) open(t *testing.T, opts Options) *Manager {
 			t.Error(fault)
 		}
 		m.Close()
+		for fault := range checkStore(context.Background(), d) {
+			t.Error(fault)
+		}
 	})
 	return m
 }

@@ -284,7 +284,7 @@ func TestFiles(t *testing.T) {
 	})
 	x.want(1, "none")
 	write("one", old)
-	x.want(0, "none") // once per session
+	x.want(0, "none") // once after each start
 	ok(t, files.Refresh(t.Context()))
 	x.want(1, "one")
 	write("two", old.Add(time.Minute))

@@ -194,6 +194,7 @@ type part interface {
 // if that is nil. Whatever only says, invalidations are always saved, so that
 // they stay one step with those of their dependents.
 func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error {
+	l.m.loadHand(caller)
 	if err := l.lock(caller); err != nil {
 		return err
 	}

@@ -107,14 +107,20 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 		}
 		c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err, Reason: "will be built"})
 	}
-	same := c.unchanged(t)
+	var same map[*entry[K, V]]uint64
+	partial := c.state.Load() == statePartial // then writes have been compared with what was there
+	if !partial {
+		same = c.unchanged(t)
+	}
 	c.m.gate.Lock()
 	defer c.m.gate.Unlock()
 	if c.epoch != epoch {
 		return nil // invalidated, cleared or reloaded meanwhile
 	}
 	forgotten := t.unsaved()
-	c.reconcile(t, same)
+	if !partial {
+		c.reconcile(t, same)
+	}
 	t.absorb(c.table.Load(), true, false, 0)
 	state := c.emptyState()
 	if found {
@@ -507,6 +513,9 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			}
 			m.drop(gone)
 			m.gate.Unlock()
+			if err := m.noteWhole(gone); err != nil {
+				return c.err(caller, "reload", nil, err)
+			}
 			m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 			return nil
 		}

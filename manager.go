@@ -78,7 +78,8 @@ type Manager struct {
 
 	renamed map[string]string // new names of caches by those in old records; guarded by gate
 
-	main *lane // the lane of store
+	main   *lane       // the lane of store
+	passed atomic.Bool // there is a cache that passes
 
 	partialFrom int   // the constants of fetch.go,
 	readCost    int64 // but for tests
@@ -305,6 +306,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		<-m.done
 		return m.err
 	}
+	m.loadHand(ctx)
 	m.loadOutdated(ctx) // later nothing is loaded any more
 	m.gate.Lock()
 	m.closed = true

@@ -115,7 +115,7 @@ func TestMigrate(t *testing.T) {
 	equal(t, "damaged", fmt.Sprint(len(damaged)), "2")
 	ok(t, m.Close())
 
-	m, c, sum = open()
+	_, c, sum = open()
 	want := map[int]string{}
 	for i := range 7 {
 		want[i] = fmt.Sprint("was ", i)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,7 +26,10 @@ import (
 // value that equals the old one keeps its stamp. An input that is absent, and
 // an entry that a builder says is not there, have the stamp 0.
 
-var oracleOps = flag.Int("oracle.ops", 100000, "steps of TestOracle")
+var (
+	oracleOps  = flag.Int("oracle.ops", 100000, "steps of TestOracle")
+	oracleSeed = flag.Int("oracle.seed", -1, "the only program of TestOracle")
+)
 
 // The caches of a program. Entries with the same number modulo the number of
 // caches are in one.
@@ -121,7 +125,10 @@ func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error)
 	return a, nil
 }
 
-type oracleEdge struct{ id, stamp int }
+type oracleEdge struct {
+	id, stamp int
+	epoch     int // of the cache of id, when it was looked for there
+}
 
 // oracleNode is an entry as the ideal engine has it.
 type oracleNode struct {
@@ -159,10 +166,13 @@ type oracle struct {
 	nodes    []oracleNode
 	disk     map[int]oracleRecord
 	stamp    int
+	hand     map[int]int // stamps of what was written by hand to caches in memory: see handEntry
+	handDisk map[int]int
 	versions []int
 	saved    []int // versions that the store knows
 	loaded   []bool
 	dropped  []bool
+	epochs   []int // how often contents were replaced
 	verified map[int]bool
 	want     []int // entries that are to be built, in order
 
@@ -182,9 +192,11 @@ func newOracle(rng *rand.Rand) *oracle {
 	o := &oracle{
 		exprs:    make([]oracleExpr, 2*n+rng.IntN(6*n)),
 		disk:     map[int]oracleRecord{},
+		handDisk: map[int]int{},
 		versions: make([]int, n),
 		saved:    make([]int, n),
 		dropped:  make([]bool, n),
+		epochs:   make([]int, n),
 		partial:  rng.IntN(2) == 0,
 		readCost: int64(rng.IntN(2)),
 		d:        newDisk(),
@@ -204,6 +216,12 @@ func newOracle(rng *rand.Rand) *oracle {
 	}
 	return o
 }
+
+// handEntry and handWhole number what the ideal notes of an entry, or all, of a
+// cache in memory with a builder: edges on it have these instead of an entry.
+func handEntry(id int) int   { return -1 - id }
+func handWhole(c int) int    { return -1000 - c }
+func (o *oracle) note(n int) { o.stamp++; o.hand[n] = o.stamp }
 
 func (o *oracle) cache(id int) int { return id % len(oracleCaches) }
 
@@ -248,11 +266,28 @@ func (o *oracle) bring(id int) oracleResult {
 	}
 	if !n.linked {
 		for _, e := range n.edges {
-			o.load(o.cache(e.id))
+			if e.id >= 0 {
+				o.load(o.cache(e.id))
+			}
 		}
 		n.linked = true
 	}
-	for _, e := range n.edges {
+	for i := range n.edges {
+		e := n.edges[i]
+		if e.id >= 0 && e.epoch != o.epochs[o.cache(e.id)] { // all are looked for again
+			n.edges = slices.Clone(n.edges)
+			for i := range n.edges {
+				if id := n.edges[i].id; id >= 0 {
+					n.edges[i].epoch = o.epochs[o.cache(id)]
+				}
+			}
+		}
+		if e.id < 0 {
+			if o.hand[e.id] != e.stamp {
+				return o.build(id, -1, oracleResult{})
+			}
+			continue
+		}
 		if r := o.bring(e.id); !r.kept {
 			return o.build(id, e.id, r) // which is told what came of it
 		}
@@ -279,7 +314,7 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 		case !r.kept:
 			volatile = true
 		case !slices.ContainsFunc(edges, func(e oracleEdge) bool { return e.id == on }):
-			edges = append(edges, oracleEdge{on, o.nodes[on].stamp})
+			edges = append(edges, oracleEdge{on, o.nodes[on].stamp, o.epochs[o.cache(on)]})
 		}
 		if r.err != nil {
 			return 0, fmt.Errorf("read: %w", r.err)
@@ -305,6 +340,9 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 
 // write makes v the value of an entry, or without has removes it.
 func (o *oracle) write(id int, has bool, v int) {
+	if c := oracleCaches[o.cache(id)]; c.memory && !c.input {
+		o.note(handEntry(id))
+	}
 	n := &o.nodes[id]
 	early := !o.loaded[o.cache(id)]
 	if early && !n.early {
@@ -351,11 +389,13 @@ func (o *oracle) load(c int) {
 
 // drop invalidates a cache.
 func (o *oracle) drop(c int) {
+	o.note(handWhole(c))
 	for id := c; id < len(o.nodes); id += len(oracleCaches) {
 		o.nodes[id] = oracleNode{}
 	}
 	o.loaded[c] = true
 	o.dropped[c] = true
+	o.epochs[c]++
 }
 
 // save makes changes durable: those in cache c, or all.
@@ -371,6 +411,9 @@ func (o *oracle) save(c int) {
 		}
 	}
 	clear(o.dropped)
+	if c < 0 {
+		o.handDisk = maps.Clone(o.hand)
+	}
 	for id := range o.nodes {
 		n, i := &o.nodes[id], o.cache(id)
 		if oracleCaches[i].memory || c >= 0 && c != i {
@@ -385,22 +428,39 @@ func (o *oracle) save(c int) {
 			delete(o.disk, id)
 			continue
 		}
-		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.stamp, o.versions[i], o.flat(nil, n.edges)}
+		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.stamp, o.versions[i], o.flat(n.edges)}
 	}
 }
 
-// flat replaces what a restart does not find again by what it was built from.
-func (o *oracle) flat(to, edges []oracleEdge) []oracleEdge {
-	for _, e := range edges {
-		n := &o.nodes[e.id]
-		switch c := oracleCaches[o.cache(e.id)]; {
-		case c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp:
-			to = o.flat(to, n.edges)
-		case !slices.Contains(to, e):
-			to = append(to, e)
+// flat replaces what a restart does not find again by what it was built from,
+// and what says whether it was written by hand, which comes first.
+func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
+	var by, to []oracleEdge
+	add := func(to *[]oracleEdge, e oracleEdge) {
+		if !slices.Contains(*to, e) {
+			*to = append(*to, e)
 		}
 	}
-	return to
+	var walk func(edges []oracleEdge)
+	walk = func(edges []oracleEdge) {
+		for _, e := range edges {
+			if e.id < 0 {
+				add(&to, e)
+				continue
+			}
+			n := &o.nodes[e.id]
+			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
+				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
+					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
+				}
+				walk(n.edges)
+				continue
+			}
+			add(&to, oracleEdge{id: e.id, stamp: e.stamp}) // after a restart all is of the first epoch
+		}
+	}
+	walk(edges)
+	return slices.Concat(by, to)
 }
 
 // restart is what is there after opening the store again.
@@ -408,6 +468,8 @@ func (o *oracle) restart() {
 	o.nodes = make([]oracleNode, len(o.exprs))
 	o.loaded = make([]bool, len(oracleCaches))
 	clear(o.dropped)
+	clear(o.epochs)
+	o.hand = maps.Clone(o.handDisk)
 	for id, r := range o.disk {
 		n, c := &o.nodes[id], o.cache(id)
 		switch {
@@ -451,44 +513,51 @@ func (o *oracle) open() {
 	}
 }
 
-func (o *oracle) fatal(t *testing.T, format string, args ...any) {
-	t.Helper()
+// oracleFault is what a step panics with when the engine is wrong.
+type oracleFault string
+
+func (o *oracle) fatal(format string, args ...any) {
 	var b strings.Builder
 	for id, e := range o.exprs {
 		if e.kind != oracleIn {
 			fmt.Fprintf(&b, "%d in %s: kind %d of %v, %d\n", id, oracleCaches[o.cache(id)].name, e.kind, e.args, e.n)
 		}
 	}
-	t.Fatalf("%s\nafter %s\nin the program\n%s", fmt.Sprintf(format, args...), strings.Join(o.log, ", "), &b)
+	panic(oracleFault(fmt.Sprintf("%s\nafter %s\nin the program\n%s", fmt.Sprintf(format, args...), strings.Join(o.log, ", "), &b)))
+}
+
+func (o *oracle) ok(err error) {
+	if err != nil {
+		o.fatal("%v", err)
+	}
 }
 
 // get reads an entry, and checks its value and the builders that ran for it.
-func (o *oracle) get(t *testing.T, id int) {
-	t.Helper()
+func (o *oracle) get(id int) {
 	o.got, o.want = o.got[:0], o.want[:0]
 	o.verified = map[int]bool{}
 	val, err := o.truth(id)
 	ideal := o.bring(id)
 	if ideal.err == nil && (err != nil || ideal.val != val) || ideal.err != nil && err == nil {
-		o.fatal(t, "the ideal engine has %d, %v for %d, which is %d, %v", ideal.val, ideal.err, id, val, err)
+		o.fatal("the ideal engine has %d, %v for %d, which is %d, %v", ideal.val, ideal.err, id, val, err)
 	}
 	v, got := o.caches[o.cache(id)].Get(context.Background(), id)
 	for _, e := range []error{nil, ErrNotFound, errOracle} {
 		if (e == nil && err == nil || e != nil && errors.Is(err, e)) != (e == nil && got == nil || e != nil && errors.Is(got, e)) {
-			o.fatal(t, "the error for %d is %v, not %v", id, got, err)
+			o.fatal("the error for %d is %v, not %v", id, got, err)
 		}
 	}
 	if err == nil && v != val {
-		o.fatal(t, "%d is %d, not %d", id, v, val)
+		o.fatal("%d is %d, not %d", id, v, val)
 	}
 	if !slices.Equal(o.got, o.want) {
-		o.fatal(t, "for %d there were built %v, not %v", id, o.got, o.want)
+		o.fatal("for %d there were built %v, not %v", id, o.got, o.want)
 	}
 }
 
 // step makes one step of the kind, with the entry and value, that three bytes
 // stand for.
-func (o *oracle) step(t *testing.T, op, key, val byte) {
+func (o *oracle) step(op, key, val byte) {
 	ctx := context.Background()
 	id, v := int(key)%len(o.exprs), int(val)%8
 	c := o.cache(id)
@@ -499,7 +568,7 @@ func (o *oracle) step(t *testing.T, op, key, val byte) {
 	switch op % 32 {
 	default:
 		note("get")
-		o.get(t, id)
+		o.get(id)
 	case 0, 1, 2, 3, 4, 5, 6, 7: // mostly inputs
 		if op%8 != 0 {
 			if id += int(op)%2 - c; id >= len(o.exprs) {
@@ -507,57 +576,52 @@ func (o *oracle) step(t *testing.T, op, key, val byte) {
 			}
 			c = o.cache(id)
 		}
-		if oracleCaches[c].memory && !oracleCaches[c].input {
-			break // what was saved does not know that it was computed through this
-		}
 		note("set")
-		ok(t, o.caches[c].Set(id, v))
+		o.ok(o.caches[c].Set(id, v))
 		o.write(id, true, v)
 	case 8:
-		if oracleCaches[c].memory && !oracleCaches[c].input {
-			break
-		}
 		note("set as it is")
-		if v, held := o.caches[c].Peek(id); held {
-			ok(t, o.caches[c].Set(id, v))
-			o.load(c)
+		v, held := o.caches[c].Peek(id)
+		o.load(c) // also if there is none
+		if held {
+			o.ok(o.caches[c].Set(id, v))
 			o.write(id, true, v)
 		}
 	case 9:
 		note("delete")
-		ok(t, o.caches[c].Delete(id))
+		o.ok(o.caches[c].Delete(id))
 		o.write(id, false, 0)
 	case 10, 11:
 		note("invalidate")
-		ok(t, o.caches[c].Invalidate(id))
+		o.ok(o.caches[c].Invalidate(id))
 		o.write(id, false, 0)
 	case 12:
 		if v < 4 {
 			break
 		}
 		note("invalidate all")
-		ok(t, o.caches[c].InvalidateAll())
+		o.ok(o.caches[c].InvalidateAll())
 		o.drop(c)
 	case 13:
 		note("peek")
 		got, held := o.caches[c].Peek(id)
 		o.load(c)
 		if n := &o.nodes[id]; held != n.has || held && got != n.val {
-			o.fatal(t, "%d holds %d, %v, not %d, %v", id, got, held, n.val, n.has)
+			o.fatal("%d holds %d, %v, not %d, %v", id, got, held, n.val, n.has)
 		}
 	case 14:
 		note("sync")
-		ok(t, o.m.Sync(ctx))
+		o.ok(o.m.Sync(ctx))
 		o.save(-1)
 	case 15:
 		note("sync one")
-		ok(t, o.caches[c].Sync(ctx))
+		o.ok(o.caches[c].Sync(ctx))
 		if !oracleCaches[c].memory {
 			o.save(c)
 		}
 	case 16:
 		note("reopen")
-		ok(t, o.m.Close())
+		o.ok(o.m.Close())
 		o.save(-1)
 		o.open()
 	case 17:
@@ -569,7 +633,7 @@ func (o *oracle) step(t *testing.T, op, key, val byte) {
 			break
 		}
 		note("new version")
-		ok(t, o.m.Close())
+		o.ok(o.m.Close())
 		o.save(-1)
 		if !oracleCaches[c].input && !oracleCaches[c].memory {
 			o.versions[c]++
@@ -582,16 +646,56 @@ func (o *oracle) step(t *testing.T, op, key, val byte) {
 		for id := c; id < len(o.nodes); id += len(oracleCaches) {
 			n += held(map[bool]kind{true: decoded}[o.nodes[id].has])
 		}
-		equal(t, "Len", o.caches[c].Len(), n)
+		if got := o.caches[c].Len(); got != n {
+			o.fatal("%s has %d entries, not %d", oracleCaches[c].name, got, n)
+		}
 	case 20:
 		note("get all")
 		for id := range o.exprs {
-			o.get(t, id)
+			o.get(id)
 		}
 	}
 	if op%32 != 20 && op%32 <= 19 && len(o.got) > 0 {
-		o.fatal(t, "%v were built", o.got)
+		o.fatal("%v were built", o.got)
 	}
+}
+
+// oracleStep is what step is told.
+type oracleStep struct{ op, key, val byte }
+
+// play runs the program of a seed, and returns how many builders ran, and what
+// was wrong, or "".
+func play(seed, stream uint64, steps []oracleStep) (builds int, fault oracleFault) {
+	o := newOracle(rand.New(rand.NewPCG(seed, stream)))
+	defer func() {
+		builds = o.builds
+		if r := recover(); r != nil {
+			var is bool
+			if fault, is = r.(oracleFault); !is {
+				panic(r)
+			}
+		}
+	}()
+	o.open()
+	for _, s := range steps {
+		o.step(s.op, s.key, s.val)
+	}
+	return o.builds, ""
+}
+
+// shrink leaves out steps as long as something is wrong.
+func shrink(seed, stream uint64, steps []oracleStep, fault oracleFault) oracleFault {
+	for n := len(steps) / 2; n > 0; n /= 2 {
+		for i := 0; i+n <= len(steps); {
+			fewer := slices.Concat(steps[:i], steps[i+n:])
+			if _, f := play(seed, stream, fewer); f != "" {
+				steps, fault = fewer, f
+			} else {
+				i += n
+			}
+		}
+	}
+	return fault
 }
 
 // FuzzOracle: eight bytes make a program, the others are its steps.
@@ -608,15 +712,19 @@ func FuzzOracle(f *testing.F) {
 		if len(data) < 8 || len(data) > 3000 {
 			return
 		}
-		o := newOracle(rand.New(rand.NewPCG(binary.LittleEndian.Uint64(data), 0)))
-		o.open()
+		seed := binary.LittleEndian.Uint64(data)
+		var steps []oracleStep
 		for data = data[8:]; len(data) >= 3; data = data[3:] {
-			o.step(t, data[0], data[1], data[2])
+			steps = append(steps, oracleStep{data[0], data[1], data[2]})
+		}
+		if _, fault := play(seed, 0, steps); fault != "" {
+			t.Fatal(shrink(seed, 0, steps, fault))
 		}
 	})
 }
 
-// TestOracle runs random programs; -oracle.ops says how many steps.
+// TestOracle runs random programs; -oracle.ops says how many steps, and
+// -oracle.seed that there is to be only one, of those that it can be.
 func TestOracle(t *testing.T) {
 	ops := *oracleOps
 	if testing.Short() {
@@ -624,18 +732,20 @@ func TestOracle(t *testing.T) {
 	}
 	start := time.Now()
 	builds := 0
-	for seed := uint64(0); ops > 0; seed++ {
-		rng := rand.New(rand.NewPCG(seed, 1))
-		o := newOracle(rng)
-		o.open()
-		for range min(ops, 20+rng.IntN(300)) {
-			ops--
-			if len(o.log) == 0 {
-				o.log = append(o.log, fmt.Sprintf("seed %d", seed))
-			}
-			o.step(t, byte(rng.Uint32()), byte(rng.Uint32()), byte(rng.Uint32()))
+	for seed := uint64(max(0, *oracleSeed)); ops > 0; seed++ {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		steps := make([]oracleStep, min(ops, 20+rng.IntN(300)))
+		for i := range steps {
+			steps[i] = oracleStep{byte(rng.Uint32()), byte(rng.Uint32()), byte(rng.Uint32())}
 		}
-		builds += o.builds
+		ops -= len(steps)
+		n, fault := play(seed, 1, steps)
+		if builds += n; fault != "" {
+			t.Fatalf("seed %d: %s", seed, shrink(seed, 1, steps, fault))
+		}
+		if *oracleSeed >= 0 {
+			break
+		}
 	}
 	t.Logf("%d builds in %v", builds, time.Since(start).Round(time.Millisecond))
 }

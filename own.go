@@ -19,6 +19,7 @@ const (
 	clockCache     = "clock"
 	deadlinesCache = "deadlines"
 	untrackedCache = "untracked"
+	handCache      = "written by hand"
 	keysCache      = "keys of "     // and the name of the cache
 	keysCount      = "number of "   // likewise
 	presenceCache  = "presence in " // likewise
@@ -68,6 +69,8 @@ func (m *Manager) readable(name string) (*core, error) {
 		_, err = deadlines(m)
 	case untrackedCache:
 		_, err = untracked(m)
+	case handCache:
+		_, err = m.byHand()
 	default:
 		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
 			if of, ok := strings.CutPrefix(what, prefix); ok {

@@ -164,7 +164,10 @@ type keyed interface {
 
 // recorder makes records; it keeps what it needs for that from one to the next.
 type recorder struct {
+	m       *Manager
 	g       *graph.Graph
+	by      []savedEdge                  // for what edges pass through
+	known   map[*graph.Node][2]savedEdge // of what they may pass through
 	edges   []graph.Edge
 	entries []any
 	names   []string
@@ -202,16 +205,28 @@ func (r *recorder) append(dst []byte, v *trace, kind kind, version uint64) ([]by
 
 func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 	r.g.Lock()
-	r.flatten(edges)
+	through := r.flatten(edges, false)
+	r.g.Unlock()
+	clear(r.known)
+	for n, entry := range through {
+		if by, ok := r.m.handEdges(n.Owner().Type.(keyed), entry); ok {
+			if r.known == nil {
+				r.known = make(map[*graph.Node][2]savedEdge)
+			}
+			r.known[n] = by
+		}
+	}
+	r.g.Lock()
+	if len(through) > 0 {
+		r.flatten(edges, true)
+	}
 	r.entries = r.entries[:0]
 	for _, e := range r.edges {
 		r.entries = append(r.entries, e.Node.Entry)
 	}
 	r.g.Unlock()
 	r.names = r.names[:0]
-	for i, e := range r.edges {
-		t := e.Node.Owner().Type.(keyed)
-		name := t.cache().slot.name
+	name := func(name string) {
 		at := 0
 		for at < len(r.names) && r.names[at] != name {
 			at++
@@ -223,6 +238,15 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 			dst = binary.AppendUvarint(append(dst, 0), uint64(len(name)))
 			dst = append(dst, name...)
 		}
+	}
+	for _, e := range r.by {
+		name(e.cache)
+		dst = append(binary.AppendUvarint(dst, uint64(len(e.key))), e.key...)
+		dst = binary.AppendUvarint(dst, e.stamp)
+	}
+	for i, e := range r.edges {
+		t := e.Node.Owner().Type.(keyed)
+		name(t.cache().slot.name)
 		var err error
 		if r.key, err = t.appendKey(r.key[:0], r.entries[i]); err != nil {
 			return dst, fmt.Errorf("a dependency on %s cannot be saved: %w", t.cache().slot.name, err)
@@ -235,18 +259,26 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 }
 
 // flatten puts edges into r.edges, with what caches in memory were computed
-// from in place of their own entries, which a restart does not find again.
-func (r *recorder) flatten(edges []graph.Edge) {
-	r.edges = r.edges[:0]
+// from in place of their own entries, which a restart does not find again, and into
+// r.by what says whether those were written by hand. It returns the entries that
+// it passes through; if known is set only through those that r.known has. The
+// graph is locked.
+func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.Node]any) {
+	r.edges, r.by = r.edges[:0], r.by[:0]
 	inMemory := func(e graph.Edge) bool {
+		if _, ok := r.known[e.Node]; known && !ok {
+			return false
+		}
 		return e.Node.Owner().Type.(keyed).cache().lane == nil && e.Node.Kind() == graph.Derived && e.Node.Stamp == e.Stamp &&
 			!e.Node.Dead() && e.Node.State() != graph.Dirty
 	}
 	flat := !slices.ContainsFunc(edges, inMemory)
 	if flat {
 		r.edges = append(r.edges, edges...)
-		return
+		return nil
 	}
+	through = make(map[*graph.Node]any)
+	whole := make(map[*graph.Owner]bool)
 	clear(r.seen)
 	if r.seen == nil {
 		r.seen = make(map[graph.Edge]bool)
@@ -264,12 +296,21 @@ func (r *recorder) flatten(edges []graph.Edge) {
 		case r.seen[e]: // but not with another stamp: one of them has changed, then
 		case inMemory(e):
 			r.seen[e] = true
+			through[e.Node] = e.Node.Entry
+			if by := r.known[e.Node]; known {
+				if o := e.Node.Owner(); !whole[o] {
+					whole[o] = true
+					r.by = append(r.by, by[0])
+				}
+				r.by = append(r.by, by[1])
+			}
 			stack = append(stack, e.Node.Edges())
 		default:
 			r.seen[e] = true
 			r.edges = append(r.edges, e)
 		}
 	}
+	return through
 }
 
 // cache implements keyed.

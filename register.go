@@ -144,6 +144,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	default:
 		c.lane = m.main
 	}
+	if c.passes() {
+		m.passed.Store(true)
+	}
 	if c.lane != nil {
 		m.move(c.slot, c.lane, elsewhere)
 		if spec.Autosync != nil {

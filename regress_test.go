@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -297,4 +298,134 @@ func TestEdgesThroughMemory(t *testing.T) {
 	ok(t, m.Close())
 	_, _, c, _ = open()
 	equal(t, "c", must(c.Get(t.Context(), 1)), 103)
+}
+
+// Above a builder that fails, each runs once also when the search loads contents
+// on its way that another version has saved.
+func TestFailingAboveAnotherVersion(t *testing.T) {
+	d := newDisk()
+	version := "1"
+	var built []string
+	open := func() (low, top *Cache[int, int], m *Manager) {
+		m = d.open(t, Options{})
+		builder := func(name string, build func(ctx context.Context, k int) (int, error)) func(context.Context, int) (int, error) {
+			return func(ctx context.Context, k int) (int, error) {
+				built = append(built, name)
+				return build(ctx, k)
+			}
+		}
+		old := version == "1"
+		low = must(Register(m, "low", Spec[int, int]{Version: version, Build: builder("low", func(ctx context.Context, k int) (int, error) {
+			if old {
+				return 1, nil
+			}
+			return 0, errOracle
+		})}))
+		half := must(Register(m, "half", Spec[int, int]{Memory: true, Build: builder("half", low.Get)}))
+		top = must(Register(m, "top", Spec[int, int]{Build: builder("top", half.Get)}))
+		return low, top, m
+	}
+	_, top, m := open()
+	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+	ok(t, m.Invalidate(Only("half"))) // so that it is not flattened
+	ok(t, m.Close())
+	version = "2"
+	_, top, _ = open()
+	built = nil
+	if _, err := top.Get(t.Context(), 1); !errors.Is(err, errOracle) {
+		t.Fatal(err)
+	}
+	equal(t, "built", strings.Join(built, " "), "half low top")
+}
+
+// What was set and invalidated before the contents were loaded has never been
+// seen: what is built then is compared with what was saved.
+func TestSetAndInvalidatedBeforeLoad(t *testing.T) {
+	d := newDisk()
+	builds := 0
+	open := func() (low, top *Cache[int, int], m *Manager) {
+		m = d.open(t, Options{})
+		low = must(Register(m, "low", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return 4, nil }}))
+		top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			return low.Get(ctx, k)
+		}}))
+		return low, top, m
+	}
+	_, top, m := open()
+	equal(t, "top", must(top.Get(t.Context(), 1)), 4)
+	ok(t, m.Close())
+	low, top, _ := open()
+	ok(t, low.Set(1, 5))
+	ok(t, low.Invalidate(1))
+	equal(t, "top", must(top.Get(t.Context(), 1)), 4)
+	equal(t, "builds", builds, 1)
+}
+
+// What is written by hand to a cache in memory, or invalidated, is not forgotten
+// by what was computed through it: neither when that happens after a restart, nor
+// when a restart follows.
+func TestWrittenByHandInMemory(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		write func(m *Manager, half *Cache[int, int]) error
+		want  int // at once
+	}{
+		{"Set", func(m *Manager, half *Cache[int, int]) error { return half.Set(1, 7) }, 7},
+		{"Update", func(m *Manager, half *Cache[int, int]) error {
+			_, err := half.Update(1, func(int, bool) (int, bool) { return 7, true })
+			return err
+		}, 7},
+		{"Batch", func(m *Manager, half *Cache[int, int]) error {
+			return m.Batch(func(b *Batch) error { half.SetIn(b, 1, 7); return nil })
+		}, 7},
+		{"Invalidate", func(m *Manager, half *Cache[int, int]) error { return half.Invalidate(1) }, 2},
+		{"Delete", func(m *Manager, half *Cache[int, int]) error { return half.Delete(1) }, 2},
+		{"InvalidateAll", func(m *Manager, half *Cache[int, int]) error { return half.InvalidateAll() }, 2},
+		{"Clear", func(m *Manager, half *Cache[int, int]) error { return half.Clear() }, 2},
+		{"Touch", func(m *Manager, half *Cache[int, int]) error { return m.Touch(Only("root")) }, 2},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			d := newDisk()
+			source, builds := 1, 0 // of which half knows nothing
+			open := func() (half, top *Cache[int, int], m *Manager) {
+				m = d.open(t, Options{})
+				must(Register(m, "root", Spec[int, int]{}))
+				in := must(Register(m, "in", Spec[int, int]{}))
+				half = must(Register(m, "half", Spec[int, int]{Memory: true, DependsOn: []string{"root"}, Build: func(ctx context.Context, k int) (int, error) {
+					in.Get(ctx, k)
+					return source, nil
+				}}))
+				top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+					builds++
+					return half.Get(ctx, k)
+				}}))
+				return half, top, m
+			}
+			_, top, m := open()
+			equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+			equal(t, "top", must(top.Get(t.Context(), 2)), 1)
+			ok(t, m.Close())
+
+			half, top, m := open() // written after a restart
+			equal(t, "after a restart", must(top.Get(t.Context(), 1)), 1)
+			equal(t, "builds", builds, 2)
+			source = 2
+			ok(t, c.write(m, half))
+			equal(t, "written after a restart", must(top.Get(t.Context(), 1)), c.want)
+			ok(t, half.Invalidate(1))
+			equal(t, "invalidated", must(top.Get(t.Context(), 1)), 2)
+			ok(t, m.Sync(t.Context()))
+			source = 3
+			ok(t, c.write(m, half)) // before a restart, and not read again
+			ok(t, m.Close())
+			_, top, m = open()
+			equal(t, "written before a restart", must(top.Get(t.Context(), 1)), 3)
+			ok(t, m.Close())
+			builds = 0
+			_, top, _ = open()
+			equal(t, "after another", must(top.Get(t.Context(), 1)), 3)
+			equal(t, "builds", builds, 0)
+		})
+	}
 }

@@ -156,7 +156,7 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 		return false
 	}
 	var key, value, meta []byte
-	records := recorder{g: p.c.m.graph}
+	records := recorder{m: p.c.m, g: p.c.m.graph}
 	var some [256]saving[K, V]
 	for i := range p.t.shards {
 		s := &p.t.shards[i]

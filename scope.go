@@ -166,22 +166,40 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 	if err := m.refuses(); err != nil {
 		return &Error{Op: op, Err: err}
 	}
+	reached := func() ([]*slot, error) {
+		slots, err := m.resolve(op, scope)
+		if err != nil {
+			return nil, err
+		}
+		gone := dependentsOf(slots, false)
+		if roots {
+			gone = append(slots, gone...)
+		}
+		return gone, nil
+	}
+	if m.passed.Load() { // before and after, like a write; see hand.go
+		m.gate.RLock()
+		slots, err := reached()
+		m.gate.RUnlock()
+		if err == nil {
+			err = m.noteWhole(slots)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	m.gate.Lock()
 	if m.closed {
 		m.gate.Unlock()
 		return &Error{Op: op, Err: ErrClosed}
 	}
-	slots, err := m.resolve(op, scope)
+	slots, err := reached()
 	if err == nil {
-		gone := dependentsOf(slots, false)
-		if roots {
-			gone = append(slots, gone...)
-		}
-		slots = gone
 		m.drop(slots)
 	}
 	m.gate.Unlock()
 	if err == nil {
+		err = m.noteWhole(slots)
 		m.emitInvalidated(slots, op)
 	}
 	return err

@@ -25,7 +25,8 @@ import (
 type Spec[K comparable, V any] struct {
 	// Version says what the builders mean. Change it when they are to make
 	// other values than before: what was built under another Version is built
-	// again when somebody asks for it, and what was set is forgotten.
+	// again when somebody asks for it, and what was set is forgotten. See
+	// ProgramVersion for one that changes with the program.
 	Version string
 
 	// Memory keeps the cache in memory only: saving does nothing, reloading

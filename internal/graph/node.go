@@ -66,7 +66,7 @@ type Kind uint8
 const (
 	Input   = Kind(iota) // it was set, or there is no builder
 	Derived              // a builder made it, or is to make it
-	Probed               // like Derived, but the world outside has to be asked once in every session
+	Probed               // like Derived, but the world outside has to be asked once after each start
 )
 
 // State is what is known of a node's value.
@@ -252,8 +252,7 @@ func (n *Node) SetInput(stamp uint64) {
 func (n *Node) Force(kind Kind, why Reason) {
 	n.supersede()
 	n.kind = kind
-	n.why = why
-	n.set(Dirty)
+	n.Distrust(why)
 }
 
 // Distrust makes n, which is new, a node that has to be built, whatever was

@@ -1,0 +1,112 @@
+package cacheman
+
+import (
+	"context"
+	"encoding/binary"
+)
+
+// A cache in memory that has a builder is lost with the process, so records of
+// what was computed through it name what its entries were computed from. What
+// was written to it by hand, or invalidated, would then be forgotten. That is why
+// a cache of our own keeps, for each such write, a revision; records have a
+// dependency on it beside those that take the place of the entry.
+
+// byHand returns the cache of these revisions.
+func (m *Manager) byHand() (*Cache[string, uint64], error) {
+	return own(m, handCache, func() Spec[string, uint64] { return Spec[string, uint64]{} })
+}
+
+// handKey is the key there for an entry of the cache of a name, and without an
+// entry for the cache as a whole.
+func handKey(name string, encoded []byte, entry bool) string {
+	k := append(binary.AppendUvarint(nil, uint64(len(name))), name...)
+	if entry {
+		k = append(append(k, 0), encoded...)
+	}
+	return string(k)
+}
+
+// passes reports whether records name what entries of c were computed from in
+// their place.
+func (c *core) passes() bool { return c.lane == nil && c.derives && !c.off }
+
+// note notes that the entry of k is written by hand, if that is not to be
+// forgotten. It is called before the write, so that nobody sees that and then
+// what was computed from the entry before; and after it, so that no record was
+// made between that has this revision and the old entry. No lock is held.
+func (c *Cache[K, V]) note(k K) error {
+	if !c.passes() || c.spec.KeyCodec.Append == nil {
+		return nil
+	}
+	var key []byte
+	var err error
+	guard(&err, func() (err error) {
+		key, err = c.spec.KeyCodec.Append(nil, k)
+		return err
+	})
+	if err != nil {
+		return nil // it is in no record either
+	}
+	return c.m.note(handKey(c.slot.name, key, true))
+}
+
+// noteWhole does for contents as a whole what note does for an entry.
+func (m *Manager) noteWhole(slots []*slot) (err error) {
+	for _, s := range slots {
+		m.gate.RLock()
+		c := s.cache
+		m.gate.RUnlock()
+		if c != nil && c.passes() && err == nil {
+			err = m.note(handKey(s.name, nil, false))
+		}
+	}
+	return err
+}
+
+func (m *Manager) note(key string) error {
+	c, err := m.byHand()
+	if err != nil {
+		return err
+	}
+	return c.Set(key, m.graph.Next())
+}
+
+// loadHand sees to it that a sync need not load what was written by hand.
+func (m *Manager) loadHand(ctx context.Context) {
+	if !m.passed.Load() {
+		return
+	}
+	if c, err := m.byHand(); err == nil {
+		c.prepare(ctx, false) // without it records are less exact, not wrong
+	}
+}
+
+// handEdges returns the dependencies that records have for passing through an
+// entry. They are looked up before the entry is, so that they are not newer. ok
+// is false if there is no telling.
+func (m *Manager) handEdges(t keyed, entry any) (edges [2]savedEdge, ok bool) {
+	key, err := t.appendKey(nil, entry)
+	if err != nil {
+		return edges, false
+	}
+	m.gate.RLock()
+	s := m.slots[ours+handCache]
+	known := s != nil && s.cache != nil
+	m.gate.RUnlock()
+	if !known {
+		return edges, false
+	}
+	c, is := s.cache.typed.(*Cache[string, uint64])
+	if !is || !c.loaded() {
+		return edges, false
+	}
+	name := t.cache().slot.name
+	for i, k := range []string{handKey(name, nil, false), handKey(name, key, true)} {
+		_, _, stamp, err := c.look(k)
+		if err != nil {
+			return edges, false
+		}
+		edges[i] = savedEdge{ours + handCache, k, stamp}
+	}
+	return edges, true
+}
