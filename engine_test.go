@@ -326,6 +326,32 @@ func TestStampsOfReaders(t *testing.T) {
 	equal(t, "top", must(top.Get(t.Context(), 1)), 99)
 }
 
+// TestChangeWhileReading: an input changes at the very moment at which a builder
+// reads it. What is built does not pass for what the new value makes.
+func TestChangeWhileReading(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	reads := make(chan struct{}, 1000)
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		reads <- struct{}{}
+		return in.Get(ctx, k)
+	}}))
+	for k := range 100 {
+		ok(t, in.Set(k, 1))
+		set := make(chan error)
+		go func() {
+			<-reads
+			set <- in.Set(k, 2)
+		}()
+		must(c.Get(t.Context(), k))
+		ok(t, <-set)
+		equal(t, "c", must(c.Get(t.Context(), k)), 2)
+		for len(reads) > 0 {
+			<-reads
+		}
+	}
+}
+
 // TestSeenChange: who has seen a change sees it also in what is built from it.
 func TestSeenChange(t *testing.T) {
 	const rounds = 300

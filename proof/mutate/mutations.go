@@ -60,10 +60,10 @@ var mutations = []mutation{
 	{
 		name: "the edge is recorded before the value is copied",
 		edits: []edit{
-			{"build.go", "n := e.node\n\t\tclean := frame == nil", "n, early := e.node, e.state\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(100 * time.Microsecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := frame == nil"},
+			{"build.go", "n := e.node\n\t\tclean := frame == nil", "n, early := e.node, e.state\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := frame == nil"},
 			{"build.go", "st := e.state\n\t\ts.mu.RUnlock()\n\t\tif clean {", "st := early\n\t\ts.mu.RUnlock()\n\t\tif clean {"},
 		},
-		tests: "^TestSeenChange$",
+		tests: "^TestChangeWhileReading$",
 	},
 	{
 		name:  "a write marks",
@@ -101,7 +101,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "invalidation is not undone by comparing",
-		edits: []edit{{"internal/graph/node.go", "n.kind = kind\n\tn.why = why\n\tn.set(Dirty)", "n.kind = kind\n\tn.why = why\n\tn.set(Check)"}},
+		edits: []edit{{"internal/graph/node.go", "n.kind = kind\n\tn.Distrust(why)", "n.kind = kind\n\tn.why = why\n\tn.set(Check)"}},
 		tests: "^TestInvalidatedIsBuilt$",
 	},
 	{
