@@ -144,9 +144,6 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 			if frame != nil {
 				frame.Volatile()
 			}
-			if err == graph.ErrExited {
-				err = &PanicError{Stack: debug.Stack()}
-			}
 			return v, err
 		}
 		if run == nil {
@@ -361,6 +358,9 @@ func held(k kind) int {
 // Done implements graph.Task.
 func (b *building[K, V]) Done() {
 	c := b.c
+	if b.Exited() {
+		b.Err = b.failure(&PanicError{Stack: debug.Stack()})
+	}
 	err := b.Err
 	if b.none || b.kept != nil {
 		err = nil
@@ -493,6 +493,9 @@ func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
 // Done implements graph.Task.
 func (b *buildingAll[K, V]) Done() {
 	c := b.c
+	if b.Exited() {
+		b.Err = c.err(context.Background(), "build", nil, &PanicError{Stack: debug.Stack()})
+	}
 	c.built(b.took, b.Err)
 	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
 	if b.Err != nil {
@@ -514,9 +517,6 @@ func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) 
 		run, err := c.m.graph.Resolve(ctx, c.all)
 		if errors.Is(err, graph.ErrStale) {
 			continue
-		}
-		if err == graph.ErrExited {
-			err = &PanicError{Stack: debug.Stack()}
 		}
 		if run == nil || err != nil {
 			return nil, err

@@ -438,3 +438,21 @@ func TestTimeInBuilds(t *testing.T) {
 		equal(t, "build time", c.Stats().BuildTime, 3*time.Second)
 	})
 }
+
+// TestExitInEqual shows that an Equal that ends its goroutine is an error for
+// those who wait.
+func TestExitInEqual(t *testing.T) {
+	m := newDisk().open(t, Options{})
+	in := must(Register(m, "in", Spec[string, int]{}))
+	c := must(Register(m, "c", Spec[string, int]{
+		Build: func(ctx context.Context, k string) (int, error) { return in.Get(ctx, k) },
+		Equal: func(a, b int) bool { runtime.Goexit(); return true },
+	}))
+	in.Set("k", 1)
+	equal(t, "first", must(c.Get(t.Context(), "k")), 1)
+	in.Set("k", 2)
+	_, err := c.Get(t.Context(), "k")
+	if _, ok := errors.AsType[*PanicError](err); !ok {
+		t.Errorf("got %v", err)
+	}
+}

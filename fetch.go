@@ -150,8 +150,7 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 	g := c.m.graph
 	g.Lock()
 	defer g.Unlock()
-	n := c.owner.NewNode(e, kind, graph.Check, r.stamp)
-	n.Restore(kind, r.edges)
+	n := c.owner.RestoreNode(e, kind, r.stamp, r.edges)
 	n.Built = r.built
 	n.SetTook(r.took)
 	e.node = n

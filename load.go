@@ -334,7 +334,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		s, e := t.fill(k)
 		c.restore(t, s, e, st, r, outdated)
 	}
-	return t, true, nil
+	return t.spread(), true, nil
 }
 
 // parseEntry returns what a record says of an entry.
@@ -392,6 +392,29 @@ func (t *table[K, V]) fill(k K) (*shard[K, V], *entry[K, V]) {
 	e.key = k
 	s.entries[k] = e
 	return s, e
+}
+
+// spread returns t, which nobody else has yet, with as many shards as it needs:
+// how many records there are may not have been known.
+func (t *table[K, V]) spread() *table[K, V] {
+	if n := len(t.shards[0].entries); len(t.shards) > 1 || n <= growAt {
+		return t
+	}
+	one := &t.shards[0]
+	t.shards = make([]shard[K, V], manyShards)
+	for i := range t.shards {
+		t.shards[i].entries = make(map[K]*entry[K, V], len(one.entries)/manyShards)
+	}
+	for k, e := range one.entries {
+		s := t.shard(k)
+		s.entries[k] = e
+		s.live += held(e.kind)
+	}
+	for _, e := range one.dirty {
+		s := t.shard(e.key)
+		s.dirty = append(s.dirty, e)
+	}
+	return t
 }
 
 // contents returns the entries of a table nobody else has yet, all decoded;

@@ -108,7 +108,7 @@ type slot struct {
 	stored      bool   // the store has contents
 	deleted     bool   // they were deleted there, and those in memory are to be saved when there is a reason
 	description []byte // as the store has it
-	records     int    // about how many the store has; -1 = not known
+	records     int    // about how many the store has, see about; -1 = not known
 
 	listed bool // in lane.pending; guarded by lane.mu
 }
@@ -181,10 +181,18 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 	return m, nil
 }
 
+// about returns about how many records a cache has.
+func about(info store.Info) int {
+	if info.Records < 0 && info.AtMost > 0 {
+		return info.AtMost
+	}
+	return info.Records
+}
+
 // know notes what the store has under the name. The gate is held exclusively,
 // or the Manager not yet shared.
 func (s *slot) know(info store.Info) {
-	s.stored, s.records, s.description = true, info.Records, info.Description
+	s.stored, s.records, s.description = true, about(info), info.Description
 }
 
 func (m *Manager) openStore(dir string, open func(string, logstore.Options) (*logstore.Store, error)) (err error) {

@@ -57,7 +57,18 @@ func (m *Manager) readable(name string) (*core, error) {
 	if !isOurs {
 		return m.lookup(m.nameNow(name))
 	}
-	var err error
+	of := "" // the cache that what is about
+	for _, prefix := range []string{keysCache, keysCount, presenceCache} {
+		if was, ok := strings.CutPrefix(what, prefix); ok {
+			of = m.nameNow(was)
+			name = ours + prefix + of
+		}
+	}
+	c, err := m.lookup(name)
+	if !errors.Is(err, ErrUnknown) {
+		return c, err
+	}
+	err = nil
 	switch what {
 	case filesCache, metadataCache, dirsCache:
 		_, err = OpenFiles(m)
@@ -72,13 +83,9 @@ func (m *Manager) readable(name string) (*core, error) {
 	case handCache:
 		_, err = m.byHand()
 	default:
-		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
-			if of, ok := strings.CutPrefix(what, prefix); ok {
-				var c *core
-				if c, err = m.lookup(m.nameNow(of)); err == nil {
-					err = c.typed.provideKeys()
-					name = ours + prefix + c.slot.name
-				}
+		if of != "" {
+			if c, err = m.lookup(of); err == nil {
+				err = c.typed.provideKeys()
 			}
 		}
 	}

@@ -72,8 +72,9 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []K, done func(n int)) e
 }
 
 // probed returns the keys that Probe has said something about.
-func (c *Cache[K, V]) probed() (keys []K) {
+func (c *Cache[K, V]) probed() []K {
 	t := c.table.Load()
+	keys := make([]K, 0, t.len())
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.RLock()

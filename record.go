@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
@@ -70,7 +72,7 @@ func parseRecord(meta []byte) (r record, err error) {
 	if len(meta) == 0 {
 		return r, nil
 	}
-	d := decoder{string(meta[1:])}
+	d := decoder{unsafe.String(unsafe.SliceData(meta), len(meta))[1:]}
 	r.flags = meta[0]
 	r.stamp = d.uvarint()
 	if r.flags&flagBuilt != 0 {
@@ -128,24 +130,38 @@ type savedEdge struct {
 	stamp uint64
 }
 
-// parseEdges returns the edges that were stored.
-func parseEdges(saved string) ([]savedEdge, error) {
-	var edges []savedEdge
-	var names []string
-	for d := (decoder{saved}); d.rest != ""; {
-		var e savedEdge
-		if i := d.uvarint(); i == 0 {
-			e.cache = d.text()
-			names = append(names, e.cache)
-		} else if i <= uint64(len(names)) {
-			e.cache = names[i-1]
-		} else {
-			d.rest = failed
+// savedEdges returns the edges that were stored, up to the first that cannot be read.
+func savedEdges(saved string) iter.Seq2[savedEdge, error] {
+	return func(yield func(savedEdge, error) bool) {
+		var names []string
+		for d := (decoder{saved}); d.rest != ""; {
+			var e savedEdge
+			if i := d.uvarint(); i == 0 {
+				e.cache = d.text()
+				names = append(names, e.cache)
+			} else if i <= uint64(len(names)) {
+				e.cache = names[i-1]
+			} else {
+				d.rest = failed
+			}
+			e.key = d.text()
+			e.stamp = d.uvarint()
+			if d.rest == failed {
+				yield(savedEdge{}, errRecord)
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
 		}
-		e.key = d.text()
-		e.stamp = d.uvarint()
-		if d.rest == failed {
-			return nil, errRecord
+	}
+}
+
+// parseEdges returns the edges that were stored.
+func parseEdges(saved string) (edges []savedEdge, err error) {
+	for e, err := range savedEdges(saved) {
+		if err != nil {
+			return nil, err
 		}
 		edges = append(edges, e)
 	}
@@ -357,7 +373,7 @@ func (c nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, error
 	var k K
 	var err error
 	guard(&err, func() (err error) {
-		k, err = c.spec.KeyCodec.Decode([]byte(key))
+		k, err = c.spec.KeyCodec.Decode(unsafe.Slice(unsafe.StringData(key), len(key)))
 		return err
 	})
 	if err != nil {
@@ -398,23 +414,28 @@ func (c *Cache[K, V]) node(ctx context.Context, k K) (*graph.Node, error) {
 // Link implements graph.Type.
 func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge, saved string) ([]graph.Edge, error) {
 	if saved != "" {
-		found, err := parseEdges(saved)
-		if err != nil {
-			return nil, err
-		}
-		linked := make([]graph.Edge, len(found))
-		for i, e := range found {
-			on, err := c.m.readable(e.cache)
+		var room [16]graph.Edge
+		linked := room[:0]
+		var on keyed
+		name := ""
+		for e, err := range savedEdges(saved) {
 			if err != nil {
 				return nil, err
 			}
-			n, err := on.owner.Type.(keyed).nodeOf(ctx, e.key)
+			if on == nil || e.cache != name { // most are of the same cache as the one before
+				c, err := c.m.readable(e.cache)
+				if err != nil {
+					return nil, err
+				}
+				on, name = c.owner.Type.(keyed), e.cache
+			}
+			n, err := on.nodeOf(ctx, e.key)
 			if err != nil {
 				return nil, err
 			}
-			linked[i] = graph.Edge{Node: n, Stamp: e.stamp}
+			linked = append(linked, graph.Edge{Node: n, Stamp: e.stamp})
 		}
-		return linked, nil
+		return append(make([]graph.Edge, 0, len(linked)), linked...), nil
 	}
 	linked := make([]graph.Edge, len(edges))
 	g := c.m.graph

@@ -182,7 +182,7 @@ func (m *Manager) move(s *slot, l *lane, there *store.Info) {
 		s.lane, s.stored, s.dropped, s.description, s.records = l, false, false, nil, 0
 	}
 	if there != nil && !s.dropped {
-		s.stored, s.description, s.records = there.Cache != "", there.Description, there.Records
+		s.stored, s.description, s.records = there.Cache != "", there.Description, about(*there)
 	}
 }
 

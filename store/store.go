@@ -101,6 +101,7 @@ type Info struct {
 	Cache       string
 	Description []byte // as last given by Describe; nil if never
 	Records     int    // live records; -1 if counting needs a full read
+	AtMost      int    // if Records is -1: there are no more than that; 0 if that is not known either
 	Bytes       int64  // bytes occupied, roughly; -1 if not known
 }
 

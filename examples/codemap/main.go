@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/build"
 	"io"
 	"os"
 	"os/exec"
@@ -81,11 +82,14 @@ func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.
 // treeRoot returns the absolute path of the directory to be mapped.
 func treeRoot(ctx context.Context, dir string) (string, error) {
 	if dir == "" {
-		goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
-		if err != nil {
-			return "", fmt.Errorf("finding the Go installation (-dir names another tree): %w", err)
+		dir = filepath.Join(build.Default.GOROOT, "src") // as it was when codemap was built
+		if _, err := os.Stat(dir); err != nil {
+			goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+			if err != nil {
+				return "", fmt.Errorf("finding the Go installation (-dir names another tree): %w", err)
+			}
+			dir = filepath.Join(strings.TrimSpace(string(goroot)), "src")
 		}
-		dir = filepath.Join(strings.TrimSpace(string(goroot)), "src")
 	}
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -88,6 +88,11 @@ type Owner struct {
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
 	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
+
+	spare struct { // for RestoreNode; guarded by g.mu
+		nodes []Node
+		kept  []kept
+	}
 }
 
 // NewOwner adds a cache to the graph.

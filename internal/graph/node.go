@@ -110,6 +110,26 @@ func (o *Owner) NewNode(entry any, kind Kind, state State, stamp uint64) *Node {
 	return n
 }
 
+// RestoreNode returns a node of o as it was stored: it is to be checked, and its edges
+// are not linked yet. Nodes that are restored one after the other are allocated
+// together; one that stays keeps its neighbours' room. The graph is locked.
+func (o *Owner) RestoreNode(entry any, kind Kind, stamp uint64, saved string) *Node {
+	if len(o.spare.nodes) == 0 {
+		o.spare.nodes = make([]Node, 64)
+		o.spare.kept = make([]kept, len(o.spare.nodes)) // needed for a shorter time
+	}
+	n, k := &o.spare.nodes[0], &o.spare.kept[0]
+	o.spare.nodes, o.spare.kept = o.spare.nodes[1:], o.spare.kept[1:]
+	n.Entry, n.Stamp, n.owner, n.epoch, n.kind = entry, stamp, o, o.epoch, kind
+	n.set(Check)
+	if saved != "" {
+		k.saved, k.extra.kept = saved, k
+		n.extra = &k.extra
+	}
+	o.g.nodes++
+	return n
+}
+
 // Owner returns the cache of n.
 func (n *Node) Owner() *Owner { return n.owner }
 

@@ -16,26 +16,7 @@ import (
 // others wait for it. If n is dead, or was marked again meanwhile, it may return
 // without an error though n is not clean: the caller looks again.
 func (g *Graph) Resolve(ctx context.Context, n *Node) (*Run, error) {
-	if self := flight.From(ctx); self == nil && ctx.Done() == nil ||
-		self != nil && (ctx == context.Context(self) || ctx.Done() == self.Done()) {
-		return g.resolve(ctx, self, n)
-	}
-	// The caller may leave early, so somebody else has to do the work.
-	type result struct {
-		flight.Run
-		run *Run
-		err error
-	}
-	job := &result{err: ErrExited}
-	job.Init(ctx, nil)
-	go func() {
-		defer job.Finish()
-		job.run, job.err = g.resolve(&job.Run, &job.Run, n)
-	}()
-	if err := job.Wait(ctx); err != nil {
-		return nil, err
-	}
-	return job.run, job.err
+	return g.resolve(ctx, flight.From(ctx), n)
 }
 
 // visit is a node on the way from the root to where the search is.
@@ -46,8 +27,8 @@ type visit struct {
 	why   *Cause // it is to be built without looking at its edges
 }
 
-// resolve does what Resolve says in the calling goroutine, as a part of self.
-// The search keeps its own stack, for the graph may be deep.
+// resolve does what Resolve says, as a part of self. The search keeps its own
+// stack, for the graph may be deep.
 func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run, error) {
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
@@ -117,7 +98,8 @@ search:
 				continue
 			}
 			if x.Saved() != "" {
-				if err := g.link(ctx, x, without); err != nil {
+				releases++
+				if err := g.link(ctx, x); err != nil {
 					top.why = &Cause{Reason: Unknown}
 				}
 				continue
@@ -130,7 +112,8 @@ search:
 			for ; top.next < len(edges); top.next++ {
 				e := &edges[top.next]
 				if e.Node.dead() {
-					if err := g.link(ctx, x, without); err != nil {
+					releases++
+					if err := g.link(ctx, x); err != nil {
 						top.why = &Cause{Reason: Unknown}
 					}
 					top.next = 0
@@ -177,11 +160,11 @@ search:
 		}
 		r := x.run()
 		at := uint64(0)
-		var err error
+		var err error // of waiting, not of the builder
 		switch {
 		case r == nil:
 			r = g.start(ctx, x, why)
-			without(func() { r.lead(self) })
+			without(func() { err = r.lead(ctx, self) })
 		case !r.Join():
 			x.supersede() // nobody wants its result
 			continue
@@ -213,12 +196,15 @@ search:
 	return nil, nil
 }
 
-// link brings the edges of x to nodes that are alive.
-func (g *Graph) link(ctx context.Context, x *Node, without func(func())) error {
+// link brings the edges of x to nodes that are alive. It releases the lock
+// meanwhile.
+func (g *Graph) link(ctx context.Context, x *Node) error {
 	edges, saved := x.Edges(), x.Saved()
-	var linked []Edge
-	var err error
-	without(func() { linked, err = x.owner.Type.Link(ctx, x, edges, saved) })
+	linked, err := func() ([]Edge, error) {
+		g.mu.Unlock()
+		defer g.mu.Lock()
+		return x.owner.Type.Link(ctx, x, edges, saved)
+	}()
 	if err == nil && x.Saved() == saved && x.edges == unsafe.SliceData(edges) { // nobody else has replaced them
 		x.SetEdges(linked)
 		x.keep(x.Old(), "")
@@ -230,12 +216,17 @@ func (g *Graph) link(ctx context.Context, x *Node, without func(func())) error {
 // by the one before.
 const deepStack = 200
 
-// lead executes r as a part of self.
-func (r *Run) lead(self *flight.Run) {
+// lead executes r as a part of self: in the calling goroutine, unless the caller
+// may leave before self ends.
+func (r *Run) lead(ctx context.Context, self *flight.Run) error {
+	if self == nil && ctx.Done() != nil || self != nil && ctx != context.Context(self) && ctx.Done() != self.Done() {
+		go r.execute()
+		return r.Wait(ctx)
+	}
 	r.Lead(self)
 	if r.Depth()%deepStack < deepStack-1 {
 		r.execute()
-		return
+		return nil
 	}
 	done := make(chan struct{})
 	go func() {
@@ -243,4 +234,5 @@ func (r *Run) lead(self *flight.Run) {
 		r.execute()
 	}()
 	<-done
+	return nil
 }

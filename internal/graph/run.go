@@ -14,9 +14,6 @@ import (
 // changed. Whatever it returns then is dropped, and it runs again.
 var ErrStale = errors.New("what was read before has changed; the builder will run again")
 
-// ErrExited is returned by Resolve if a builder has ended its goroutine.
-var ErrExited = errors.New("the builder called runtime.Goexit")
-
 // Task builds one node, once. A Run belongs to it.
 type Task interface {
 	// Base returns the run, which is part of the task.
@@ -75,6 +72,10 @@ const (
 
 // Outcome returns what became of a finished run.
 func (r *Run) Outcome() Outcome { return r.outcome }
+
+// Exited reports whether Publish has ended the goroutine that it was called in. It
+// is for Done.
+func (r *Run) Exited() bool { return r.outcome == Error && r.Err == nil }
 
 // Reads returns how many nodes the builder has read. The graph is locked.
 func (r *Run) Reads() int { return len(r.edges) }
@@ -207,9 +208,14 @@ func (r *Run) Volatile() {
 // Recheck finds out whether anything that r has read has changed. If so it
 // returns false, and the builder will run again.
 func (r *Run) Recheck() bool {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	return r.recheck()
+}
+
+// recheck is Recheck with the graph locked; the lock is released meanwhile.
+func (r *Run) recheck() bool {
 	g := r.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	for !r.aborted && r.poison != r.sane && !r.superseded {
 		at, settled := r.poison, true
 		edges := r.edges // reads by other goroutines of the builder append
@@ -364,8 +370,9 @@ func (r *Run) execute() {
 		r.Err = r.task.Build(&r.Run)
 		g.mu.Lock()
 		r.open = false
+		settled := r.recheck()
 		g.mu.Unlock()
-		for r.Recheck() {
+		for ; settled; settled = r.Recheck() {
 			if r.Err != nil && !r.task.Keeps(r.Err) {
 				return
 			}

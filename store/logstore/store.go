@@ -208,6 +208,12 @@ func (s *Store) Caches(ctx context.Context) ([]store.Info, error) {
 		if v.snap != nil {
 			info.Bytes += v.snap.size
 		}
+		if v.records < 0 {
+			info.AtMost = v.overlaid()
+			if v.snap != nil {
+				info.AtMost += v.snap.records
+			}
+		}
 		infos = append(infos, info)
 	}
 	slices.SortFunc(infos, func(a, b store.Info) int { return cmp.Compare(a.Cache, b.Cache) })

@@ -73,6 +73,9 @@ func (t *suite) want(s store.Store, m model) {
 		if info.Records != -1 && info.Records != len(c.records) {
 			t.Errorf("Caches says that %s has %d records, not %d", short(info.Cache), info.Records, len(c.records))
 		}
+		if info.Records == -1 && info.AtMost != 0 && info.AtMost < len(c.records) {
+			t.Errorf("Caches says that %s has at most %d records, not %d", short(info.Cache), info.AtMost, len(c.records))
+		}
 		if described && !bytes.Equal(info.Description, c.description) {
 			t.Errorf("%s is described as %s, not %s", short(info.Cache), short(info.Description), short(c.description))
 		}
