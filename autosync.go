@@ -88,6 +88,7 @@ func (a Autosync) triggers() []trigger {
 // edited counts n edits, and sees to it that they are saved in time. It is
 // called with the gate held, after the edits were made.
 func (c *core) edited(n int64) {
+	c.grew(n, 0)
 	if !c.saves() {
 		return
 	}

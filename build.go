@@ -131,6 +131,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 					return v, nil
 				}
 				continue // it is gone now
+			case dropped:
+				c.want(k)
+				continue
 			}
 			count(false)
 			return v, st.failure()

@@ -312,7 +312,7 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	} else {
 		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
 		if c.derives && !st.kind.held() {
-			if was.held() {
+			if was.held() || was == dropped {
 				n.Remember(e.state)
 			}
 			n.Force(c.derived(), graph.Invalidated)

@@ -81,7 +81,7 @@ func checkRecord(rec store.Record, issued uint64) string {
 	}
 	built, none := r.flags&flagBuilt != 0, r.flags&flagNone != 0
 	switch {
-	case r.flags >= flagError<<1:
+	case r.flags >= flagDropped<<1:
 		return fmt.Sprintf("it has flags %#x", r.flags)
 	case r.flags != 0 && !built:
 		return "it is said to come from a builder and not to come from one"

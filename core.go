@@ -33,6 +33,8 @@ type core struct {
 
 	reads atomic.Int64 // of single records, while the contents are partial
 
+	limits []*limiter // that c is subject to; guarded by the gate
+
 	expiring atomic.Bool // a timer will end the trust in what Probe gave
 
 	edits  atomic.Int64 // unsaved edits
@@ -69,6 +71,8 @@ type typed interface {
 	// With nothing held:
 
 	prepare(ctx context.Context, build bool) error
+	residents(all []resident) []resident // appends the entries that may be evicted
+	evict(ctx context.Context, entry any, age uint64, whole bool) (left int64, ok bool)
 	outdated() bool // see migrate.go
 	reload(ctx context.Context) error
 	keysToRebuild() []any
@@ -84,6 +88,7 @@ type counts struct {
 	builds, buildErrors, buildTime atomic.Int64
 	syncs, syncErrors, bytes       atomic.Int64
 	lastSync                       atomic.Int64 // Unix time in ns
+	evictions                      atomic.Int64
 
 	mu        sync.Mutex
 	lastError error // guarded by mu

@@ -99,6 +99,9 @@ func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, ident
 	}
 	s.mu.RUnlock()
 	switch {
+	case was.kind == dropped && st.kind.held():
+		b, err := c.encode(c.m.ctx, k, st.value, nil)
+		return err == nil && was.raw != "" && fingerprint(b) == was.raw, false
 	case !was.kind.held() || !st.kind.held():
 		same = was.kind == st.kind && was.raw == st.raw
 		return same, same

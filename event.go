@@ -33,6 +33,7 @@ const (
 	EventDamaged     EventKind = "damaged"      // something stored could not be used and is a miss now
 	EventSynced      EventKind = "synced"       // changes were made durable
 	EventSyncFailed  EventKind = "sync failed"  // they were not, and will be tried again
+	EventEvicted     EventKind = "evicted"      // values were dropped, because there is a Limit
 	EventFollowed    EventKind = "followed"     // another process has saved changes to the cache, which is read anew
 	EventStore       EventKind = "store"        // the store did something on its own: recovery, compaction
 )

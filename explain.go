@@ -119,6 +119,8 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 			return "the world outside was asked"
 		case k == missing:
 			return "its builder said that there is none"
+		case k == dropped:
+			return "its value was evicted, and nothing that it was built from has changed"
 		}
 		return "nothing that it was built from has changed"
 	case Building:
@@ -294,7 +296,7 @@ func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string
 			if e.node.Entry != any(e) {
 				fault(k, "its node is of another entry")
 			}
-			if e.node.State() == graph.Clean && (e.kind.held() || e.kind == broken) != (e.node.Stamp != 0) {
+			if e.node.State() == graph.Clean && (e.kind.held() || e.kind == broken || e.kind == dropped) != (e.node.Stamp != 0) {
 				fault(k, fmt.Sprintf("it is clean with stamp %d, and has a value: %v", e.node.Stamp, e.kind.held()))
 			}
 			g.Unlock()

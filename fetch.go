@@ -134,6 +134,7 @@ func (c *Cache[K, V]) readOne(ctx context.Context, k K) (st state[V], r record, 
 // to be compared with what will be built, and what it was told is forgotten. The
 // shard is locked, or nobody else has it yet.
 func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V], r record, outdated bool) {
+	e.size = r.size
 	if r.stamp == 0 && st.kind == encoded {
 		r.stamp = c.m.graph.Next() // the store keeps values only
 	}
@@ -156,7 +157,7 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 	e.node = n
 	if r.version != c.version {
 		n.Distrust(graph.Outdated)
-		if st.kind.held() {
+		if st.kind.held() || st.kind == dropped {
 			n.Remember(st)
 		}
 		return

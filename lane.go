@@ -173,6 +173,7 @@ type cut struct {
 	edits    int64 // what is restored if saving fails …
 	oldest   int64
 	dropped  bool
+	bytes    int64  // that were written
 	describe []byte // nil: the store has the right description
 	part     part   // nil: no entries
 }
@@ -326,6 +327,7 @@ func (l *lane) finish(cuts []*cut, err error) {
 			c.cache.syncErrors.Add(1)
 			c.cache.failed(err)
 		default:
+			c.cache.grew(0, c.bytes)
 			c.cache.syncs.Add(1)
 			c.cache.lastSync.Store(time.Now().UnixNano())
 		}

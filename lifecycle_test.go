@@ -144,6 +144,12 @@ func TestCloseTwiceAndConcurrently(t *testing.T) {
 				}
 			})
 		}
+		synctest.Wait()
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := m.Shutdown(impatient); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who does not wait got %v", err)
+		}
 		wg.Wait()
 		if err := m.Close(); !errors.Is(err, no) {
 			t.Errorf("got %v", err)

@@ -198,7 +198,7 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 				e.stamp = was.current()
 			} else if e.kind == absent && c.derives {
 				var old any
-				if was.kind.held() {
+				if was.kind.held() || was.kind == dropped {
 					old = was.state
 				} else if was.node != nil {
 					g.Lock()
@@ -342,12 +342,15 @@ func parseEntry[V any](rec store.Record) (st state[V], r record, err error) {
 	if r, err = parseRecord(rec.Meta); err != nil {
 		return st, r, err
 	}
+	r.size = sizeOf(rec)
 	st = state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded}
 	switch {
 	case r.flags&flagNone != 0:
 		st = state[V]{kind: missing}
 	case r.flags&flagError != 0:
 		st.kind = broken
+	case r.flags&flagDropped != 0:
+		st.kind = dropped
 	}
 	return st, r, nil
 }

@@ -46,6 +46,10 @@ type Options struct {
 	// themselves; nil means ClassicRules.
 	Autosync *Autosync
 
+	// Limit bounds how much is kept of what builders of entries have made, in
+	// all caches that are registered and have such a builder.
+	Limit Limit
+
 	// Off turns all caches off; see Spec.Off.
 	Off bool
 
@@ -84,6 +88,8 @@ type Manager struct {
 	partialFrom int   // the constants of fetch.go,
 	readCost    int64 // but for tests
 
+	limiter *limiter // of Options.Limit; nil if there is none
+
 	timers struct {
 		sync.Mutex
 		all map[*time.Timer]struct{}
@@ -108,6 +114,7 @@ type slot struct {
 	stored      bool   // the store has contents
 	deleted     bool   // they were deleted there, and those in memory are to be saved when there is a reason
 	description []byte // as the store has it
+	bytes       int64  // about how many they take; -1 = not known
 	records     int    // about how many the store has, see about; -1 = not known
 
 	listed bool // in lane.pending; guarded by lane.mu
@@ -133,7 +140,7 @@ func OpenWait(ctx context.Context, dir string, opts Options) (*Manager, error) {
 }
 
 func open(dir string, opts Options, openDir func(string, logstore.Options) (*logstore.Store, error)) (*Manager, error) {
-	if err := opts.Autosync.check(); err != nil {
+	if err := errors.Join(opts.Autosync.check(), opts.Limit.check(false)); err != nil {
 		return nil, &Error{Op: "open", Err: err}
 	}
 	m := &Manager{
@@ -151,6 +158,7 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 		readCost:    readCost,
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
+	m.limiter = newLimiter(m, opts.Limit, nil)
 	if err := m.openStore(dir, openDir); err != nil {
 		return nil, &Error{Op: "open", Err: err}
 	}
@@ -192,7 +200,7 @@ func about(info store.Info) int {
 // know notes what the store has under the name. The gate is held exclusively,
 // or the Manager not yet shared.
 func (s *slot) know(info store.Info) {
-	s.stored, s.records, s.description = true, about(info), info.Description
+	s.stored, s.records, s.bytes, s.description = true, about(info), info.Bytes, info.Description
 }
 
 func (m *Manager) openStore(dir string, open func(string, logstore.Options) (*logstore.Store, error)) (err error) {
@@ -308,12 +316,17 @@ func (m *Manager) Close() error { return m.Shutdown(context.Background()) }
 // memory until it has returned. If saving fails, or ctx ends first, the error
 // is returned and what is unsaved is lost, but m is closed all the same; to be
 // able to try again, call Sync before. Further calls wait for the first to
-// complete and return its error.
+// complete and return its error, or until their own ctx ends.
 func (m *Manager) Shutdown(ctx context.Context) error {
 	if m.closing.Swap(true) {
-		<-m.done
-		return m.err
+		select {
+		case <-m.done:
+			return m.err
+		case <-ctx.Done():
+			return flight.Cause(ctx)
+		}
 	}
+	m.stopLimits(ctx)
 	m.loadHand(ctx)
 	m.loadOutdated(ctx) // later nothing is loaded any more
 	m.gate.Lock()

@@ -31,10 +31,11 @@ import (
 // Names and keys have their length before them, as a uvarint. An entry without
 // any of this was saved by hand or by a store that keeps values only.
 const (
-	flagBuilt  = 1 << iota // a builder made it
-	flagProbed             // the world outside was asked for it
-	flagNone               // there is no value: the builder said so
-	flagError              // the value is the text of an error that is kept
+	flagBuilt   = 1 << iota // a builder made it
+	flagProbed              // the world outside was asked for it
+	flagNone                // there is no value: the builder said so
+	flagError               // the value is the text of an error that is kept
+	flagDropped             // the value was evicted; there is its fingerprint, or nothing
 )
 
 // revisions is a cache in every store whose description is a revision that no
@@ -64,6 +65,7 @@ type record struct {
 	built   uint64
 	took    time.Duration
 	edges   string // not parsed
+	size    uint32 // see entry
 }
 
 var errRecord = errors.New("what was kept beside the value cannot be read")
@@ -208,6 +210,8 @@ func (r *recorder) append(dst []byte, v *trace, kind kind, version uint64) ([]by
 		flags |= flagNone
 	case broken:
 		flags |= flagError
+	case dropped:
+		flags |= flagDropped
 	}
 	dst = binary.AppendUvarint(append(dst, flags), v.stamp)
 	dst = binary.BigEndian.AppendUint64(dst, version)
@@ -471,6 +475,8 @@ func (m *Manager) reason(why graph.Cause) string {
 		return "the builder, or the type of its values, has a new version"
 	case graph.Asked:
 		return "the world outside was asked"
+	case graph.Evicted:
+		return "its value was evicted"
 	}
 	return "what it was built from cannot be found out"
 }

@@ -155,6 +155,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 			c.triggers = m.triggers()
 		}
 	}
+	c.limited(spec.Limit, spec.Build != nil && spec.BuildAll == nil && spec.Load == nil && spec.Save == nil)
 	c.takeOver()
 	c.start(spec.Contents)
 	c.slot.cache = &c.core
@@ -182,7 +183,7 @@ func (m *Manager) move(s *slot, l *lane, there *store.Info) {
 		s.lane, s.stored, s.dropped, s.description, s.records = l, false, false, nil, 0
 	}
 	if there != nil && !s.dropped {
-		s.stored, s.description, s.records = there.Cache != "", there.Description, about(*there)
+		s.stored, s.description, s.records, s.bytes = there.Cache != "", there.Description, about(*there), there.Bytes
 	}
 }
 

@@ -15,8 +15,9 @@ type batch struct {
 	cuts      []*cut
 	errs      errorList // of entries that cannot be encoded
 
-	entries int // put or deleted
-	bytes   int64
+	entries int   // put or deleted
+	bytes   int64 // of keys and values
+	meta    int64 // of what is kept beside them
 }
 
 // write gives all ops. The store may stop it at any of them.
@@ -25,6 +26,7 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 		if op.Kind == store.Put || op.Kind == store.Delete {
 			b.entries++
 			b.bytes += int64(len(op.Key) + len(op.Value))
+			b.meta += int64(len(op.Meta))
 		}
 		return yield(op, err)
 	}
@@ -39,11 +41,12 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 		if c.part == nil {
 			continue
 		}
-		before := b.bytes
+		before, meta := b.bytes, b.meta
 		if !c.part.write(ctx, give, &b.errs) {
 			return
 		}
 		c.cache.bytes.Add(b.bytes - before)
+		c.bytes = b.bytes - before + b.meta - meta
 	}
 	if b.described && len(b.cuts) > 0 { // last, so that no stamp in the batch is above it
 		mark := binary.AppendUvarint(nil, b.graph.Revision())
@@ -158,13 +161,14 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	var key, value, meta []byte
 	records := recorder{m: p.c.m, g: p.c.m.graph}
 	var some [256]saving[K, V]
+	var sizes [len(some)]uint32
 	for i := range p.t.shards {
 		s := &p.t.shards[i]
 		for taken := s.taken; len(taken) > 0; {
 			n := min(len(taken), len(some))
 			p.collect(s, taken[:n], some[:n])
 			taken = taken[n:]
-			for _, e := range some[:n] {
+			for i, e := range some[:n] {
 				op := store.Op{Kind: store.Put, Cache: name}
 				var err error
 				if key, value, meta, err = p.encode(ctx, &e, &records, key[:0], value[:0], meta[:0]); err != nil {
@@ -177,6 +181,14 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 				if !yield(op, nil) {
 					return false
 				}
+				sizes[i] = sizeOf(store.Record{Key: op.Key, Value: op.Value, Meta: op.Meta})
+			}
+			if len(p.c.limits) > 0 {
+				s.mu.Lock()
+				for i, e := range some[:n] {
+					e.entry.size = sizes[i]
+				}
+				s.mu.Unlock()
 			}
 		}
 	}
@@ -207,7 +219,7 @@ func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *
 		return err
 	})
 	st := e.version.state
-	if err == nil && (st.kind == encoded || st.kind == broken) {
+	if err == nil && st.kind != decoded && st.raw != "" {
 		value = append(value, rawBytes(st.raw)...)
 	} else if err == nil && st.kind == decoded {
 		value, err = p.c.encode(ctx, e.key, st.value, value)

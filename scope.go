@@ -343,6 +343,14 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 		seal(false)
 		return wrap(ctx, "deregister", "", nil, err)
 	}
+	for _, c := range cores {
+		for _, l := range c.limits {
+			if l.only == c {
+				l.cancel()
+				l.stop(ctx)
+			}
+		}
+	}
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	for _, c := range cores {

@@ -142,6 +142,10 @@ type Spec[K comparable, V any] struct {
 	// must fill it first, or be told by Touch.
 	DependsOnChange []string
 
+	// Limit bounds how much of the cache is kept. It needs contents that come
+	// entry by entry: there must be no BuildAll, Load or Save.
+	Limit Limit
+
 	// Autosync says when changes are saved; nil means the Manager's rules.
 	Autosync *Autosync
 
@@ -186,8 +190,11 @@ func (s *Spec[K, V]) complete() error {
 	if s.Save != nil && s.Store != nil {
 		return fmt.Errorf("%w: Save and Store exclude each other", ErrSpec)
 	}
-	if err := s.Autosync.check(); err != nil {
+	if err := errors.Join(s.Autosync.check(), s.Limit.check(s.Memory)); err != nil {
 		return err
+	}
+	if s.Limit != (Limit{}) && (s.BuildAll != nil || s.Load != nil || s.Save != nil) {
+		return fmt.Errorf("%w: Limit excludes BuildAll, Load and Save", ErrSpec)
 	}
 	var err1, err2 error
 	if s.KeyCodec.Append == nil {

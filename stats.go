@@ -23,6 +23,8 @@ type Stats struct {
 	SyncErrors int64     // failed ones
 	LastSync   time.Time // of the last successful save; zero if none
 
+	Evictions int64 // values that were dropped because of a Limit
+
 	LastError error // the last failure to load, build or save; nil if none
 }
 
@@ -55,6 +57,7 @@ func (c *core) fill(s *Stats) {
 	s.BuildTime = time.Duration(c.buildTime.Load())
 	s.Edits = c.edits.Load()
 	s.Bytes = c.bytes.Load()
+	s.Evictions = c.evictions.Load()
 	s.Syncs = c.syncs.Load()
 	s.SyncErrors = c.syncErrors.Load()
 	if ns := c.lastSync.Load(); ns != 0 {

@@ -53,12 +53,13 @@ type entry[K comparable, V any] struct {
 	stamp uint64      // the revision at which it last changed, if there is no node; 0: it has no value
 	node  *graph.Node // what it was computed from, and what was computed from it; nil if there is nothing of that
 	dirty uint32      // the cut this will be in; an older one: it is in that, not written yet; 0: it is saved
+	size  uint32      // bytes of its record when it was last saved or loaded, where there is a Limit
 }
 
 // state is what an entry holds.
 type state[V any] struct {
 	value V      // if kind is decoded
-	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken, the error
+	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken or dropped, see there
 	kind  kind
 }
 
@@ -68,6 +69,7 @@ const (
 	absent  = kind(iota) // there is nothing, and the store may not know it yet
 	missing              // a builder said that there is no value
 	broken               // it said that there is an error, in raw, which is to be kept
+	dropped              // the value was evicted; in raw is its fingerprint, or nothing if there is none
 	encoded              // loaded, not read yet
 	decoded
 )
@@ -230,7 +232,7 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 			if e.kind.held() {
 				s.live++
 			}
-			copied.state, copied.stamp = e.state, e.stamp
+			copied.state, copied.stamp, copied.size = e.state, e.stamp, e.size
 			if copied.node = e.node; e.node != nil {
 				o := e.node.Owner()
 				o.Graph().Lock()

@@ -98,6 +98,7 @@ const (
 	Outdated                   // the builder has another version
 	Unknown                    // what it was built from cannot be found out
 	Asked                      // the world outside has to be asked
+	Evicted                    // there was no room for its value
 )
 
 func word(s State, suspect uint64) uint64 { return uint64(s) | suspect<<2 }

@@ -1,0 +1,398 @@
+package cacheman
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// Limit bounds how much is kept, in memory and on disk. The zero Limit is none.
+//
+// When there is more, entries are evicted in the background, those first that
+// were built or set longest ago, until a sixteenth of the room is free. Of what a
+// builder made, the value goes, and what it was computed from stays, with a
+// fingerprint: the value is built when somebody asks for it, and what was computed
+// from it stays valid, and stays so if it comes out the same. Of an entry
+// that was set nothing stays: it is deleted.
+//
+// For a while there may be a sixteenth more than the limit, and whatever was
+// not saved yet does not count as Bytes. What stays of evicted entries is dropped, in the
+// same order, when it is of as many entries as Entries, or takes a quarter of
+// Bytes. To find out what there is, contents are loaded when the limit may have
+// been reached.
+type Limit struct {
+	Entries int   // how many
+	Bytes   int64 // of keys, values and what they were computed from, as they are encoded
+}
+
+func (l Limit) check(memory bool) error {
+	switch {
+	case l.Entries < 0 || l.Bytes < 0:
+		return fmt.Errorf("%w: a Limit is negative", ErrSpec)
+	case l.Bytes > 0 && memory:
+		return fmt.Errorf("%w: caches in memory can be limited by Entries only", ErrSpec)
+	}
+	return nil
+}
+
+// slack is how much of a limit may be exceeded, and is made free.
+const slack = 16
+
+// limiter enforces a limit of one cache, or of all.
+type limiter struct {
+	m     *Manager
+	limit Limit
+	only  *core // nil: all caches with a builder of entries
+
+	entries atomic.Int64 // how many may be edited …
+	bytes   atomic.Int64 // … and bytes saved, before it has to be looked again
+
+	running sync.Mutex // held while it is enforced, and when the Manager is closed
+	ctx     context.Context
+	cancel  context.CancelFunc
+}
+
+func newLimiter(m *Manager, limit Limit, only *core) *limiter {
+	if limit == (Limit{}) || m.opts.ReadOnly {
+		return nil
+	}
+	l := &limiter{m: m, limit: limit, only: only}
+	l.ctx, l.cancel = context.WithCancel(m.ctx)
+	l.allow(0, 0)
+	return l
+}
+
+// allow adds what may come to what there is.
+func (l *limiter) allow(entries, bytes int64) {
+	l.entries.Add(int64(l.limit.Entries) + int64(l.limit.Entries/slack) - entries)
+	l.bytes.Add(l.limit.Bytes + l.limit.Bytes/slack - bytes)
+}
+
+// full reports whether it is to be looked again.
+func (l *limiter) full() bool {
+	return l.limit.Entries > 0 && l.entries.Load() < 0 || l.limit.Bytes > 0 && l.bytes.Load() < 0
+}
+
+// limited makes c subject to the limits that concern it. The gate is held
+// exclusively.
+func (c *core) limited(limit Limit, fromBuilder bool) {
+	if c.off || strings.HasPrefix(c.slot.name, ours) {
+		return
+	}
+	limits := []*limiter{newLimiter(c.m, limit, c)}
+	if fromBuilder {
+		limits = append(limits, c.m.limiter)
+	}
+	for _, l := range limits {
+		if l == nil {
+			continue
+		}
+		c.limits = append(c.limits, l)
+		if !c.slot.stored {
+			continue
+		}
+		const compressed = 8 // by how much records may have been, by a guess
+		l.entries.Add(-int64(c.slot.records))
+		l.bytes.Add(-c.slot.bytes * compressed)
+		if c.slot.records < 0 || c.slot.bytes < 0 {
+			l.entries.Store(-1)
+			l.bytes.Store(-1)
+		}
+	}
+}
+
+// grew counts what was edited and saved.
+func (c *core) grew(entries, bytes int64) {
+	for _, l := range c.limits {
+		l.entries.Add(-entries)
+		l.bytes.Add(-bytes)
+		if l.full() && l.running.TryLock() {
+			go func() {
+				defer l.running.Unlock()
+				l.enforce(l.ctx)
+			}()
+		}
+	}
+}
+
+// cores returns the caches that l is for.
+func (l *limiter) cores() (cores []*core) {
+	if l.only != nil {
+		return []*core{l.only}
+	}
+	l.m.gate.RLock()
+	defer l.m.gate.RUnlock()
+	for _, s := range l.m.slots {
+		if s.cache != nil && slices.Contains(s.cache.limits, l) {
+			cores = append(cores, s.cache)
+		}
+	}
+	return cores
+}
+
+// resident is an entry that may be evicted, and what is known of it.
+type resident struct {
+	c     *core
+	entry any
+	age   uint64 // the revision at which it was built or set
+	size  int64
+	trace bool // its value was evicted
+}
+
+// enforce evicts what is too much. A failure to load contents is an event.
+func (l *limiter) enforce(ctx context.Context) {
+	for l.full() && ctx.Err() == nil && l.evict(ctx) {
+	}
+}
+
+// evict evicts what is too much at the moment, and reports whether that was any.
+func (l *limiter) evict(ctx context.Context) bool {
+	start := time.Now()
+	l.entries.Store(0) // from here on what comes is counted
+	l.bytes.Store(0)
+	var all []resident
+	for _, c := range l.cores() {
+		if err := c.typed.prepare(ctx, false); err != nil {
+			l.allow(int64(l.limit.Entries), l.limit.Bytes) // some other time
+			return false
+		}
+		all = c.typed.residents(all)
+	}
+	entries, traces, bytes, traceBytes := 0, 0, int64(0), int64(0)
+	for _, r := range all {
+		bytes += r.size
+		if r.trace {
+			traces++
+			traceBytes += r.size
+		} else {
+			entries++
+		}
+	}
+	defer func() { l.allow(int64(entries), bytes) }()
+	full := func(n, limit int64) bool { return limit > 0 && n > limit }
+	if !full(int64(entries), int64(l.limit.Entries)) && !full(bytes, l.limit.Bytes) {
+		return false
+	}
+	slices.SortFunc(all, func(a, b resident) int { return cmp.Compare(a.age, b.age) })
+	wanted := Limit{l.limit.Entries - l.limit.Entries/slack, l.limit.Bytes - l.limit.Bytes/slack}
+	tooMany := func() bool {
+		return full(int64(entries), int64(wanted.Entries)) || full(bytes, wanted.Bytes)
+	}
+	evicted := make(map[*core]int)
+	for i := range all {
+		r := &all[i]
+		if r.trace || !tooMany() || ctx.Err() != nil {
+			continue
+		}
+		left, ok := r.c.typed.evict(ctx, r.entry, r.age, false)
+		if !ok {
+			continue
+		}
+		evicted[r.c]++
+		entries--
+		bytes -= r.size - min(left, r.size)
+		if r.trace = left > 0; r.trace {
+			traces++
+			r.size = min(left, r.size)
+			traceBytes += r.size
+		}
+	}
+	for i := range all {
+		r := &all[i]
+		tooMany := full(int64(traces), int64(wanted.Entries)) || full(traceBytes, wanted.Bytes/4) || full(bytes, wanted.Bytes)
+		if !r.trace || !tooMany || ctx.Err() != nil {
+			continue
+		}
+		if _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
+			traces--
+			traceBytes -= r.size
+			bytes -= r.size
+		}
+	}
+	for c, n := range evicted {
+		c.evictions.Add(int64(n))
+		l.m.emit(Event{Kind: EventEvicted, Cache: c.slot.name, Count: n, Duration: time.Since(start), Reason: "there is a limit"})
+	}
+	return len(evicted) > 0
+}
+
+// stopLimits completes what limits demand, unless ctx ends, before the Manager
+// closes.
+func (m *Manager) stopLimits(ctx context.Context) {
+	m.gate.RLock()
+	var limits []*limiter
+	for _, s := range m.slots {
+		if s.cache != nil {
+			limits = append(limits, s.cache.limits...)
+		}
+	}
+	m.gate.RUnlock()
+	for i, l := range limits {
+		if !slices.Contains(limits[:i], l) {
+			l.stop(ctx)
+		}
+	}
+}
+
+// stop is the end of l.
+func (l *limiter) stop(ctx context.Context) {
+	defer l.cancel()
+	defer context.AfterFunc(ctx, l.cancel)()
+	l.running.Lock() // and nobody else ever will
+	l.enforce(l.ctx)
+}
+
+// sizeOf returns how much a record counts.
+func sizeOf(r store.Record) uint32 {
+	return uint32(min(len(r.Key)+len(r.Value)+len(r.Meta), math.MaxUint32))
+}
+
+// residents implements typed.
+func (c *Cache[K, V]) residents(all []resident) []resident {
+	t := c.table.Load()
+	g := c.m.graph
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		g.Lock()
+		for _, e := range s.entries {
+			if e.kind == absent {
+				continue
+			}
+			age := e.stamp
+			if e.node != nil {
+				age = e.node.Built
+			}
+			all = append(all, resident{&c.core, e, age, int64(e.size), e.kind == dropped})
+		}
+		g.Unlock()
+		s.mu.RUnlock()
+	}
+	return all
+}
+
+// evict implements typed: it takes the value of an entry that is as old as age,
+// or if whole is set what its value has left, and returns about how many bytes
+// are left. Nothing that was computed from the entry changes by that, unless it
+// was set, and then it is deleted.
+func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) (left int64, ok bool) {
+	k := x.(*entry[K, V]).key
+	g := c.m.graph
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || e.kind == absent {
+		s.mu.RUnlock()
+		return 0, false
+	}
+	was, size, made, same := e.state, int64(e.size), false, e.stamp == age
+	if n := e.node; n != nil {
+		g.Lock()
+		same, made = n.Built == age, n.Kind() != graph.Input
+		g.Unlock()
+	}
+	s.mu.RUnlock()
+	if !same {
+		return 0, false
+	}
+	now := func(e *entry[K, V]) bool {
+		return e != nil && e.kind == was.kind && e.current() > 0 == (was.kind != missing)
+	}
+	if !made {
+		err := c.write("evict", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
+			if e := s.entries[k]; !now(e) || e.current() != age {
+				return false, nil
+			}
+			ok = true
+			return c.take(t, s, k)
+		})
+		return 0, ok && err == nil
+	}
+	st := state[V]{}
+	if was.kind.held() && !whole {
+		raw, known := rawBytes(was.raw), true
+		if was.kind == decoded {
+			var err error
+			raw, err = c.encode(ctx, k, was.value, nil)
+			known = err == nil && c.spec.Codec.Append != nil
+		}
+		switch {
+		case !known:
+			st.kind = dropped // and will be taken for another when it is built again
+		case len(raw) > fingerprintSize:
+			st.kind, st.raw = dropped, fingerprint(raw)
+			left = max(size-int64(len(raw))+fingerprintSize, 1)
+		}
+	}
+	m := c.m
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	if c.writable() != nil {
+		return 0, false
+	}
+	t := c.table.Load()
+	s = t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.Lock()
+	defer g.Unlock()
+	e = s.entries[k]
+	if !now(e) || e.node == nil || e.node.Built != age || e.node.Kind() == graph.Input || e.node.Building() {
+		return 0, false
+	}
+	keys := c.keys.Load()
+	if was.kind.held() && keys != nil {
+		if g.Mark(keys) != nil {
+			return 0, false // some other time
+		}
+		keys.Force(graph.Probed, graph.Changed)
+	}
+	if st.kind == absent && g.Mark(e.node) != nil {
+		return 0, false
+	}
+	n := e.node
+	s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+	e.state = st
+	s.live -= held(was.kind)
+	if st.kind == absent {
+		n.Force(n.Kind(), graph.Evicted)
+		if !t.recorded && n.Old() == nil && n.Forget() {
+			delete(s.entries, k)
+		}
+	}
+	c.edited(1)
+	return left, true
+}
+
+// want sees to it that the value of k, which was evicted, is built by whoever
+// asks for it next.
+func (c *Cache[K, V]) want(k K) {
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	g := c.m.graph
+	g.Lock()
+	defer g.Unlock()
+	if e := s.entries[k]; e != nil && e.kind == dropped && e.node.State() == graph.Clean && !e.node.Building() {
+		g.Mark(e.node) // what was computed from it has to look whether it is the same
+		e.node.Distrust(graph.Evicted)
+	}
+}
+
+const fingerprintSize = 16
+
+// fingerprint stands for a value that was evicted.
+func fingerprint(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return string(sum[:fingerprintSize])
+}

@@ -1,0 +1,287 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// settle waits until limits of c are enforced.
+func settle[K comparable, V any](c *Cache[K, V]) {
+	for _, l := range c.limits {
+		l.running.Lock()
+		l.running.Unlock()
+	}
+}
+
+// TestLimitOfInputs: entries that were set are deleted, the oldest first, also
+// what another process has left.
+func TestLimitOfInputs(t *testing.T) {
+	d := newDisk()
+	for _, memory := range []bool{false, true} {
+		m := d.open(t, Options{})
+		c := must(Register(m, fmt.Sprint("c", memory), Spec[int, string]{Limit: Limit{Entries: 100}, Memory: memory}))
+		for k := range 1000 {
+			ok(t, c.Set(k, "value"))
+			if k%10 == 0 {
+				settle(c)
+				if n := c.Len(); n > 100+100/slack+1+10 {
+					t.Fatalf("%d entries after %d", n, k)
+				}
+			}
+		}
+		settle(c)
+		if n := c.Len(); n < 90 || n > 107 {
+			t.Errorf("%d entries are left", n)
+		}
+		if oldest := 1000 - c.Len(); !c.Has(oldest) || c.Has(oldest-1) {
+			t.Errorf("not the oldest were deleted")
+		}
+		equal(t, "evictions", c.Stats().Evictions, int64(1000-c.Len()))
+		ok(t, m.Close())
+	}
+	m := d.open(t, Options{})
+	c := must(Register(m, "cfalse", Spec[int, string]{Limit: Limit{Entries: 50}}))
+	ok(t, c.Set(1000, "one more"))
+	settle(c)
+	if n := c.Len(); n > 54 || !c.Has(1000) {
+		t.Errorf("%d entries after the limit was made smaller", n)
+	}
+}
+
+// layersWithLimit are inputs, what was computed from each, with a limit, and what
+// was computed from that.
+func layersWithLimit(m *Manager, limit Limit) (in *Cache[int, int], mid, top *Cache[int, string]) {
+	in = must(Register(m, "in", Spec[int, int]{}))
+	mid = must(Register(m, "mid", Spec[int, string]{Limit: limit, Build: func(ctx context.Context, k int) (string, error) {
+		v, err := in.Get(ctx, k)
+		return strings.Repeat("x", 100) + fmt.Sprint(v/10), err
+	}}))
+	top = must(Register(m, "top", Spec[int, string]{Build: func(ctx context.Context, k int) (string, error) {
+		v, err := mid.Get(ctx, k)
+		return v + "!", err
+	}}))
+	return in, mid, top
+}
+
+// TestLimitOfBuilt: what was computed from an evicted value stays valid, also
+// after a restart, and also when the value is built again and is the same.
+func TestLimitOfBuilt(t *testing.T) {
+	ctx := t.Context()
+	for _, limit := range []Limit{{Entries: 20}, {Bytes: 3100}} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			d := newDisk()
+			m := d.open(t, Options{})
+			in, mid, top := layersWithLimit(m, limit)
+			const n = 30
+			for k := range n {
+				ok(t, in.Set(k, 10*k))
+			}
+			for k := range n {
+				must(top.Get(ctx, k))
+				if k == n/2 {
+					ok(t, m.Sync(ctx))
+				}
+			}
+			ok(t, m.Sync(ctx))
+			settle(mid)
+			if l := mid.Len(); l > 22 || l < 10 {
+				t.Fatalf("%d values are left", l)
+			}
+			if limit.Entries > 0 {
+				equal(t, "the oldest is left", mid.Has(0), false)
+				equal(t, "why", mid.Explain(0).Why, "its value was evicted, and nothing that it was built from has changed")
+			}
+			wantBuilds := func(what string, ofMid, ofTop int64) {
+				t.Helper()
+				settle(mid)
+				equal(t, what+": builds of mid", mid.Stats().Builds, ofMid)
+				equal(t, what+": builds of top", top.Stats().Builds, ofTop)
+			}
+			wantBuilds("at first", n, n)
+			ok(t, m.Close())
+
+			m = d.open(t, Options{})
+			in, mid, top = layersWithLimit(m, limit)
+			ok(t, m.Load(ctx, All()))
+			for k := range n {
+				equal(t, "top", must(top.Get(ctx, k)), strings.Repeat("x", 100)+fmt.Sprint(k)+"!")
+			}
+			wantBuilds("after a restart", 0, 0)
+			equal(t, "it is still evicted", mid.Has(0), false)
+			equal(t, "evicted value", must(mid.Get(ctx, 0)), strings.Repeat("x", 100)+"0")
+			wantBuilds("the value is wanted", 1, 0)
+			must(top.Get(ctx, 0))
+			wantBuilds("and was the same", 1, 0)
+			equal(t, "next value is evicted", mid.Has(1), false)
+			ok(t, in.Set(1, 11))
+			must(top.Get(ctx, 1))
+			wantBuilds("its input changed, and it did not", 2, 0)
+			ok(t, in.Set(2, 30))
+			must(top.Get(ctx, 2))
+			wantBuilds("it changed", 3, 1)
+			ok(t, mid.Invalidate(3))
+			must(top.Get(ctx, 3))
+			wantBuilds("it was invalidated", 4, 1)
+			for k := range n {
+				must(mid.Get(ctx, k))
+				settle(mid)
+			}
+			ok(t, m.Sync(ctx))
+			settle(mid)
+			if l := mid.Len(); l > 22 {
+				t.Errorf("%d values are left", l)
+			}
+		})
+	}
+}
+
+// TestLimitOfTraces: what is left of evicted entries is bounded, too, and what was
+// computed from those that are gone is built again when it is checked.
+func TestLimitOfTraces(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	m := d.open(t, Options{})
+	in, mid, top := layersWithLimit(m, Limit{Entries: 16})
+	const n = 200
+	for k := range n {
+		ok(t, in.Set(k, 10*k))
+		must(top.Get(ctx, k))
+		settle(mid)
+	}
+	if got := len(mid.residents(nil)); got > 2*16+2 {
+		t.Errorf("%d entries have left something", got)
+	}
+	ok(t, m.Close())
+	m = d.open(t, Options{})
+	_, mid, top = layersWithLimit(m, Limit{Entries: 16})
+	for k := n - 1; k >= 0; k-- {
+		equal(t, "top", must(top.Get(ctx, k)), strings.Repeat("x", 100)+fmt.Sprint(k)+"!")
+		settle(mid)
+	}
+	if b := top.Stats().Builds; b < n-2*16-2 || b >= n-10 {
+		t.Errorf("%d of %d were built", b, n)
+	}
+}
+
+// TestLimitOfManager: one limit for all that builders have made; what was set
+// is left alone.
+func TestLimitOfManager(t *testing.T) {
+	ctx := t.Context()
+	m := newDisk().open(t, Options{Limit: Limit{Entries: 32}})
+	in, mid, top := layersWithLimit(m, Limit{})
+	for k := range 100 {
+		ok(t, in.Set(k, 10*k))
+		must(top.Get(ctx, k))
+	}
+	settle(mid)
+	equal(t, "inputs", in.Len(), 100)
+	if n := mid.Len() + top.Len(); n > 36 || n < 28 {
+		t.Errorf("%d values are left", n)
+	}
+	equal(t, "the newest is left", mid.Has(99) && top.Has(99), true)
+	equal(t, "the oldest is left", mid.Has(0) || top.Has(0), false)
+	before := mid.Stats().Builds + top.Stats().Builds
+	equal(t, "top", must(top.Get(ctx, 0)), strings.Repeat("x", 100)+"0!")
+	settle(mid)
+	if n := mid.Stats().Builds + top.Stats().Builds - before; n != 2 {
+		t.Errorf("%d were built", n)
+	}
+}
+
+// TestLimitRefused: limits that cannot be kept are errors.
+func TestLimitRefused(t *testing.T) {
+	m := newManager(t)
+	limit := Limit{Entries: 1}
+	all := func(context.Context) (map[int]int, error) { return nil, nil }
+	for what, spec := range map[string]Spec[int, int]{
+		"BuildAll":  {Limit: limit, BuildAll: all},
+		"Load":      {Limit: limit, Load: all},
+		"Save":      {Limit: limit, Save: func(context.Context, map[int]int) error { return nil }},
+		"negative":  {Limit: Limit{Entries: -1}},
+		"in memory": {Limit: Limit{Bytes: 1}, Memory: true},
+	} {
+		if _, err := Register(m, what, spec); !errors.Is(err, ErrSpec) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := Open(t.TempDir(), Options{Limit: Limit{Bytes: -1}}); !errors.Is(err, ErrSpec) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestNoStaleReadsEvicted is TestNoStaleReads with evictions in place of
+// invalidations.
+func TestNoStaleReadsEvicted(t *testing.T) {
+	rounds := 2000
+	if testing.Short() {
+		rounds = 300
+	}
+	m := newManager(t)
+	ctx := context.Background()
+	type wide [3]int // long enough to leave a fingerprint
+	in := must(Register(m, "in", Spec[int, int]{}))
+	double := must(Register(m, "double", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
+		v, err := in.Get(ctx, k)
+		return wide{2 * v, 1 << 40, 1 << 41}, err
+	}}))
+	sum := must(Register(m, "sum", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
+		a, err := double.Get(ctx, k)
+		if err != nil {
+			return wide{}, err
+		}
+		b, err := in.Get(ctx, k)
+		if err == nil && a[0] != 2*b {
+			t.Errorf("a builder has seen %d and %d", a[0], b)
+		}
+		return wide{a[0] + b, 1 << 40, 1 << 41}, err
+	}}))
+	const keys = 3
+	var written [keys]atomic.Int64
+	for k := range keys {
+		ok(t, in.Set(k, 0))
+	}
+	var writers, others sync.WaitGroup
+	var over atomic.Bool
+	for k := range keys {
+		writers.Go(func() {
+			for v := 1; v <= rounds; v++ {
+				if err := in.Set(k, v); err != nil {
+					t.Error(err)
+				}
+				written[k].Store(int64(v))
+			}
+		})
+	}
+	for r := range 3 {
+		others.Go(func() {
+			for i := 0; !over.Load(); i++ {
+				k := (i + r) % keys
+				before := int(written[k].Load())
+				v, err := sum.Get(ctx, k)
+				if err != nil && !errors.Is(err, ErrStale) {
+					t.Error(err)
+				} else if err == nil && v[0] < 3*before {
+					t.Errorf("%d is older than %d", v[0], 3*before)
+				}
+			}
+		})
+	}
+	others.Go(func() {
+		for i := 0; !over.Load(); i++ {
+			for _, r := range sum.residents(double.residents(nil)) {
+				r.c.typed.evict(ctx, r.entry, r.age, i%3 == 0)
+			}
+		}
+	})
+	writers.Wait()
+	over.Store(true)
+	others.Wait()
+	for k := range keys {
+		equal(t, "sum", must(sum.Get(ctx, k))[0], 3*rounds)
+	}
+}
