@@ -429,3 +429,23 @@ func TestWrittenByHandInMemory(t *testing.T) {
 		})
 	}
 }
+
+// An observer is told why keys are looked at again: they stand for no dependency.
+func TestKeysChangeObserved(t *testing.T) {
+	var reasons []string
+	m := newDisk().open(t, Options{Observe: func(e Event) {
+		if e.Kind == EventBuilt && strings.HasSuffix(e.Cache, "in") {
+			reasons = append(reasons, e.Reason)
+		}
+	}})
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		keys, err := in.CollectKeys(ctx)
+		return len(keys), err
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 0)
+	reasons = nil
+	ok(t, in.Set(1, 1))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+	equal(t, "reasons", strings.Join(reasons, "; "), "keys were added or removed")
+}
