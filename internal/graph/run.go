@@ -221,7 +221,9 @@ func (r *Run) Recheck() bool {
 			if !e.Node.clean() {
 				settled = false
 				g.mu.Unlock()
+				At("recheck")
 				_, err := g.resolve(&r.Run, &r.Run, e.Node)
+				At("rechecked")
 				g.mu.Lock()
 				if err != nil {
 					r.aborted = true
@@ -365,6 +367,7 @@ func (r *Run) execute() {
 		g.mu.Lock()
 		r.open = false
 		g.mu.Unlock()
+		At("built")
 		for r.Recheck() {
 			if r.Err != nil && !r.task.Keeps(r.Err) {
 				return
@@ -376,6 +379,7 @@ func (r *Run) execute() {
 		g.mu.Lock()
 		superseded := r.superseded
 		g.mu.Unlock()
+		At("not published")
 		if superseded || r.Run.Err() != nil { // nobody is to get what it makes
 			r.outcome = Error
 			if superseded || r.Err == nil {

@@ -1,0 +1,14 @@
+//go:build !cachemandebug
+
+package graph
+
+// debug says whether the invariants are asserted while the engine works, which
+// go test -tags cachemandebug does.
+const debug = false
+
+// Hook is called by At, with the tag.
+var Hook func(point string)
+
+// At is called where the engine holds no lock and others may come between.
+// Without the tag it is nothing.
+func At(string) {}
