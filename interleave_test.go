@@ -33,6 +33,9 @@ func TestInterleavings(t *testing.T) {
 			if testing.Short() {
 				bound--
 			}
+			if graph.Debug { // there are more places to stop at
+				bound -= 2
+			}
 			n, other := 0, 0
 			for choices := []weaveChoice(nil); n == 0 || choices != nil; n++ {
 				ran, faults := p.play(t, choices, bound)
@@ -68,7 +71,7 @@ func nextChoices(ran []weaveChoice) []weaveChoice {
 // weaveProgram is what goroutines do side by side.
 type weaveProgram struct {
 	name        string
-	preemptions int // one less with -short
+	preemptions int // less with -short
 	setup       func(w *weave) []func()
 }
 

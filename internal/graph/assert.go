@@ -2,9 +2,9 @@
 
 package graph
 
-// debug says whether the invariants are asserted while the engine works, which
+// Debug says whether the invariants are asserted while the engine works, which
 // go test -tags cachemandebug does.
-const debug = false
+const Debug = false
 
 // Hook is called by At, with the tag.
 var Hook func(point string)

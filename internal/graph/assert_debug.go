@@ -2,7 +2,7 @@
 
 package graph
 
-const debug = true
+const Debug = true
 
 var Hook func(point string)
 
