@@ -161,6 +161,10 @@ search:
 					}
 					x.joined = true
 				}
+				if Debug {
+					assert(x.State() == Check && x.run() == nil, x, "I6: it has to be built, and is found unchanged")
+					x.assertClean()
+				}
 				x.set(Clean)
 				stack = stack[:len(stack)-1]
 				continue

@@ -104,6 +104,9 @@ func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
 
 // forget takes r from the runs. The graph is locked.
 func (g *Graph) forget(r *Run) {
+	if Debug {
+		assert(g.running[r.at] == r, r.node, "its run is listed in another place")
+	}
 	last := len(g.running) - 1
 	g.running[r.at] = g.running[last]
 	g.running[r.at].at = r.at
@@ -155,6 +158,9 @@ func (r *Run) Read(n *Node) Reading {
 		return Doubtful
 	}
 	r.record(n)
+	if Debug {
+		r.assertInstant()
+	}
 	return Recorded
 }
 
@@ -270,6 +276,9 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 		return v
 	}
 	n := r.node
+	if Debug {
+		r.assertPublished()
+	}
 	stamp := n.Stamp
 	if absent {
 		stamp = 0
@@ -279,12 +288,18 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	if stamp != n.Stamp {
 		r.g.Mark(n)
 	}
+	if Debug {
+		n.assertChange(stamp)
+	}
 	n.Stamp, n.Built = stamp, r.g.Revision()
 	n.keep(nil, "")
 	r.handOver()
 	n.kind = kind
 	n.why = Missing
 	n.set(Clean)
+	if Debug {
+		n.assertClean()
+	}
 	return Published
 }
 
