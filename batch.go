@@ -45,7 +45,9 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}
 	for {
+		graph.At("batch")
 		wait, err := b.commit()
+		graph.At("written")
 		if err == nil && wait == nil {
 			err = b.note()
 		}

@@ -77,6 +77,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 				return v, ErrNotFound
 			}
 		}
+		graph.At("get")
 		s := c.table.Load().shard(k)
 		s.mu.RLock()
 		e := s.entries[k]
@@ -309,6 +310,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	quiet := false // there is nothing to be saved
 	same, identical := c.sameAsBefore(n, b.k, st)
 	m := c.m
+	graph.At("publish")
 	m.gate.RLock()
 	t := c.table.Load()
 	s := t.shard(b.k)

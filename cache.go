@@ -494,7 +494,9 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 		return c.err(context.Background(), op, k, err)
 	}
 	for {
+		graph.At("write")
 		wait, err := c.tryWrite(f, k)
+		graph.At("written")
 		if err == nil && wait == nil {
 			err = c.note(k)
 		}

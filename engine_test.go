@@ -378,3 +378,37 @@ func TestSeenChange(t *testing.T) {
 	readers.Wait()
 	equal(t, "c", must(c.Get(t.Context(), 1)), rounds)
 }
+
+// TestCircleOfThePast: of two builders each needs the other, but never at once:
+// an input says which. One that has read the old value waits for one that reads the new one.
+func TestCircleOfThePast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+		end := make(chan struct{})
+		var c *Cache[int, int]
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			which, err := in.Get(ctx, 1)
+			if err == nil && which == k {
+				return c.Get(ctx, 3-k)
+			}
+			if which == 1 {
+				<-end
+			}
+			return which, err
+		}}))
+		var got sync.WaitGroup
+		for k := 2; k > 0; k-- {
+			got.Go(func() {
+				v, err := c.Get(context.Background(), k)
+				if v != 2 || err != nil {
+					t.Errorf("c[%d] is %d, %v", k, v, err)
+				}
+			})
+			synctest.Wait()
+		}
+		ok(t, in.Set(1, 2))
+		close(end)
+		got.Wait()
+	})
+}

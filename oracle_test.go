@@ -15,8 +15,8 @@ import (
 )
 
 // The oracle runs random programs. A program is a set of entries in a few
-// caches: inputs, and derived ones, each with an expression over entries before
-// it. After every step two things are compared: values with what comes out when
+// caches: inputs, derived ones, each with an expression over entries before it,
+// and probed ones, for which the world outside is asked. After every step two things are compared: values with what comes out when
 // everything is computed from the inputs alone, and the builders that ran, one
 // by one and in order, with those that an ideal engine would have run.
 //
@@ -24,7 +24,10 @@ import (
 // read an entry, whatever it was built from is read again, in the order in which
 // its builder did that; at the first stamp that differs the builder runs. A
 // value that equals the old one keeps its stamp. An input that is absent, and
-// an entry that a builder says is not there, have the stamp 0.
+// an entry that a builder says is not there, have the stamp 0. A kept error is
+// like a value, but forgotten when its entry is invalidated. What the world
+// outside has said is so until somebody says that it may have changed, or until
+// a restart.
 
 var (
 	oracleOps  = flag.Int("oracle.ops", 100000, "steps of TestOracle")
@@ -37,16 +40,20 @@ var oracleCaches = []struct {
 	name   string
 	input  bool
 	memory bool
+	probe  bool
 }{
 	{name: "in", input: true},
 	{name: "in in memory", input: true, memory: true},
 	{name: "a"},
 	{name: "b"},
 	{name: "in memory", memory: true},
+	{name: "probed", probe: true},
+	{name: "probed in memory", memory: true, probe: true},
 }
 
 const (
 	oracleIn     = iota // is an input
+	oracleProbe         // is what the world outside has
 	oracleSum           // of all arguments
 	oracleMod           // of one by a constant
 	oracleSelect        // the second or the third, as the first says
@@ -58,19 +65,31 @@ const (
 	oracleCut           // reads, and is constant
 	oracleTwice         // reads the same twice, with another between
 	oracleNewer         // differs between some versions
+	oracleKeep          // fails for some values, which is kept
 	oracleKinds
 )
 
 type oracleExpr struct {
 	kind int
 	args [3]int
-	n    int
+	n    int // a constant, or what the world outside has
 }
 
 var errOracle = errors.New("planned")
 
 // eval computes e, of a cache in the given version.
 func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error) {
+	if e.kind == oracleProbe {
+		switch e.n {
+		case 5:
+			return 0, errOracle
+		case 6:
+			return 0, ErrNotFound
+		case 7:
+			return 0, Keep(errOracle)
+		}
+		return e.n, nil
+	}
 	a, err := read(e.args[0])
 	switch e.kind {
 	case oracleElse:
@@ -104,6 +123,10 @@ func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error)
 		}
 	case oracleNewer:
 		return a + version/2, nil
+	case oracleKeep:
+		if a%4 == 1 {
+			return 0, Keep(fmt.Errorf("%w: %d", errOracle, a%8))
+		}
 	case oracleSum, oracleCut, oracleTwice:
 		b, err := read(e.args[1])
 		if err != nil {
@@ -134,8 +157,10 @@ type oracleEdge struct {
 type oracleNode struct {
 	has, none bool // a value; a builder that says there is none
 	val       int
-	told      bool // it was set
-	forced    bool // it is to be built whatever its edges say
+	broken    string // the text of an error that is kept
+	asked     bool   // the world outside, and nobody has said since that it may have changed
+	told      bool   // it was set
+	forced    bool   // it is to be built whatever its edges say
 	stamp     int
 	edges     []oracleEdge
 	hasOld    bool // what it held before it was invalidated
@@ -148,6 +173,7 @@ type oracleNode struct {
 type oracleRecord struct {
 	none, told bool
 	val        int
+	broken     string
 	stamp      int
 	version    int
 	edges      []oracleEdge
@@ -206,7 +232,11 @@ func newOracle(rng *rand.Rand) *oracle {
 		if oracleCaches[id%n].input {
 			continue
 		}
-		e.kind, e.n = 1+rng.IntN(oracleKinds-1), 2+rng.IntN(5)
+		if oracleCaches[id%n].probe {
+			e.kind, e.n = oracleProbe, rng.IntN(8)
+			continue
+		}
+		e.kind, e.n = oracleSum+rng.IntN(oracleKinds-oracleSum), 2+rng.IntN(5)
 		for i := range e.args {
 			e.args[i] = rng.IntN(id)
 			if rng.IntN(2) == 0 {
@@ -233,6 +263,10 @@ func (o *oracle) truth(id int) (int, error) {
 	if n.told {
 		return n.val, nil
 	}
+	if n.asked {
+		r := n.result()
+		return r.val, r.err
+	}
 	if oracleCaches[o.cache(id)].input {
 		return 0, ErrNotFound
 	}
@@ -248,6 +282,9 @@ func (o *oracle) truth(id int) (int, error) {
 // The ideal.
 
 func (n *oracleNode) result() oracleResult {
+	if n.broken != "" {
+		return oracleResult{err: &KeptError{Text: n.broken}, kept: true}
+	}
 	if !n.has {
 		return oracleResult{err: ErrNotFound, kept: true}
 	}
@@ -259,9 +296,9 @@ func (o *oracle) bring(id int) oracleResult {
 	o.load(o.cache(id))
 	n := &o.nodes[id]
 	switch {
-	case n.told || oracleCaches[o.cache(id)].input || o.verified[id]:
+	case n.told || oracleCaches[o.cache(id)].input || o.verified[id] || n.asked:
 		return n.result()
-	case n.forced || !n.has && !n.none:
+	case n.forced || !n.has && !n.none && n.broken == "" || oracleCaches[o.cache(id)].probe:
 		return o.build(id, -1, oracleResult{})
 	}
 	if !n.linked {
@@ -303,6 +340,10 @@ func (o *oracle) bring(id int) oracleResult {
 // the result r.
 func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 	o.want = append(o.want, id)
+	n, probe := &o.nodes[id], oracleCaches[o.cache(id)].probe
+	if probe {
+		o.want = append(o.want, previous(n.val, n.has))
+	}
 	var edges []oracleEdge
 	volatile := false
 	val, err := o.exprs[id].eval(o.versions[o.cache(id)], func(on int) (int, error) {
@@ -321,21 +362,32 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 		}
 		return r.val, nil
 	})
-	if err != nil && err != ErrNotFound || volatile {
+	broken := ""
+	if kept, is := errors.AsType[*KeptError](err); is {
+		broken = kept.Text
+	}
+	if err != nil && err != ErrNotFound && broken == "" || volatile {
 		return oracleResult{val, err, false}
 	}
-	n := &o.nodes[id]
-	same := n.stamp != 0 && (n.has && n.val == val || !n.has && n.hasOld && n.old == val)
+	same := n.stamp != 0 && n.broken == broken && (broken != "" || n.has && n.val == val || !n.has && n.hasOld && n.old == val)
 	switch {
-	case err != nil:
+	case err == ErrNotFound:
 		n.stamp, val = 0, 0
 	case !same:
 		o.stamp++
 		n.stamp = o.stamp
 	}
-	*n = oracleNode{has: err == nil, none: err != nil, val: val, stamp: n.stamp, edges: edges, unsaved: true, linked: true}
+	*n = oracleNode{has: err == nil, none: err == ErrNotFound, val: val, broken: broken, stamp: n.stamp, edges: edges, unsaved: true, linked: true, asked: probe}
 	o.verified[id] = true
 	return n.result()
+}
+
+// previous is how it is noted what a probe is told that it gave last.
+func previous(v int, ok bool) int {
+	if !ok {
+		return -1
+	}
+	return -2 - v
 }
 
 // write makes v the value of an entry, or without has removes it.
@@ -376,7 +428,7 @@ func (o *oracle) load(c int) {
 	for id := c; id < len(o.nodes); id += len(oracleCaches) {
 		n := &o.nodes[id]
 		r, ok := o.disk[id]
-		if !n.early || !ok || r.none || r.told && o.saved[c] != o.versions[c] {
+		if !n.early || !ok || r.none || r.broken != "" || r.told && o.saved[c] != o.versions[c] {
 			continue
 		}
 		if n.has && n.val == r.val && (r.told || r.version == o.versions[c]) {
@@ -424,11 +476,11 @@ func (o *oracle) save(c int) {
 			continue
 		}
 		n.unsaved = false
-		if !n.has && !n.none {
+		if !n.has && !n.none && n.broken == "" {
 			delete(o.disk, id)
 			continue
 		}
-		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.stamp, o.versions[i], o.flat(n.edges)}
+		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.broken, n.stamp, o.versions[i], o.flat(n.edges)}
 	}
 }
 
@@ -449,7 +501,7 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 				continue
 			}
 			n := &o.nodes[e.id]
-			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !n.told && !n.forced && (n.has || n.none) && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
+			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !c.probe && !n.told && !n.forced && (n.has || n.none || n.broken != "") && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
 				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
 					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
 				}
@@ -477,10 +529,10 @@ func (o *oracle) restart() {
 			n.unsaved = true // it was told to another version
 			continue
 		case !r.told && r.version != o.versions[c]:
-			*n = oracleNode{forced: true, hasOld: !r.none, old: r.val, stamp: r.stamp}
+			*n = oracleNode{forced: true, hasOld: !r.none && r.broken == "", old: r.val, stamp: r.stamp}
 			continue
 		}
-		*n = oracleNode{has: !r.none, none: r.none, told: r.told, val: r.val, stamp: r.stamp, edges: r.edges}
+		*n = oracleNode{has: !r.none && r.broken == "", none: r.none, broken: r.broken, told: r.told, val: r.val, stamp: r.stamp, edges: r.edges}
 	}
 }
 
@@ -498,6 +550,15 @@ func (o *oracle) open() {
 		version := o.versions[i]
 		if !kind.input {
 			spec.Version = fmt.Sprint(version)
+		}
+		switch {
+		case kind.probe:
+			spec.Probe = func(ctx context.Context, id, last int, ok bool) (int, error) {
+				o.got = append(o.got, id, previous(last, ok))
+				o.builds++
+				return o.exprs[id].eval(version, nil)
+			}
+		case !kind.input:
 			spec.Build = func(ctx context.Context, id int) (int, error) {
 				o.got = append(o.got, id)
 				o.builds++
@@ -542,13 +603,24 @@ func (o *oracle) get(id int) {
 		o.fatal("the ideal engine has %d, %v for %d, which is %d, %v", ideal.val, ideal.err, id, val, err)
 	}
 	v, got := o.caches[o.cache(id)].Get(context.Background(), id)
+	o.compare(id, err, got)
+	if err == nil && v != val {
+		o.fatal("%d is %d, not %d", id, v, val)
+	}
+}
+
+// compare checks the error of a read, and the builders that ran.
+func (o *oracle) compare(id int, err, got error) {
+	kept, _ := errors.AsType[*KeptError](err)
+	if k, is := errors.AsType[*KeptError](got); is && kept != nil && k.Text == kept.Text {
+		err, got = nil, nil // only the text is left after a restart
+	} else if is || kept != nil {
+		o.fatal("the error for %d is %v, not %v", id, got, err)
+	}
 	for _, e := range []error{nil, ErrNotFound, errOracle} {
 		if (e == nil && err == nil || e != nil && errors.Is(err, e)) != (e == nil && got == nil || e != nil && errors.Is(got, e)) {
 			o.fatal("the error for %d is %v, not %v", id, got, err)
 		}
-	}
-	if err == nil && v != val {
-		o.fatal("%d is %d, not %d", id, v, val)
 	}
 	if !slices.Equal(o.got, o.want) {
 		o.fatal("for %d there were built %v, not %v", id, o.got, o.want)
@@ -654,8 +726,40 @@ func (o *oracle) step(op, key, val byte) {
 		for id := range o.exprs {
 			o.get(id)
 		}
+		for fault := range o.m.Check() {
+			o.fatal("%v", fault)
+		}
+	case 21, 22, 23:
+		if id += len(oracleCaches) - 2 + int(key)%2 - c; id >= len(o.exprs) {
+			id -= len(oracleCaches)
+		}
+		c = o.cache(id)
+		switch {
+		case op%32 == 21:
+			note("outside")
+			o.exprs[id].n = v
+		case op%32 == 22 && v < 6:
+			note("recheck")
+			o.caches[c].Recheck(id)
+			o.nodes[id].asked = false
+		case op%32 == 22:
+			note("recheck all")
+			o.caches[c].Recheck()
+			for id := c; id < len(o.nodes); id += len(oracleCaches) {
+				o.nodes[id].asked = false
+			}
+		default:
+			note("refresh")
+			o.nodes[id].asked = false
+			o.want, o.verified = o.want[:0], map[int]bool{}
+			r := o.bring(id)
+			if r.err == ErrNotFound {
+				r.err = nil
+			}
+			o.compare(id, r.err, o.caches[c].Refresh(ctx, id))
+		}
 	}
-	if op%32 != 20 && op%32 <= 19 && len(o.got) > 0 {
+	if op%32 <= 19 && len(o.got) > 0 {
 		o.fatal("%v were built", o.got)
 	}
 }

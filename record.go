@@ -466,6 +466,9 @@ func (m *Manager) reason(why graph.Cause) string {
 	case graph.Missing:
 		return "it was not there"
 	case graph.Changed:
+		if why.Node == nil {
+			return "keys were added or removed"
+		}
 		return why.Node.Owner().Type.Name(why.Node) + " has changed"
 	case graph.Failed:
 		return why.Node.Owner().Type.Name(why.Node) + " cannot be built"

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"github.com/cacheman-go/cacheman/codec"
 )
 
 // Mistakes that others have made, each named after where it was reported.
@@ -241,6 +244,359 @@ func TestPitfallBuilderPanics(t *testing.T) {
 	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
 }
 
+// Nobody who comes just as a run ends waits for ever (salsa#474: a wake-up that
+// was lost between looking and waiting).
+func TestPitfallSalsa474(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return k, nil }}))
+	for k := range 500 {
+		var callers sync.WaitGroup
+		for range 4 {
+			callers.Go(func() {
+				if v, err := c.Get(context.Background(), k); v != k || err != nil {
+					t.Errorf("%d, %v", v, err)
+				}
+			})
+		}
+		callers.Wait()
+	}
+}
+
+// A writer who waits does not stop the reads of a builder that it would have to
+// wait for (salsa#75).
+func TestPitfallSalsa75(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1, 2: 1}}))
+		hold := make(chan struct{})
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			a, err := in.Get(ctx, 1)
+			if err != nil {
+				return 0, err
+			}
+			<-hold
+			b, err := in.Get(ctx, 2)
+			return 10*a + b, err
+		}}))
+		go c.Get(context.Background(), 1)
+		synctest.Wait()
+		writes := []func() error{
+			func() error { return in.Set(1, 2) },
+			func() error { return in.Set(2, 2) },
+			func() error {
+				return m.Batch(func(b *Batch) error { in.SetIn(b, 1, 3); in.SetIn(b, 2, 3); return nil })
+			},
+			func() error { return m.Invalidate(Only("c")) },
+		}
+		for _, write := range writes {
+			go func() {
+				if err := write(); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		synctest.Wait()
+		close(hold)
+		synctest.Wait()
+		a, _ := in.Peek(1)
+		b, _ := in.Peek(2)
+		equal(t, "c", must(c.Get(t.Context(), 1)), 10*a+b)
+	})
+}
+
+// A change at the bottom reaches the top through caches that have not changed
+// otherwise (Hugo#8863, #10090, #12296), also if what is between is gone
+// (Hugo#13331: with a value that was evicted, what depended on it was forgotten).
+func TestPitfallHugo12296(t *testing.T) { testHugo(t, func(*Cache[int, int]) error { return nil }) }
+
+func TestPitfallHugo13331(t *testing.T) {
+	testHugo(t, func(c *Cache[int, int]) error { return c.Invalidate(1) })
+	testHugo(t, func(c *Cache[int, int]) error { return c.InvalidateAll() })
+	testHugo(t, func(c *Cache[int, int]) error { return c.Delete(1) })
+}
+
+func testHugo(t *testing.T, evict func(*Cache[int, int]) error) {
+	t.Helper()
+	d := newDisk()
+	open := func() (m *Manager, in, half, page *Cache[int, int]) {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		half = must(Register(m, "half", Spec[int, int]{Memory: true, Build: in.Get}))
+		code := must(Register(m, "code", Spec[int, int]{Build: half.Get}))
+		page = must(Register(m, "page", Spec[int, int]{Build: code.Get}))
+		return m, in, half, page
+	}
+	m, in, half, page := open()
+	for v := range 4 {
+		ok(t, in.Set(1, v))
+		equal(t, "page", must(page.Get(t.Context(), 1)), v)
+		ok(t, evict(half))
+		if v%2 == 1 {
+			ok(t, m.Close())
+			m, in, half, page = open()
+		}
+	}
+	ok(t, evict(half))
+	ok(t, in.Set(1, 9))
+	equal(t, "page", must(page.Get(t.Context(), 1)), 9)
+}
+
+// What changes outside while nobody is looking is found after a restart
+// (next.js#93251, onyx#12272: configuration that a persistent cache did not see).
+func TestPitfallNext93251(t *testing.T) {
+	outside := 1
+	d := newDisk()
+	open := func() (m *Manager, c *Cache[int, int]) {
+		m = d.open(t, Options{})
+		config := must(Register(m, "config", Spec[int, int]{Probe: func(context.Context, int, int, bool) (int, error) { return outside, nil }}))
+		return m, must(Register(m, "c", Spec[int, int]{Build: config.Get}))
+	}
+	m, c := open()
+	equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+	ok(t, m.Close())
+	outside = 2
+	_, c = open()
+	equal(t, "c", must(c.Get(t.Context(), 1)), 2)
+}
+
+// What nobody asked for since something below has changed is not lost: if in the
+// end everything below is as it was, it is not built (bazel#29965).
+func TestPitfallBazel29965(t *testing.T) {
+	d := newDisk()
+	builds := 0
+	open := func() (m *Manager, in, c *Cache[int, int]) {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		half := must(Register(m, "half", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			v, err := in.Get(ctx, k)
+			return v / 100, err
+		}}))
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			return half.Get(ctx, k)
+		}}))
+		return m, in, c
+	}
+	m, in, c := open()
+	for k := range 3 {
+		ok(t, in.Set(k, 1))
+		must(c.Get(t.Context(), k))
+	}
+	for v := range 10 { // only one of them is asked for
+		for k := range 3 {
+			ok(t, in.Set(k, v))
+		}
+		must(c.Get(t.Context(), 0))
+		if v == 5 {
+			ok(t, m.Close())
+			m, in, c = open()
+		}
+	}
+	for k := range 3 {
+		must(c.Get(t.Context(), k))
+	}
+	equal(t, "builds", builds, 3)
+}
+
+// What is not read any more is no dependency any more (MobX#2377).
+func TestPitfallMobX2377(t *testing.T) {
+	m := newManager(t)
+	builds := 0
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{0: 1, 1: 10, 2: 20}}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		builds++
+		which, err := in.Get(ctx, 0)
+		if err != nil {
+			return 0, err
+		}
+		return in.Get(ctx, which)
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 10)
+	ok(t, in.Set(0, 2))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 20)
+	ok(t, in.Set(1, 11))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 20)
+	equal(t, "builds", builds, 2)
+	equal(t, "dependents of what is not read", len(in.Explain(1).Dependents), 0)
+	ok(t, in.Set(2, 21))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 21)
+}
+
+// What a builder reads in several goroutines is built at once (dune#5549, #7251).
+func TestPitfallDune5549(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		const n = 4
+		meet := make(chan struct{}, n)
+		all := make(chan struct{})
+		part := must(Register(m, "part", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			meet <- struct{}{}
+			<-all
+			return k, nil
+		}}))
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			var parts sync.WaitGroup
+			var sum atomic.Int64
+			for k := range n {
+				parts.Go(func() { sum.Add(int64(must(part.Get(ctx, k)))) })
+			}
+			parts.Wait()
+			return int(sum.Load()), nil
+		}}))
+		got := make(chan int, 1)
+		go func() { got <- must(c.Get(context.Background(), 1)) }()
+		synctest.Wait()
+		equal(t, "builders at once", len(meet), n)
+		close(all)
+		equal(t, "c", <-got, 6)
+	})
+}
+
+// A key that was forgotten and comes again is not taken for what it was
+// (salsa#904: what depended on a slot that was reused passed for verified).
+func TestPitfallSalsa904(t *testing.T) {
+	d := newDisk()
+	open := func() (m *Manager, in, c *Cache[int, int]) {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		return m, in, must(Register(m, "c", Spec[int, int]{Build: in.Get}))
+	}
+	m, in, c := open()
+	for v := range 6 {
+		ok(t, in.Set(1, v))
+		equal(t, "c", must(c.Get(t.Context(), 1)), v)
+		ok(t, in.Delete(1))
+		ok(t, m.Sync(t.Context()))
+		ok(t, in.Set(2, 100)) // takes whatever place is free
+		ok(t, in.Delete(2))
+		if v%2 == 1 {
+			ok(t, m.Close())
+			m, in, c = open()
+		}
+	}
+	if v, err := c.Get(t.Context(), 1); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%d, %v", v, err)
+	}
+}
+
+// What cannot be decoded is built anew and saved, and is not found damaged at
+// every start (next.js#96091, #96093).
+func TestPitfallNext96093(t *testing.T) {
+	d := newDisk()
+	builds, damaged, bad := 0, 0, false
+	ints := must(codec.For[int]())
+	open := func() (*Manager, *Cache[int, int]) {
+		m := d.open(t, Options{Observe: func(e Event) {
+			if e.Kind == EventDamaged {
+				damaged++
+			}
+		}})
+		return m, must(Register(m, "c", Spec[int, int]{
+			Build: func(context.Context, int) (int, error) { builds++; return 7, nil },
+			Codec: codec.Codec[int]{Name: "own", Append: ints.Append, Decode: func(src []byte) (int, error) {
+				if bad {
+					return 0, errOracle
+				}
+				return ints.Decode(src)
+			}},
+		}))
+	}
+	m, c := open()
+	must(c.Get(t.Context(), 1))
+	ok(t, m.Close())
+	bad = true
+	m, c = open()
+	equal(t, "c", must(c.Get(t.Context(), 1)), 7)
+	equal(t, "builds", builds, 2)
+	equal(t, "damaged", damaged, 1)
+	bad = false
+	ok(t, m.Close())
+	_, c = open()
+	equal(t, "c", must(c.Get(t.Context(), 1)), 7)
+	equal(t, "builds", builds, 2)
+	equal(t, "damaged", damaged, 1)
+}
+
+// Equal values have equal bytes, whatever the order in which a map gives its
+// keys (Rust 1.52.1: fingerprints that were not stable).
+func TestPitfallRust1521(t *testing.T) {
+	m := newManager(t)
+	builds := 0
+	in := must(Register(m, "in", Spec[int, int]{}))
+	mid := must(Register(m, "mid", Spec[int, map[string]int]{Build: func(ctx context.Context, k int) (map[string]int, error) {
+		all := map[string]int{}
+		for i := range 100 {
+			all[strings.Repeat("k", i)] = i
+		}
+		_, err := in.Get(ctx, k)
+		return all, err
+	}}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		builds++
+		all, err := mid.Get(ctx, k)
+		return len(all), err
+	}}))
+	for v := range 20 {
+		ok(t, in.Set(1, v))
+		must(c.Get(t.Context(), 1))
+	}
+	equal(t, "builds", builds, 1)
+}
+
+// A builder may need other keys of its own cache, in any shard, while others
+// write to it (caffeine#160, #712, #771, #1489; guava#3602, #6845).
+func TestPitfallCaffeine712(t *testing.T) {
+	m := newManager(t)
+	var c *Cache[int, int]
+	c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		if k == 0 {
+			return 1, nil
+		}
+		v, err := c.Get(ctx, k-1)
+		return v + 1, err
+	}}))
+	const n = 300
+	var all sync.WaitGroup
+	for g := range 4 {
+		all.Go(func() {
+			for i := range n {
+				k := (i*(g+1) + g) % n
+				if v, err := c.Get(context.Background(), k); v != k+1 || err != nil {
+					t.Errorf("c[%d] is %d, %v", k, v, err)
+				}
+				if err := c.Set(n+k, 1); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// After a failure an entry hears of changes as before (go-incr#22: with an error
+// and another attempt it was lost).
+func TestPitfallGoIncr22(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		if v%2 == 1 {
+			return 0, errOracle
+		}
+		return v, err
+	}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: c.Get}))
+	for v := range 6 {
+		ok(t, in.Set(1, v))
+		for range 2 {
+			got, err := top.Get(t.Context(), 1)
+			if v%2 == 1 && !errors.Is(err, errOracle) || v%2 == 0 && (err != nil || got != v) {
+				t.Fatalf("top is %d, %v with %d", got, err, v)
+			}
+		}
+	}
+}
+
 // Above a builder that fails, each runs once, and not twice as often as the one
 // below.
 func TestFailingChain(t *testing.T) {
@@ -428,4 +784,24 @@ func TestWrittenByHandInMemory(t *testing.T) {
 			equal(t, "builds", builds, 0)
 		})
 	}
+}
+
+// An observer is told why keys are looked at again: they stand for no dependency.
+func TestKeysChangeObserved(t *testing.T) {
+	var reasons []string
+	m := newDisk().open(t, Options{Observe: func(e Event) {
+		if e.Kind == EventBuilt && strings.HasSuffix(e.Cache, "in") {
+			reasons = append(reasons, e.Reason)
+		}
+	}})
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		keys, err := in.CollectKeys(ctx)
+		return len(keys), err
+	}}))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 0)
+	reasons = nil
+	ok(t, in.Set(1, 1))
+	equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+	equal(t, "reasons", strings.Join(reasons, "; "), "keys were added or removed")
 }

@@ -2,7 +2,11 @@ package cacheman
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"math/bits"
 	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -260,51 +264,179 @@ func TestCellx(t *testing.T) {
 	}
 }
 
-// TestLayers: in each of the layers a node is the sum of some of the layer
-// before. The sums are those published for the numbers of iterations, and so are
-// the counts, of which each iteration has its share.
-func TestLayers(t *testing.T) {
-	for _, c := range []struct {
-		width, layers, sources, iterations int
-		sum                                float64
-		count                              int
-	}{
-		{1000, 5, 25, 3000, 1171484375000, 732000},
-		{5, 500, 3, 500, 3.0239642676898464e241, 1246500},
-	} {
-		s := newShape(t)
-		for i := range c.width {
-			s.set(i, float64(i))
+// layers is a configuration of the "layers" of milomg/js-reactivity-benchmark
+// (packages/core/src/config.ts), which come from reactively: a rectangle of
+// nodes, each of which is the sum of sources of the layer before.
+type layers struct {
+	width, layers, sources int
+	static                 float64 // the part of nodes that read all their sources
+	read                   float64 // the part of the last layer that is read
+	iterations             int
+	sum                    float64 // published: of what is read after the iterations …
+	count                  int     // … and the builders that ran in them
+}
+
+var allLayers = []layers{
+	{10, 5, 2, 1, 0.2, 600000, 19199968, 3480000},
+	{10, 10, 6, 0.75, 0.2, 15000, 302310782860, 1155000},
+	{1000, 12, 4, 0.95, 1, 7000, 29355933696000, 1463000},
+	{1000, 5, 25, 1, 1, 3000, 1171484375000, 732000},
+	{5, 500, 3, 1, 1, 500, 3.0239642676898464e241, 1246500},
+	{100, 15, 6, 0.5, 1, 2000, 15664996402790400, 1078000},
+}
+
+// random is what the benchmark draws from: sfc32, seeded by MurmurHash3 of the
+// string "seed" (packages/core/src/util/pseudoRandom.ts).
+func random() func() float64 {
+	h := uint32(2166136261)
+	for _, c := range []byte("seed") {
+		h ^= bits.RotateLeft32(uint32(c)*3432918353, 15) * 461845907
+		h = bits.RotateLeft32(h, 13)*5 + 3864292196
+	}
+	h ^= uint32(len("seed"))
+	hash := func() uint32 {
+		h ^= h >> 16
+		h *= 2246822507
+		h ^= h >> 13
+		h *= 3266489909
+		h ^= h >> 16
+		return h
+	}
+	a, b, c, d := hash(), hash(), hash(), hash()
+	return func() float64 {
+		t := a + b + d + 1
+		a, b, c, d = b^b>>9, c+c<<3, bits.RotateLeft32(c, 21)+t, d+1
+		return float64(t) / (1 << 32)
+	}
+}
+
+// nodes returns the functions of all nodes but the inputs, which are the first,
+// and the leaves that are read (makeGraph in dependencyGraph.ts).
+func (l *layers) nodes() (fns []func(read func(int) float64) float64, leaves []int) {
+	fns = make([]func(func(int) float64) float64, l.width*l.layers)
+	rand := random()
+	for k := l.width; k < len(fns); k++ {
+		layer, i := k/l.width, k%l.width
+		from := make([]int, l.sources)
+		for j := range from {
+			from[j] = (layer-1)*l.width + (i+j)%l.width
 		}
-		for l := 1; l < c.layers; l++ {
-			for i := range c.width {
-				s.fns[l*c.width+i] = func(read func(int) float64) (sum float64) {
-					for j := range c.sources {
-						sum += read((l-1)*c.width + (i+j)%c.width)
-					}
-					return sum
-				}
+		static := rand() < l.static
+		fns[k] = func(read func(int) float64) float64 {
+			sum := read(from[0])
+			drop := -1
+			if !static && int(sum)&1 != 0 { // what the first one says is not read
+				drop = int(sum) % (l.sources - 1)
 			}
-		}
-		read := func() (sum float64) {
-			for i := range c.width {
-				sum += s.get((c.layers-1)*c.width + i)
+			for j, k := range from[1:] {
+				if j != drop {
+					sum += read(k)
+				}
 			}
 			return sum
 		}
-		read()
-		set := func(i int) { s.set(i%c.width, float64(i+i%c.width)) }
-		some := 20
-		s.want("iterations", some*c.count/c.iterations, func() {
-			for i := range some {
-				set(c.iterations + i)
+	}
+	for i := range l.width {
+		leaves = append(leaves, (l.layers-1)*l.width+i)
+	}
+	rand = random()
+	for range int(math.Round(float64(l.width) * (1 - l.read))) {
+		i := int(rand() * float64(len(leaves)))
+		leaves = slices.Delete(leaves, i, i+1)
+	}
+	return fns, leaves
+}
+
+// plainEngine does in the simplest way what an engine is to do: it looks at
+// whatever a node has read, in that order, and computes it at the first change.
+type plainEngine struct {
+	fns    []func(read func(int) float64) float64
+	values []float64
+	known  [][]plainEdge
+	looked []int // when the node was last looked at
+	now    int
+	builds int
+}
+
+type plainEdge struct {
+	node  int
+	value float64
+}
+
+func (p *plainEngine) get(k int) float64 {
+	fn := p.fns[k]
+	if fn == nil || p.looked[k] == p.now {
+		return p.values[k]
+	}
+	p.looked[k] = p.now
+	known := p.known[k] != nil
+	for _, e := range p.known[k] {
+		if p.get(e.node) != e.value {
+			known = false
+			break
+		}
+	}
+	if known {
+		return p.values[k]
+	}
+	p.builds++
+	edges := make([]plainEdge, 0, len(p.known[k]))
+	p.values[k] = fn(func(on int) float64 {
+		v := p.get(on)
+		edges = append(edges, plainEdge{on, v})
+		return v
+	})
+	p.known[k] = edges
+	return p.values[k]
+}
+
+// TestLayers: sums, and the number of builders that run, are the published ones.
+// With -short there are few iterations, compared with plainEngine only.
+func TestLayers(t *testing.T) {
+	for _, l := range allLayers {
+		t.Run(fmt.Sprintf("%dx%d", l.width, l.layers), func(t *testing.T) {
+			fns, leaves := l.nodes()
+			s := newShape(t)
+			for k := l.width; k < len(fns); k++ {
+				s.fns[k] = fns[k]
+			}
+			p := &plainEngine{fns: fns, values: make([]float64, len(fns)), known: make([][]plainEdge, len(fns)), looked: make([]int, len(fns))}
+			set := func(k int, v float64) {
+				s.set(k, v)
+				p.values[k] = v
+				p.now++
+			}
+			read := func() (sum float64) {
+				for _, k := range leaves {
+					v := s.get(k)
+					if want := p.get(k); v != want {
+						t.Fatalf("node %d: got %v, want %v", k, v, want)
+					}
+					sum += v
+				}
+				return sum
+			}
+			// The iterations are repeated until one is like the next.
+			for i := range l.width {
+				last := (l.iterations-1-i)/l.width*l.width + i
+				set(i, float64(last+i))
+			}
+			read()
+			iterations := l.iterations
+			if testing.Short() {
+				iterations = max(20, 20000*l.iterations/l.count)
+			}
+			s.builds, p.builds = 0, 0
+			for i := range iterations {
+				set(i%l.width, float64(i+i%l.width))
 				read()
 			}
+			equal(t, "builds", s.builds, p.builds)
+			if iterations == l.iterations {
+				equal(t, "sum", read(), l.sum)
+				equal(t, "builds, as published", s.builds, l.count)
+			}
 		})
-		for i := range c.iterations {
-			set(i)
-		}
-		equal(t, "sum", read(), c.sum)
 	}
 }
 

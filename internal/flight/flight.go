@@ -333,12 +333,13 @@ func circle(self *Run, path []*Run) *CycleError {
 			names = append(names, step.name.Name())
 		}
 	}
-	return &CycleError{Path: names}
+	return &CycleError{Path: names, Runs: path}
 }
 
 // CycleError says that runs wait for each other in a circle.
 type CycleError struct {
 	Path []string // names of the runs; the first is also the last
+	Runs []*Run   // that would have been waited for; the last is the one that would have waited
 }
 
 func (e *CycleError) Error() string {

@@ -259,6 +259,9 @@ func (n *Node) set(s State) { n.word.Store(word(s, n.owner.suspect)) }
 // SetInput makes n an input with a new value. Mark was called before, in the
 // same critical section. What is building n is superseded. The graph is locked.
 func (n *Node) SetInput(stamp uint64) {
+	if Debug {
+		n.assertChange(stamp)
+	}
 	n.supersede()
 	n.Stamp, n.Built, n.took = stamp, stamp, 0
 	n.SetEdges(nil)
@@ -271,6 +274,9 @@ func (n *Node) SetInput(stamp uint64) {
 // is building it superseded. Mark was called before, in the same critical
 // section. The graph is locked.
 func (n *Node) Force(kind Kind, why Reason) {
+	if Debug {
+		n.assertMarked(false)
+	}
 	n.supersede()
 	n.kind = kind
 	n.Distrust(why)
@@ -295,6 +301,9 @@ func (n *Node) Restore(kind Kind, saved string) {
 // value is superseded, for it may have looked too early. Mark was called before,
 // in the same critical section. The graph is locked.
 func (n *Node) Doubt() {
+	if Debug {
+		n.assertMarked(false)
+	}
 	if n.run() != nil {
 		n.supersede()
 	}

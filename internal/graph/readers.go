@@ -95,6 +95,9 @@ func (n *Node) reads(d *Node) bool {
 // begin again. Each edge is followed at most once between two checks of what
 // is above it. The graph is locked.
 func (g *Graph) Mark(n *Node) (patient *Run) {
+	if Debug {
+		g.assertLocked()
+	}
 	stack := append(g.stack[:0], n)
 	for len(stack) > 0 {
 		x := stack[len(stack)-1]

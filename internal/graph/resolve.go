@@ -39,7 +39,9 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 		g.mu.Unlock()
 		defer g.mu.Lock()
 		releases++
+		At("unlocked")
 		f()
+		At("lock")
 	}
 	// failed ends the search of the top: who has read it is to be built, as
 	// it is for its builder to say what the failure means.
@@ -142,6 +144,10 @@ search:
 					}
 					x.joined = true
 				}
+				if Debug {
+					assert(x.State() == Check && x.run() == nil, x, "I6: it has to be built, and is found unchanged")
+					x.assertClean()
+				}
 				x.set(Clean)
 				stack = stack[:len(stack)-1]
 				continue
@@ -172,6 +178,12 @@ search:
 			at = r.poison
 			without(func() { err = r.Wait(ctx) })
 		}
+		if circle, is := err.(*flight.CycleError); is && g.past(circle) {
+			if x.run() == r {
+				x.supersede()
+			}
+			continue // with a run that sees what there is now
+		}
 		if err == nil && (r.sane < at || r.Err == ErrStale) {
 			// It looked at what it had read before the caller came, and not since
 			// that changed; or it was superseded and has no result.
@@ -194,6 +206,17 @@ search:
 		}
 	}
 	return nil, nil
+}
+
+// past reports whether a circle is of runs that need each other only because
+// one, other than the last, has read what may have changed. The graph is locked.
+func (g *Graph) past(circle *flight.CycleError) bool {
+	for _, f := range circle.Runs[:len(circle.Runs)-1] {
+		if r, ok := f.For().(*Run); ok && r.g == g && (r.poison != r.sane || r.superseded || r.aborted) {
+			return true
+		}
+	}
+	return false
 }
 
 // link brings the edges of x to nodes that are alive. It releases the lock

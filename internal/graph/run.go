@@ -105,6 +105,9 @@ func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
 
 // forget takes r from the runs. The graph is locked.
 func (g *Graph) forget(r *Run) {
+	if Debug {
+		assert(g.running[r.at] == r, r.node, "its run is listed in another place")
+	}
 	last := len(g.running) - 1
 	g.running[r.at] = g.running[last]
 	g.running[r.at].at = r.at
@@ -156,6 +159,9 @@ func (r *Run) Read(n *Node) Reading {
 		return Doubtful
 	}
 	r.record(n)
+	if Debug {
+		r.assertInstant()
+	}
 	return Recorded
 }
 
@@ -227,7 +233,9 @@ func (r *Run) recheck() bool {
 			if !e.Node.clean() {
 				settled = false
 				g.mu.Unlock()
+				At("recheck")
 				_, err := g.resolve(&r.Run, &r.Run, e.Node)
+				At("rechecked")
 				g.mu.Lock()
 				if err != nil {
 					r.aborted = true
@@ -274,6 +282,9 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 		return v
 	}
 	n := r.node
+	if Debug {
+		r.assertPublished()
+	}
 	stamp := n.Stamp
 	if absent {
 		stamp = 0
@@ -283,12 +294,18 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	if stamp != n.Stamp {
 		r.g.Mark(n)
 	}
+	if Debug {
+		n.assertChange(stamp)
+	}
 	n.Stamp, n.Built = stamp, r.g.Revision()
 	n.keep(nil, "")
 	r.handOver()
 	n.kind = kind
 	n.why = Missing
 	n.set(Clean)
+	if Debug {
+		n.assertClean()
+	}
 	return Published
 }
 
@@ -372,6 +389,7 @@ func (r *Run) execute() {
 		r.open = false
 		settled := r.recheck()
 		g.mu.Unlock()
+		At("built")
 		for ; settled; settled = r.Recheck() {
 			if r.Err != nil && !r.task.Keeps(r.Err) {
 				return
@@ -383,6 +401,7 @@ func (r *Run) execute() {
 		g.mu.Lock()
 		superseded := r.superseded
 		g.mu.Unlock()
+		At("not published")
 		if superseded || r.Run.Err() != nil { // nobody is to get what it makes
 			r.outcome = Error
 			if superseded || r.Err == nil {

@@ -110,6 +110,11 @@ var mutations = []mutation{
 		tests: "^TestCheckedInOrder$",
 	},
 	{
+		name:  "a circle of the past is none",
+		edits: []edit{{"internal/graph/resolve.go", "is && g.past(circle) {", "is && g.past(circle) && g.nodes < 0 {"}},
+		tests: "^TestCircleOfThePast$",
+	},
+	{
 		name:  "an equal value keeps its stamp",
 		edits: []edit{{"internal/graph/run.go", "} else if !same || stamp == 0 {", "} else if !same || stamp >= 0 {"}},
 		tests: "^TestEqualResultStopsChange$",

@@ -1,0 +1,93 @@
+package graph
+
+import (
+	"fmt"
+	"slices"
+)
+
+// What is here costs nothing unless Debug is set: it is called only if that is,
+// which the compiler knows.
+
+// Hook is called by At, if Debug is set.
+var Hook func(point string)
+
+// At is called where the engine holds no lock and others may come between.
+func At(point string) {
+	if Debug && Hook != nil {
+		Hook(point)
+	}
+}
+
+// assert panics with what was to hold, unless it does.
+func assert(holds bool, n *Node, what string) {
+	if !holds {
+		name := "the graph"
+		if n != nil {
+			name = n.owner.Type.Name(n)
+		}
+		panic(fmt.Sprintf("graph: %s: %s", name, what))
+	}
+}
+
+// assertLocked: who changes nodes holds the graph's lock.
+func (g *Graph) assertLocked() {
+	if g.mu.TryLock() {
+		g.mu.Unlock()
+		panic("graph: it is not locked")
+	}
+}
+
+// assertClean: n may become, or is, clean (I1, I6). Long lists are looked at in
+// Check only.
+func (n *Node) assertClean() {
+	n.owner.g.assertLocked()
+	assert(!n.dead(), n, "it is dead, and becomes clean")
+	assert(n.joined || n.lenEdges == 0, n, "I1: it is not registered")
+	for _, e := range n.Edges() {
+		d := e.Node
+		assert(d.clean(), n, "I1: a dependency is not clean")
+		assert(d.Stamp == e.Stamp, n, "I1: a dependency has another stamp")
+		assert(d.watched, n, "I1: a dependency is not watched")
+		assert(d.lenAbove > 1000 || slices.Contains(d.readers(), n), n, "I1: a dependency does not list it")
+	}
+}
+
+// assertChange: n may get stamp (I2), and what was computed from it was marked.
+func (n *Node) assertChange(stamp uint64) {
+	g := n.owner.g
+	g.assertLocked()
+	assert(stamp <= g.Revision(), n, "I2: its stamp was not issued")
+	assert(stamp == 0 || stamp >= n.Stamp, n, "I2: its stamp is older than the one before")
+	n.assertMarked(stamp == n.Stamp)
+}
+
+// assertMarked: nothing that was computed from n is clean, unless its value stays.
+func (n *Node) assertMarked(same bool) {
+	if same {
+		return
+	}
+	assert(!n.watched, n, "it is changed, and was not marked")
+	if n.lenAbove > 1000 {
+		return
+	}
+	for _, y := range n.readers() {
+		assert(y.word.Load()&3 != uint64(Clean) || y.dead() || !y.reads(n), y, "it is clean, and what it was built from was marked")
+	}
+}
+
+// assertInstant: all that r has read is current (I4).
+func (r *Run) assertInstant() {
+	r.g.assertLocked()
+	if len(r.edges) > 1000 {
+		return
+	}
+	for _, e := range r.edges {
+		assert(e.Node.clean() && e.Node.Stamp == e.Stamp, r.node, "I4: what it has read is not of one instant")
+	}
+}
+
+// assertPublished: r was its node's and not poisoned (I5).
+func (r *Run) assertPublished() {
+	assert(r.node.run() == r && !r.superseded && !r.aborted && r.poison == r.sane, r.node, "I5: its run may not publish")
+	r.assertInstant()
+}
