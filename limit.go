@@ -269,11 +269,7 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 			if e.kind == absent {
 				continue
 			}
-			age := e.stamp
-			if e.node != nil {
-				age = e.node.Built
-			}
-			all = append(all, resident{&c.core, e, age, int64(e.size), e.kind == dropped})
+			all = append(all, resident{&c.core, e, e.age(), int64(e.size), e.kind == dropped})
 		}
 		g.Unlock()
 		s.mu.RUnlock()
@@ -295,12 +291,10 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		s.mu.RUnlock()
 		return 0, false
 	}
-	was, size, made, same := e.state, int64(e.size), false, e.stamp == age
-	if n := e.node; n != nil {
-		g.Lock()
-		same, made = n.Built == age, n.Kind() != graph.Input
-		g.Unlock()
-	}
+	g.Lock()
+	was, size, same := e.state, int64(e.size), e.age() == age
+	made := e.node != nil && e.node.Kind() != graph.Input
+	g.Unlock()
 	s.mu.RUnlock()
 	if !same {
 		return 0, false
@@ -372,6 +366,18 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	}
 	c.edited(1)
 	return left, true
+}
+
+// age is the revision at which e was built or set. Its shard and the graph are
+// locked.
+func (e *entry[K, V]) age() uint64 {
+	switch {
+	case e.node == nil:
+		return e.stamp
+	case e.node.Kind() == graph.Input:
+		return e.node.Stamp
+	}
+	return e.node.Built
 }
 
 // want sees to it that the value of k, which was evicted, is built by whoever

@@ -12,11 +12,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cacheman-go/cacheman/codec"
 )
 
 // The oracle runs random programs. A program is a set of entries in a few
 // caches: inputs, derived ones, each with an expression over entries before it,
-// and probed ones, for which the world outside is asked. After every step two things are compared: values with what comes out when
+// and probed ones, for which the world outside is asked. After every step two
+// things are compared: values with what comes out when
 // everything is computed from the inputs alone, and the builders that ran, one
 // by one and in order, with those that an ideal engine would have run.
 //
@@ -27,7 +30,8 @@ import (
 // an entry that a builder says is not there, have the stamp 0. A kept error is
 // like a value, but forgotten when its entry is invalidated. What the world
 // outside has said is so until somebody says that it may have changed, or until
-// a restart.
+// a restart. An entry whose value was evicted is read again like any other; it is
+// built when its value is wanted.
 
 var (
 	oracleOps  = flag.Int("oracle.ops", 100000, "steps of TestOracle")
@@ -161,6 +165,7 @@ type oracleNode struct {
 	asked     bool   // the world outside, and nobody has said since that it may have changed
 	told      bool   // it was set
 	forced    bool   // it is to be built whatever its edges say
+	dropped   bool   // its value was evicted, and is old
 	stamp     int
 	edges     []oracleEdge
 	hasOld    bool // what it held before it was invalidated
@@ -172,6 +177,7 @@ type oracleNode struct {
 
 type oracleRecord struct {
 	none, told bool
+	dropped    bool
 	val        int
 	broken     string
 	stamp      int
@@ -291,14 +297,17 @@ func (n *oracleNode) result() oracleResult {
 	return oracleResult{val: n.val, kept: true}
 }
 
-// bring brings an entry up to date.
-func (o *oracle) bring(id int) oracleResult {
+// bring brings an entry up to date, and builds it if its value was evicted and is
+// wanted.
+func (o *oracle) bring(id int, wanted bool) oracleResult {
 	o.load(o.cache(id))
 	n := &o.nodes[id]
 	switch {
+	case o.verified[id] && n.dropped && wanted:
+		return o.build(id, -1, oracleResult{})
 	case n.told || oracleCaches[o.cache(id)].input || o.verified[id] || n.asked:
 		return n.result()
-	case n.forced || !n.has && !n.none && n.broken == "" || oracleCaches[o.cache(id)].probe:
+	case n.forced || !n.has && !n.none && n.broken == "" && !n.dropped || oracleCaches[o.cache(id)].probe:
 		return o.build(id, -1, oracleResult{})
 	}
 	if !n.linked {
@@ -325,7 +334,7 @@ func (o *oracle) bring(id int) oracleResult {
 			}
 			continue
 		}
-		if r := o.bring(e.id); !r.kept {
+		if r := o.bring(e.id, false); !r.kept {
 			return o.build(id, e.id, r) // which is told what came of it
 		}
 		if o.nodes[e.id].stamp != e.stamp {
@@ -333,7 +342,7 @@ func (o *oracle) bring(id int) oracleResult {
 		}
 	}
 	o.verified[id] = true
-	return n.result()
+	return o.bring(id, wanted)
 }
 
 // build runs the builder of an entry, which if it asks for the entry known gets
@@ -349,7 +358,7 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 	val, err := o.exprs[id].eval(o.versions[o.cache(id)], func(on int) (int, error) {
 		r := r
 		if on != known {
-			r = o.bring(on)
+			r = o.bring(on, true)
 		}
 		switch {
 		case !r.kept:
@@ -431,7 +440,7 @@ func (o *oracle) load(c int) {
 		if !n.early || !ok || r.none || r.broken != "" || r.told && o.saved[c] != o.versions[c] {
 			continue
 		}
-		if n.has && n.val == r.val && (r.told || r.version == o.versions[c]) {
+		if n.has && n.val == r.val && !r.dropped && (r.told || r.version == o.versions[c]) {
 			n.stamp = r.stamp
 		} else if !n.has && !oracleCaches[c].input {
 			n.hasOld, n.old, n.stamp, n.forced = true, r.val, r.stamp, true
@@ -476,11 +485,15 @@ func (o *oracle) save(c int) {
 			continue
 		}
 		n.unsaved = false
-		if !n.has && !n.none && n.broken == "" {
+		if !n.has && !n.none && n.broken == "" && !n.dropped {
 			delete(o.disk, id)
 			continue
 		}
-		o.disk[id] = oracleRecord{n.none, n.told, n.val, n.broken, n.stamp, o.versions[i], o.flat(n.edges)}
+		val := n.val
+		if n.dropped {
+			val = n.old
+		}
+		o.disk[id] = oracleRecord{n.none, n.told, n.dropped, val, n.broken, n.stamp, o.versions[i], o.flat(n.edges)}
 	}
 }
 
@@ -501,7 +514,7 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 				continue
 			}
 			n := &o.nodes[e.id]
-			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !c.probe && !n.told && !n.forced && (n.has || n.none || n.broken != "") && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
+			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !c.probe && !n.told && !n.forced && (n.has || n.none || n.broken != "" || n.dropped) && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
 				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
 					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
 				}
@@ -532,6 +545,10 @@ func (o *oracle) restart() {
 			*n = oracleNode{forced: true, hasOld: !r.none && r.broken == "", old: r.val, stamp: r.stamp}
 			continue
 		}
+		if r.dropped {
+			*n = oracleNode{dropped: true, hasOld: true, old: r.val, stamp: r.stamp, edges: r.edges}
+			continue
+		}
 		*n = oracleNode{has: !r.none && r.broken == "", none: r.none, broken: r.broken, told: r.told, val: r.val, stamp: r.stamp, edges: r.edges}
 	}
 }
@@ -559,6 +576,7 @@ func (o *oracle) open() {
 				return o.exprs[id].eval(version, nil)
 			}
 		case !kind.input:
+			spec.Codec = oracleCodec
 			spec.Build = func(ctx context.Context, id int) (int, error) {
 				o.got = append(o.got, id)
 				o.builds++
@@ -598,7 +616,7 @@ func (o *oracle) get(id int) {
 	o.got, o.want = o.got[:0], o.want[:0]
 	o.verified = map[int]bool{}
 	val, err := o.truth(id)
-	ideal := o.bring(id)
+	ideal := o.bring(id, true)
 	if ideal.err == nil && (err != nil || ideal.val != val) || ideal.err != nil && err == nil {
 		o.fatal("the ideal engine has %d, %v for %d, which is %d, %v", ideal.val, ideal.err, id, val, err)
 	}
@@ -729,6 +747,14 @@ func (o *oracle) step(op, key, val byte) {
 		for fault := range o.m.Check() {
 			o.fatal("%v", fault)
 		}
+	case 24:
+		if oracleCaches[c].probe {
+			break // the world outside would be asked again
+		}
+		note("evict")
+		o.ok(o.caches[c].Load(ctx))
+		o.load(c)
+		o.evict(id, v >= 5)
 	case 21, 22, 23:
 		if id += len(oracleCaches) - 2 + int(key)%2 - c; id >= len(o.exprs) {
 			id -= len(oracleCaches)
@@ -752,7 +778,7 @@ func (o *oracle) step(op, key, val byte) {
 			note("refresh")
 			o.nodes[id].asked = false
 			o.want, o.verified = o.want[:0], map[int]bool{}
-			r := o.bring(id)
+			r := o.bring(id, true)
 			if r.err == ErrNotFound {
 				r.err = nil
 			}
@@ -762,6 +788,41 @@ func (o *oracle) step(op, key, val byte) {
 	if op%32 <= 19 && len(o.got) > 0 {
 		o.fatal("%v were built", o.got)
 	}
+}
+
+// evict evicts the value of an entry, or the whole of it.
+func (o *oracle) evict(id int, whole bool) {
+	c, n := o.caches[o.cache(id)], &o.nodes[id]
+	if n.dropped && !whole {
+		return
+	}
+	evicted := false
+	for _, r := range c.residents(nil) {
+		if r.entry.(*entry[int, int]).key == id {
+			_, evicted = c.evict(context.Background(), r.entry, r.age, whole)
+		}
+	}
+	if there := n.has || n.none || n.broken != "" || n.dropped; evicted != there {
+		o.fatal("%d is there: %v, and was evicted: %v", id, there, evicted)
+	}
+	switch {
+	case !evicted:
+	case n.told || oracleCaches[o.cache(id)].input:
+		o.write(id, false, 0)
+	case n.has && !whole:
+		*n = oracleNode{dropped: true, hasOld: true, old: n.val, stamp: n.stamp, edges: n.edges, linked: n.linked, unsaved: true}
+	default:
+		*n = oracleNode{unsaved: true}
+	}
+}
+
+// oracleCodec makes so many bytes of a value that its fingerprint is shorter.
+var oracleCodec = codec.Codec[int]{
+	Name: "oracle",
+	Append: func(dst []byte, v int) ([]byte, error) {
+		return append(binary.BigEndian.AppendUint64(dst, uint64(v)), make([]byte, fingerprintSize)...), nil
+	},
+	Decode: func(src []byte) (int, error) { return int(binary.BigEndian.Uint64(src)), nil },
 }
 
 // oracleStep is what step is told.
