@@ -97,6 +97,27 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
+// Names that were not synced may survive a loss of power in any order: a manifest
+// is never there without the snapshots that it names.
+func TestNamesSurviveInAnyOrder(t *testing.T) {
+	t.Parallel()
+	steps := []step{{ops: []store.Op{put("a", "1", "one"), put("b", "1", "uno")}}, {word: compact}}
+	for n := 1; ; n++ {
+		fs := faultfs.New()
+		fs.LoseAt(n)
+		p := player{opts: quiet(fs)}
+		_ = p.play(t, steps)
+		for seed := range uint64(100) {
+			s := open(t, quiet(fs.Restart(seed)))
+			p.check(t, s)
+			s.Close()
+		}
+		if !fs.Lost() {
+			return
+		}
+	}
+}
+
 // The process dies at every call, with the power on: the next one sees all that
 // was written, also what was never synced. If the power is lost then, what the
 // second process has seen or acknowledged is still there.
