@@ -304,3 +304,29 @@ func TestCallFailsAnywhere(t *testing.T) {
 		}
 	}
 }
+
+// An entry whose key cannot be encoded is not saved, and deletes nothing else.
+func TestKeyThatCannotBeEncoded(t *testing.T) {
+	t.Parallel()
+	d := newDisk()
+	keys := must(codec.Key[string]())
+	simple := keys.Append
+	keys.Append = func(dst []byte, k string) ([]byte, error) {
+		if k == "bad" {
+			return nil, errors.New("not this one")
+		}
+		return simple(dst, k)
+	}
+	m := d.open(t, quietly)
+	c := must(Register(m, "c", Spec[string, int]{KeyCodec: keys}))
+	ok(t, c.Set("", 1))
+	ok(t, m.Sync(t.Context()))
+	ok(t, errors.Join(c.Set("bad", 2), c.Set("good", 3)))
+	if err := m.Sync(t.Context()); err == nil || c.Stats().Dirty != 1 {
+		t.Errorf("Sync: %v, with %d unsaved", err, c.Stats().Dirty)
+	}
+	wantContents(t, c, map[string]int{"": 1, "bad": 2, "good": 3})
+	ok(t, c.Delete("bad"))
+	m = (&disk{Store: d.Store}).open(t, quietly)
+	wantContents(t, must(Register(m, "c", Spec[string, int]{KeyCodec: keys})), map[string]int{"": 1, "good": 3})
+}
