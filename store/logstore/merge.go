@@ -48,7 +48,7 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 	changes := c.s.sorted(v)
 	next := 0 // in changes
 	// upTo writes the changes with a key below that of r, or all.
-	values := valueReader{v: v, budget: max(64<<20, c.size/16)}
+	values := valueReader{v: v, budget: max(64<<20, c.size/8)}
 	upTo := func(r *store.Record) error {
 		for next < len(changes) && (r == nil || bytes.Compare(v.keyOf(changes[next]), r.Key) < 0) {
 			rec, err := values.at(c, changes, next)
