@@ -3,6 +3,7 @@ package cacheman
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"testing"
 )
 
@@ -75,6 +76,24 @@ func FuzzListing(f *testing.F) {
 			if again := must(s.AppendBinary(nil)); !bytes.Equal(again, data) {
 				t.Errorf("%q, again %q", data, again)
 			}
+		}
+	})
+}
+
+// FuzzDescription: what a store gives back as the description of a cache is an
+// error, or a description that comes back as it is.
+func FuzzDescription(f *testing.F) {
+	f.Add([]byte(`{"format":1,"type":"map[string]int","keyCodec":"string","codec":"int","dependsOn":[{"cache":"a","onChange":true}]}`))
+	f.Add([]byte(`{"format":1,"whole":"AAECAw=="}`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := parseDescription(data)
+		if err != nil {
+			return
+		}
+		first := must(json.Marshal(d))
+		if again := must(json.Marshal(must(parseDescription(first)))); !bytes.Equal(first, again) {
+			t.Errorf("%s, again %s", first, again)
 		}
 	})
 }

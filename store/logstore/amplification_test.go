@@ -66,3 +66,30 @@ func TestWriteAmplification(t *testing.T) {
 		}
 	}
 }
+
+// A batch costs the journal little more than its keys, metas and values.
+func TestJournalAmplification(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		entries int
+		most    float64
+	}{{1, 1.5}, {1000, 1.1}, {100_000, 1.1}} {
+		var n atomic.Int64
+		s := open(t, logstore.Options{FS: counting{faultfs.New(), &n}, CompactAt: -1})
+		apply(t, s, put("a", "first", "v")) // makes the journal
+		n.Store(0)
+		var ops []store.Op
+		given := 0
+		for i := range test.entries {
+			o := put("a", fmt.Sprintf("%016x", i), large[:100])
+			given += len(o.Key) + len(o.Meta) + len(o.Value)
+			ops = append(ops, o)
+		}
+		apply(t, s, ops...)
+		x := float64(n.Load()) / float64(given)
+		t.Logf("%d entries in a batch: %.3f times", test.entries, x)
+		if x > test.most {
+			t.Errorf("%d entries in a batch: %.3f times", test.entries, x)
+		}
+	}
+}

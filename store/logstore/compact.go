@@ -164,6 +164,12 @@ func (c *compaction) run() error {
 		}
 		m.caches = append(m.caches, entry)
 	}
+	if len(c.made) > 0 {
+		// Their names must not come after that of the manifest.
+		if err := s.fs.SyncDir("."); err != nil {
+			return fmt.Errorf("syncing the names of snapshots: %w", err)
+		}
+	}
 	if err := s.publish(m); err != nil {
 		return err
 	}

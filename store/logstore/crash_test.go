@@ -97,6 +97,27 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
+// Names that were not synced may survive a loss of power in any order: a manifest
+// is never there without the snapshots that it names.
+func TestNamesSurviveInAnyOrder(t *testing.T) {
+	t.Parallel()
+	steps := []step{{ops: []store.Op{put("a", "1", "one"), put("b", "1", "uno")}}, {word: compact}}
+	for n := 1; ; n++ {
+		fs := faultfs.New()
+		fs.LoseAt(n)
+		p := player{opts: quiet(fs)}
+		_ = p.play(t, steps)
+		for seed := range uint64(100) {
+			s := open(t, quiet(fs.Restart(seed)))
+			p.check(t, s)
+			s.Close()
+		}
+		if !fs.Lost() {
+			return
+		}
+	}
+}
+
 // The process dies at every call, with the power on: the next one sees all that
 // was written, also what was never synced. If the power is lost then, what the
 // second process has seen or acknowledged is still there.
@@ -264,4 +285,65 @@ func TestFailedSync(t *testing.T) {
 	}
 	apply(t, s, put("a", "k2", "v"))
 	want(t, s, sure.after(put("a", "k2", "v")))
+}
+
+// A batch of many megabytes is written and synced while it is being made. Whichever
+// of these calls fails, the batch is reported as failed, nothing of it shows, now
+// or after a loss of power, and the next one succeeds.
+func TestLargeBatchFails(t *testing.T) {
+	t.Parallel()
+	var ops []store.Op
+	for i := range 60 { // more than is written between two syncs
+		ops = append(ops, put("a", fmt.Sprint(i), large))
+	}
+	for _, kind := range []faultfs.Op{faultfs.OpWrite, faultfs.OpSync} {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
+			t.Parallel()
+			n := 1
+			for largeBatchFails(t, ops, kind, n) {
+				if n++; kind == faultfs.OpWrite && testing.Short() {
+					n += 3
+				}
+			}
+			if n < 3 {
+				t.Errorf("there are %d calls", n-1)
+			}
+		})
+	}
+}
+
+// largeBatchFails has the nth call of a kind fail, and reports whether there is one.
+func largeBatchFails(t *testing.T, ops []store.Op, kind faultfs.Op, n int) bool {
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "old"))
+	sure := state{}.after(put("a", "1", "old"))
+	calls := 0
+	fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+		if op == kind {
+			if calls++; calls == n {
+				return syscall.EIO
+			}
+		}
+		return nil
+	})
+	err := s.Apply(t.Context(), batch(ops...))
+	fs.Hook(nil)
+	if failed := calls >= n; failed != errors.Is(err, syscall.EIO) || !failed && err != nil {
+		t.Fatalf("call %d of %d: %v", n, calls, err)
+	} else if !failed {
+		return false
+	}
+	want(t, s, sure)
+	for seed := range uint64(4) {
+		s := open(t, quiet(fs.Restart(seed)))
+		want(t, s, sure)
+		s.Close()
+	}
+	apply(t, s, put("a", "2", "new"))
+	s.Close()
+	s = open(t, quiet(fs.Restart(uint64(n))))
+	want(t, s, sure.after(put("a", "2", "new")))
+	s.Close()
+	return true
 }

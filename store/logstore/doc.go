@@ -37,7 +37,7 @@
 // process, so whoever comes after a crash takes over at once. Any number of
 // others read the directory meanwhile, with [OpenReader], which takes no lock.
 // Network file systems, where neither locks nor syncs can be relied on, are not
-// supported. docs/PROCESSES.md has more.
+// supported. docs/DURABILITY.md has more.
 //
 // # Locks
 //

@@ -256,3 +256,100 @@ func FuzzSnapshotFile(f *testing.F) {
 		}
 	})
 }
+
+// FuzzChunk: bytes that are taken for a chunk are one: it is as long as it says,
+// and sealing it gives the same bytes.
+func FuzzChunk(f *testing.F) {
+	sealed := func(payload string, flags uint32) []byte {
+		b := append(make([]byte, chunkHeader), payload...)
+		chunk{flags: flags, journal: 7, frame: 8, salt: 9, no: 1}.seal(b)
+		return b
+	}
+	f.Add(sealed("", flagCommit), false)
+	f.Add(append(sealed("payload", 0), "more"...), false)
+	f.Add(sealed("payload", flagCommit)[:45], true)
+	f.Add(bytes.Repeat([]byte{255}, chunkHeader), true)
+	f.Fuzz(func(t *testing.T, b []byte, seal bool) {
+		if seal && len(b) >= chunkHeader { // to get beyond the checksum
+			le.PutUint32(b, chunkMagic)
+			if n := le.Uint32(b[8:]); uint64(n) <= uint64(len(b)-chunkHeader) {
+				le.PutUint32(b[4:], checksum(b[8:chunkHeader+int(n)]))
+			}
+		}
+		c, payload, ok := parseChunk(b)
+		if !ok {
+			return
+		}
+		again := append(make([]byte, chunkHeader), payload...)
+		c.seal(again)
+		if !bytes.HasPrefix(b, again) || int(c.size) != len(payload) {
+			t.Fatalf("%+v of %x", c, b)
+		}
+	})
+}
+
+// FuzzFooter: whatever an index and a footer say, under a right checksum, is refused
+// or leads to blocks that lie in the file one after the other.
+func FuzzFooter(f *testing.F) {
+	f.Add(appendIndex(nil, 100, 2, []byte("k")), uint64(snapshotHeader+100), uint64(2))
+	f.Add([]byte{}, uint64(snapshotHeader), uint64(0))
+	f.Add([]byte{255}, uint64(1)<<63, uint64(1)<<63)
+	f.Fuzz(func(t *testing.T, index []byte, at, total uint64) {
+		const blocks = 100
+		file := make([]byte, snapshotHeader+blocks)
+		file = append(append(file, make([]byte, blockHeader)...), index...)
+		putBlockHeader(file[snapshotHeader+blocks:], indexMagic, 0, 5, snapshotHeader+blocks)
+		end := len(file)
+		file = append(file, make([]byte, snapshotFooter)...)
+		le.PutUint64(file[end+blockHeader:], at)
+		le.PutUint64(file[end+blockHeader+8:], total)
+		putBlockHeader(file[end:], footerMagic, 0, 5, int64(end))
+		fs := faultfs.New()
+		fs.WriteFile("c1-1.snap", file)
+		x := openSnapshot(fs, &manifestCache{name: "c", id: 1, gen: 1, tag: 5, size: int64(len(file))})
+		defer x.unpin()
+		found, err := x.blocks()
+		if err != nil {
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Fatal(err)
+			}
+			return
+		}
+		off := int64(snapshotHeader)
+		for _, b := range found {
+			if b.off != off {
+				t.Fatalf("a block at %d, not %d", b.off, off)
+			}
+			off += int64(b.size)
+			if _, err := x.load(b, nil); err != nil && !errors.Is(err, store.ErrCorrupt) {
+				t.Fatal(err)
+			}
+		}
+		if off != snapshotHeader+blocks {
+			t.Fatalf("blocks end at %d", off)
+		}
+	})
+}
+
+// FuzzHolder: whatever is in HOLDER, the store opens, and whoever comes second is
+// told that it is locked.
+func FuzzHolder(f *testing.F) {
+	f.Add([]byte(`{"pid":1,"host":"h","since":"2026-01-02T03:04:05Z"}`))
+	f.Add([]byte(`{"pid":"x"}`))
+	f.Add(bytes.Repeat([]byte("["), 5000))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fs := faultfs.New()
+		fs.WriteFile(holderName, data)
+		s, err := open("", Options{FS: fs, CompactAt: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		fs.WriteFile(holderName, data)
+		_, err = open("", Options{FS: fs, CompactAt: -1})
+		var locked *store.LockedError
+		if !errors.As(err, &locked) || len(locked.Host) > 2000 {
+			t.Fatal(err)
+		}
+	})
+}

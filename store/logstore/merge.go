@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"unsafe"
 
 	"github.com/cacheman-go/cacheman/store"
 )
@@ -47,9 +48,9 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 	changes := c.s.sorted(v)
 	next := 0 // in changes
 	// upTo writes the changes with a key below that of r, or all.
-	var values valueReader
+	values := valueReader{v: v, budget: max(64<<20, c.size/8)}
 	upTo := func(r *store.Record) error {
-		for next < len(changes) && (r == nil || bytes.Compare(changes[next].key, r.Key) < 0) {
+		for next < len(changes) && (r == nil || bytes.Compare(v.keyOf(changes[next]), r.Key) < 0) {
 			rec, err := values.at(c, changes, next)
 			if err != nil {
 				return err
@@ -64,7 +65,6 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 		}
 		return nil
 	}
-	values.budget = max(64<<20, c.size/16)
 
 	if v.snap != nil {
 		index, err := v.snap.blocks()
@@ -96,12 +96,33 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 	return upTo(nil)
 }
 
-// sortedChange is a live entry of a layer.
+// sortedChange is a live entry of a version's layers. There may be very many.
 type sortedChange struct {
-	head  uint64 // the first bytes of key, as a number that sorts like them
-	key   []byte // in the table, which does not change any more
-	place place
-	nth   uint32 // in the order of the journal
+	head uint64 // the first bytes of the key, as a number that sorts like them
+	nth  uint32 // which entry it is, see nth
+}
+
+// nth returns the nth entry of all layers, in the order of the journal, and its
+// table.
+func (v *version) nth(n uint32) (*table, *entry) {
+	k := 0
+	for n >= v.layers[k].n {
+		n -= v.layers[k].n
+		k++
+	}
+	return v.layers[k].t, v.layers[k].t.at(n)
+}
+
+// keyOf returns the key of a change, and placeOf where its record is. The layers
+// do not change any more.
+func (v *version) keyOf(c sortedChange) []byte {
+	t, e := v.nth(c.nth)
+	return t.keyOf(e)
+}
+
+func (v *version) placeOf(c sortedChange) place {
+	t, e := v.nth(c.nth)
+	return place{t.chunks[e.chunk], e.offset()}
 }
 
 // headOf returns the first eight bytes of key, as a number. If those of two keys
@@ -117,25 +138,25 @@ func headOf(key []byte) uint64 {
 
 // sorted returns the live entries of v's layers in the order of their keys.
 func (s *Store) sorted(v *version) []sortedChange {
-	var all []sortedChange
+	all := make([]sortedChange, 0, v.overlaid())
+	base := uint32(0)
 	for k, l := range v.layers {
 		for i := uint32(0); i < l.n; {
 			s.mu.RLock()
 			for end := min(i+batch, l.n); i < end; i++ {
 				if v.live(k, i) {
-					e := l.t.at(i)
-					key := l.t.keyOf(e)
-					all = append(all, sortedChange{headOf(key), key, place{l.t.chunks[e.chunk], e.offset()}, uint32(len(all))})
+					all = append(all, sortedChange{headOf(l.t.keyOf(l.t.at(i))), base + i})
 				}
 			}
 			s.mu.RUnlock()
 		}
+		base += l.n
 	}
 	slices.SortFunc(all, func(a, b sortedChange) int {
 		if a.head != b.head {
 			return cmp.Compare(a.head, b.head) // nearly always; the key is somewhere else in memory
 		}
-		return bytes.Compare(a.key, b.key)
+		return bytes.Compare(v.keyOf(a), v.keyOf(b))
 	})
 	return all
 }
@@ -144,10 +165,14 @@ func (s *Store) sorted(v *version) []sortedChange {
 // of keys in one pass over the journal, since the order of the keys has nothing
 // to do with that of the file; a range is as long as memory allows.
 type valueReader struct {
-	budget     int64 // of bytes in memory
-	begin, end int   // the range that is in records
+	v          *version // whose changes they are
+	budget     int64    // of bytes in memory
+	begin, end int      // the range that is in records
 	records    []store.Record
 }
+
+// recordSize is about what a record needs in memory, beside its bytes.
+const recordSize = int64(unsafe.Sizeof(store.Record{}) + 8)
 
 // at returns the record of changes[i], where i grows by one with each call. The
 // record is empty, with a nil key, if it is damaged and that was accepted.
@@ -163,8 +188,8 @@ func (r *valueReader) at(c *compaction, changes []sortedChange, i int) (store.Re
 func (r *valueReader) fill(c *compaction, changes []sortedChange, begin int) error {
 	end, total := begin, int64(0) // about how much the records need
 	for ; end < len(changes) && total < r.budget; end++ {
-		ref := changes[end].place.ref
-		total += int64(ref.size/ref.ops) + 1
+		ref := r.v.placeOf(changes[end]).ref
+		total += int64(ref.size/ref.ops) + recordSize
 	}
 	order := make([]uint64, end-begin) // nth<<32 | index in changes
 	for i := range order {
@@ -180,7 +205,7 @@ func (r *valueReader) fill(c *compaction, changes []sortedChange, begin int) err
 			return c.ctx.Err()
 		}
 		i := uint32(o)
-		p := changes[i].place
+		p := r.v.placeOf(changes[i])
 		payload, err := chunks.read(p.ref, []place{p})
 		if err != nil {
 			if err := c.damaged(p.ref.j.file, err); err != nil {

@@ -176,13 +176,15 @@ type step struct {
 const (
 	compact = "compact"
 	reopen  = "reopen"
+	repair  = "repair"
 )
 
 // large makes a frame of several chunks.
 var large = strings.Repeat("large ", 30_000)
 
 // scenario has all that changes files: batches of all kinds, of one chunk and
-// of several, compactions of full and of emptied caches, and opening again.
+// of several, a cache that is saved in another form, renamed, and invalidated with
+// another, compactions of full and of emptied caches, repairing, and opening again.
 var scenario = []step{
 	{ops: []store.Op{put("a", "1", "one"), put("b", "1", "uno"), op(store.Describe, "a")}},
 	{ops: []store.Op{put("a", "2", "two"), del("b", "1"), put("b", "2", "due")}},
@@ -198,7 +200,13 @@ var scenario = []step{
 	{word: compact},
 	{ops: []store.Op{op(store.Drop, "b"), op(store.Describe, "d")}},
 	{word: compact},
-	{ops: []store.Op{put("a", "6", "six")}},
+	{ops: []store.Op{put("a", "6", "six"), put("a", "7", large)}},
+	{ops: []store.Op{op(store.Clear, "a"), op(store.Describe, "a"), put("a", "6", "VI"), put("a", "7", large[1:])}},
+	{word: repair},
+	{ops: []store.Op{op(store.Drop, "a"), op(store.Describe, "e"), put("e", "6", "VI"), put("e", "7", large[1:])}},
+	{word: compact},
+	{ops: []store.Op{op(store.Drop, "e"), op(store.Drop, "c"), put("d", "1", "eins")}},
+	{ops: []store.Op{put("e", "6", "VII")}},
 }
 
 // player plays the scenario on a file system that may fail.
@@ -224,6 +232,10 @@ func (p *player) play(t *testing.T, steps []step) error {
 		switch {
 		case st.word == compact:
 			if err := p.s.Compact(t.Context()); err != nil {
+				return err
+			}
+		case st.word == repair:
+			if err := p.s.Repair(t.Context()); err != nil {
 				return err
 			}
 		case st.word == reopen:
