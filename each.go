@@ -17,17 +17,23 @@ func each[T any](ctx context.Context, perCPU int, items []T, do func(context.Con
 	var wg sync.WaitGroup
 	var next atomic.Int64
 	outer := ctx
-	for range min(perCPU*runtime.GOMAXPROCS(0), len(items)) {
+	workers := min(perCPU*runtime.GOMAXPROCS(0), len(items))
+	// Neighbours are often under one lock, so those that are at work at one time
+	// come from different parts of the items.
+	part := (len(items) + workers - 1) / max(workers, 1)
+	for range workers {
 		wg.Go(func() {
 			run, ctx := flight.New(ctx, nil)
 			defer run.Finish()
 			defer context.AfterFunc(outer, func() { run.Cancel(flight.Cause(outer)) })()
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= len(items) {
+				if i >= part*workers {
 					return
 				}
-				do(ctx, items[i])
+				if i = i%workers*part + i/workers; i < len(items) {
+					do(ctx, items[i])
+				}
 			}
 		})
 	}
