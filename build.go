@@ -221,9 +221,7 @@ type building[K comparable, V any] struct {
 type nodes[K comparable, V any] struct{ *Cache[K, V] }
 
 // NewTask implements graph.Type.
-func (c nodes[K, V]) NewTask(n *graph.Node) graph.Task {
-	return &building[K, V]{c: c.Cache, k: n.Entry.(*entry[K, V]).key}
-}
+func (c nodes[K, V]) NewTask() graph.Task { return &building[K, V]{c: c.Cache} }
 
 // Name implements graph.Type.
 func (c nodes[K, V]) Name(n *graph.Node) string {
@@ -232,6 +230,9 @@ func (c nodes[K, V]) Name(n *graph.Node) string {
 
 // Base implements graph.Task.
 func (b *building[K, V]) Base() *graph.Run { return &b.Run }
+
+// Start implements graph.Task.
+func (b *building[K, V]) Start(n *graph.Node) { b.k = n.Entry.(*entry[K, V]).key }
 
 func (b *building[K, V]) result() (V, error) {
 	switch {
@@ -390,7 +391,7 @@ type whole[K comparable, V any] struct{ nodes[K, V] }
 func (c whole[K, V]) Name(*graph.Node) string { return entryName(c.slot.name, nil) }
 
 // NewTask implements graph.Type.
-func (c whole[K, V]) NewTask(*graph.Node) graph.Task { return &buildingAll[K, V]{c: c.Cache} }
+func (c whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: c.Cache} }
 
 // keyOf implements keyed.
 func (c whole[K, V]) keyOf(any) any { return nil }
@@ -406,6 +407,9 @@ type buildingAll[K comparable, V any] struct {
 
 // Base implements graph.Task.
 func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
+
+// Start implements graph.Task.
+func (b *buildingAll[K, V]) Start(*graph.Node) {}
 
 // Keeps implements graph.Task.
 func (b *buildingAll[K, V]) Keeps(error) bool { return false }

@@ -116,7 +116,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	c = &Cache[K, V]{spec: spec, clip: clipper[V]()}
 	c.m = m
 	c.typed = c
-	c.owner = m.graph.NewOwner(nodes[K, V]{c})
+	c.owner = m.graph.NewOwner(nodes[K, V]{c}, spec.Probe != nil)
 	if spec.BuildAll != nil {
 		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}}, nil)
 	}

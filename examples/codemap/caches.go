@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/cacheman-go/cacheman"
 	"golang.org/x/sync/errgroup"
@@ -78,11 +79,15 @@ func (m *codemap) update(ctx context.Context, w io.Writer) (Report, error) {
 	defer bar.Exit()
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, dir := range tree.Dirs {
+	for some := range slices.Chunk(tree.Dirs, 16) {
 		g.Go(func() error {
-			defer bar.Add(1)
-			_, err := m.needs.Get(ctx, dir)
-			return err
+			for _, dir := range some {
+				if _, err := m.needs.Get(ctx, dir); err != nil {
+					return err
+				}
+				bar.Add(1)
+			}
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -68,8 +68,8 @@ type Type interface {
 	// without the graph's lock.
 	Name(n *Node) string
 
-	// NewTask makes the task that builds n. The graph is locked.
-	NewTask(n *Node) Task
+	// NewTask makes a task, which is told by Start what it builds.
+	NewTask() Task
 
 	// Link returns the edges of n, with nodes that are alive: those of
 	// edges, some of which are not, or if saved is not empty those that it
@@ -87,7 +87,8 @@ type Owner struct {
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
-	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
+	asks    bool
+	covers  *Owner // the cache whose contents as a whole the node of this one stands for
 
 	spare struct { // for RestoreNode; guarded by g.mu
 		nodes []Node
@@ -95,9 +96,9 @@ type Owner struct {
 	}
 }
 
-// NewOwner adds a cache to the graph.
-func (g *Graph) NewOwner(t Type) *Owner {
-	o := &Owner{g: g, Type: t}
+// NewOwner adds a cache to the graph; asks says that its nodes are Probed.
+func (g *Graph) NewOwner(t Type, asks bool) *Owner {
+	o := &Owner{g: g, Type: t, asks: asks}
 	o.clean.Store(word(Clean, 0))
 	return o
 }
@@ -108,7 +109,7 @@ func (g *Graph) NewOwner(t Type) *Owner {
 func (o *Owner) Whole(t Type, entry any) *Node {
 	o.g.mu.Lock()
 	defer o.g.mu.Unlock()
-	w := o.g.NewOwner(t)
+	w := o.g.NewOwner(t, false)
 	w.readers = []*Owner{o}
 	o.whole = w.NewNode(entry, Derived, Dirty, 0)
 	w.covers = o

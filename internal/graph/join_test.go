@@ -19,7 +19,7 @@ func newPair() *pair {
 	p := &pair{g: New(), input: 1}
 	p.g.Lock()
 	defer p.g.Unlock()
-	o := p.g.NewOwner(p)
+	o := p.g.NewOwner(p, false)
 	p.in, p.out = o.NewNode(nil, Input, Clean, p.g.Next()), o.NewNode(nil, Derived, Dirty, 0)
 	return p
 }
@@ -49,8 +49,8 @@ func (p *pair) get(ctx context.Context) (int, error) {
 	}
 }
 
-func (p *pair) Name(*Node) string  { return "double" }
-func (p *pair) NewTask(*Node) Task { return &doubling{pair: p} }
+func (p *pair) Name(*Node) string { return "double" }
+func (p *pair) NewTask() Task     { return &doubling{pair: p} }
 func (p *pair) Link(_ context.Context, _ *Node, edges []Edge, _ string) ([]Edge, error) {
 	return edges, nil
 }
@@ -62,6 +62,7 @@ type doubling struct {
 }
 
 func (d *doubling) Base() *Run       { return &d.Run }
+func (d *doubling) Start(*Node)      {}
 func (d *doubling) Keeps(error) bool { return false }
 func (d *doubling) Done()            {}
 

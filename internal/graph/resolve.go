@@ -33,6 +33,10 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
 	releases, steps := 0, 0
+	var task Task // for root, made without the lock
+	if root.owner.asks {
+		task = root.owner.Type.NewTask()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	without := func(f func()) {
@@ -169,7 +173,11 @@ search:
 		var err error // of waiting, not of the builder
 		switch {
 		case r == nil:
-			r = g.start(ctx, x, why)
+			if x != root || task == nil {
+				task = x.owner.Type.NewTask()
+			}
+			r = g.start(ctx, task, x, why)
+			task = nil
 			without(func() { err = r.lead(ctx, self) })
 		case !r.Join():
 			x.supersede() // nobody wants its result

@@ -18,6 +18,8 @@ var ErrStale = errors.New("what was read before has changed; the builder will ru
 type Task interface {
 	// Base returns the run, which is part of the task.
 	Base() *Run
+	// Start says that the task is to build n. The graph is locked.
+	Start(n *Node)
 	// Build calls the builder; it may be called again. No lock is held.
 	Build(ctx context.Context) error
 	// Publish takes the locks of the entry, calls Run.Commit, and if that
@@ -90,8 +92,8 @@ func (r *Run) Node() *Node { return r.node }
 func (r *Run) Name() string { return r.node.owner.Type.Name(r.node) }
 
 // start makes t the run of n. The graph is locked.
-func (g *Graph) start(ctx context.Context, n *Node, why Cause) *Run {
-	t := n.owner.Type.NewTask(n)
+func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause) *Run {
+	t.Start(n)
 	r := t.Base()
 	r.Init(ctx, r)
 	r.g, r.node, r.task, r.Why = g, n, t, why
