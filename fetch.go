@@ -97,7 +97,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, k K) error {
 	}
 	e := s.entry(k)
 	if st.kind != absent {
-		c.restore(t, s, e, st, r, false)
+		c.restore(t, s, e, st, r, false, c.restorer(1))
 	}
 	return nil
 }
@@ -132,8 +132,8 @@ func (c *Cache[K, V]) readOne(ctx context.Context, k K) (st state[V], r record, 
 // restore makes e, which is new, what was stored of it. If outdated is set,
 // another version of the cache has saved it: then what it had built is kept only
 // to be compared with what will be built, and what it was told is forgotten. The
-// shard is locked, or nobody else has it yet.
-func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V], r record, outdated bool) {
+// shard is locked, or nobody else has it yet; nodes makes the entry's node.
+func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V], r record, outdated bool, nodes *graph.Restorer) {
 	e.size = r.size
 	if r.stamp == 0 && st.kind == encoded {
 		r.stamp = c.m.graph.Next() // the store keeps values only
@@ -147,15 +147,14 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 		s.live += held(st.kind)
 		return
 	}
-	kind := kindOf(r.flags)
-	g := c.m.graph
-	g.Lock()
-	defer g.Unlock()
-	n := c.owner.RestoreNode(e, kind, r.stamp, r.edges)
+	n := nodes.Node(e, kindOf(r.flags), r.stamp, r.edges)
 	n.Built = r.built
 	n.SetTook(r.took)
 	e.node = n
 	if r.version != c.version {
+		g := c.m.graph
+		g.Lock()
+		defer g.Unlock()
 		n.Distrust(graph.Outdated)
 		if st.kind.held() || st.kind == dropped {
 			n.Remember(st)
@@ -164,6 +163,14 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 	}
 	e.state = st
 	s.live += held(st.kind)
+}
+
+// restorer returns what makes the nodes of entries that are restored.
+func (c *Cache[K, V]) restorer(room int) *graph.Restorer {
+	g := c.m.graph
+	g.Lock()
+	defer g.Unlock()
+	return c.owner.Restorer(room)
 }
 
 // kindOf is how the graph calls what a record with these flags is.

@@ -299,6 +299,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		}
 	}
 	t.whole = string(d.Whole)
+	nodes := c.restorer(256)
 	for i := range t.shards {
 		t.shards[i].entries = make(map[K]*entry[K, V], max(records, 0)/len(t.shards))
 	}
@@ -323,7 +324,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			continue
 		}
 		if migrates {
-			c.migrate(ctx, t, k, rec, d)
+			c.migrate(ctx, t, k, rec, d, nodes)
 			continue
 		}
 		st, r, err := parseEntry[V](rec)
@@ -332,7 +333,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			continue
 		}
 		s, e := t.fill(k)
-		c.restore(t, s, e, st, r, outdated)
+		c.restore(t, s, e, st, r, outdated, nodes)
 	}
 	return t.spread(), true, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -36,7 +37,7 @@ func (c *Cache[K, V]) migrates(d description) bool {
 // migrate puts into t, which nobody has yet, what Migrate makes of a record. It
 // is yet to be saved in the new form, and has a new stamp, for what was computed
 // from the old value may come out differently now.
-func (c *Cache[K, V]) migrate(ctx context.Context, t *table[K, V], k K, rec store.Record, from description) {
+func (c *Cache[K, V]) migrate(ctx context.Context, t *table[K, V], k K, rec store.Record, from description, nodes *graph.Restorer) {
 	st, r, err := parseEntry[V](rec)
 	built := r.flags&flagBuilt != 0
 	if err == nil && (st.kind != encoded || built && r.version != versionHash(from.Version, from.Schema)) {
@@ -60,7 +61,7 @@ func (c *Cache[K, V]) migrate(ctx context.Context, t *table[K, V], k K, rec stor
 	}
 	r.stamp, r.version = c.m.graph.Next(), c.version
 	s, e := t.fill(k)
-	c.restore(t, s, e, state[V]{value: v, kind: decoded}, r, false)
+	c.restore(t, s, e, state[V]{value: v, kind: decoded}, r, false, nodes)
 	s.change(t, e, e.version)
 }
 

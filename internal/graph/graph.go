@@ -11,7 +11,7 @@ import (
 type Graph struct {
 	mu      sync.Mutex
 	rev     atomic.Uint64 // the last revision issued
-	nodes   int           // never less than the nodes in use, which bounds the length of a path
+	nodes   atomic.Int64  // never less than the nodes in use, which bounds the length of a path
 	running []*Run        // in any order
 	closed  error
 	stack   []*Node // reused by mark
@@ -87,13 +87,8 @@ type Owner struct {
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
-	asks    bool
-	covers  *Owner // the cache whose contents as a whole the node of this one stands for
-
-	spare struct { // for RestoreNode; guarded by g.mu
-		nodes []Node
-		kept  []kept
-	}
+	asks    bool          // its nodes are Probed
+	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
 }
 
 // NewOwner adds a cache to the graph; asks says that its nodes are Probed.

@@ -107,27 +107,40 @@ func word(s State, suspect uint64) uint64 { return uint64(s) | suspect<<2 }
 func (o *Owner) NewNode(entry any, kind Kind, state State, stamp uint64) *Node {
 	n := &Node{Entry: entry, Stamp: stamp, owner: o, epoch: o.epoch, kind: kind}
 	n.set(state)
-	o.g.nodes++
+	o.g.nodes.Add(1)
 	return n
 }
 
-// RestoreNode returns a node of o as it was stored: it is to be checked, and its edges
-// are not linked yet. Nodes that are restored one after the other are allocated
-// together; one that stays keeps its neighbours' room. The graph is locked.
-func (o *Owner) RestoreNode(entry any, kind Kind, stamp uint64, saved string) *Node {
-	if len(o.spare.nodes) == 0 {
-		o.spare.nodes = make([]Node, 64)
-		o.spare.kept = make([]kept, len(o.spare.nodes)) // needed for a shorter time
+// Restorer makes nodes as they were stored, for one goroutine. They are allocated
+// together; one that stays keeps its neighbours' room.
+type Restorer struct {
+	owner *Owner
+	epoch uint32
+	room  int
+	nodes []Node
+	kept  []kept // apart, for they are needed for a shorter time
+}
+
+// Restorer returns a Restorer of nodes of o, for contents that are there now. It
+// makes room for so many at a time. The graph is locked.
+func (o *Owner) Restorer(room int) *Restorer { return &Restorer{owner: o, epoch: o.epoch, room: room} }
+
+// Node returns a node as it was stored: it is to be checked, and its edges are not
+// linked yet. No lock is needed; it is the only one to know the node.
+func (r *Restorer) Node(entry any, kind Kind, stamp uint64, saved string) *Node {
+	if len(r.nodes) == 0 {
+		r.nodes = make([]Node, r.room)
+		r.kept = make([]kept, r.room)
+		r.owner.g.nodes.Add(int64(r.room))
 	}
-	n, k := &o.spare.nodes[0], &o.spare.kept[0]
-	o.spare.nodes, o.spare.kept = o.spare.nodes[1:], o.spare.kept[1:]
-	n.Entry, n.Stamp, n.owner, n.epoch, n.kind = entry, stamp, o, o.epoch, kind
-	n.set(Check)
+	n, k := &r.nodes[0], &r.kept[0]
+	r.nodes, r.kept = r.nodes[1:], r.kept[1:]
+	n.Entry, n.Stamp, n.owner, n.epoch, n.kind = entry, stamp, r.owner, r.epoch, kind
+	n.word.Store(uint64(Check))
 	if saved != "" {
 		k.saved, k.extra.kept = saved, k
 		n.extra = &k.extra
 	}
-	o.g.nodes++
 	return n
 }
 

@@ -97,7 +97,7 @@ search:
 		}
 		why := Cause{Reason: x.why}
 		if x.run() == nil && top.why == nil && State(x.word.Load()&3) != Dirty && x.kind != Probed {
-			if len(stack) > g.nodes {
+			if int64(len(stack)) > g.nodes.Load() {
 				// Longer than any path without a circle: records from different
 				// times are mixed.
 				top.why = &Cause{Reason: Unknown}
