@@ -376,13 +376,14 @@ type errorList struct {
 const maxErrors = 8
 
 func (l *errorList) add(err error) {
+	if err == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case err == nil:
-	case len(l.errs) < maxErrors:
+	if len(l.errs) < maxErrors {
 		l.errs = append(l.errs, err)
-	default:
+	} else {
 		l.more++
 	}
 }

@@ -2,7 +2,7 @@ package cacheman
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -148,14 +148,10 @@ func (m *Manager) Refresh(ctx context.Context, progress func(done, total int)) e
 		total += n
 		errs.add(err)
 	}
-	var mu sync.Mutex
-	done := 0
+	var done atomic.Int64
 	for _, c := range cores {
 		errs.add(c.typed.refreshAll(ctx, func(n int) {
-			mu.Lock()
-			done += n
-			now := done
-			mu.Unlock()
+			now := int(done.Add(int64(n)))
 			if progress != nil {
 				progress(now, max(now, total))
 			}
