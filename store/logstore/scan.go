@@ -13,13 +13,15 @@ type window struct {
 	off int64 // of buf in the file
 }
 
+const windowSize = 256 << 10
+
 // at returns n bytes from offset off on, or nil if they are not all before end.
 func (w *window) at(off, n int64) ([]byte, error) {
 	if off+n > w.end {
 		return nil, nil
 	}
 	if off < w.off || off+n > w.off+int64(len(w.buf)) {
-		size := min(max(n, writeSize), w.end-off)
+		size := min(max(n, windowSize), w.end-off)
 		if int64(cap(w.buf)) < size {
 			w.buf = make([]byte, size)
 		}
