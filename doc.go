@@ -179,6 +179,11 @@
 // under one lock; reads outside of builders do not need that as long as what
 // they read is clean. A save writes what changed, not what is there.
 //
+// # Limits
+//
+// A [Limit], of a cache or of what all builders have made, bounds how much is
+// kept. The oldest values go first; what was computed from them stays valid.
+//
 // # Copies
 //
 // [Manager.Backup] copies the directory of a Manager in use, as of one instant.
@@ -189,8 +194,8 @@
 //
 // One process at a time may have a directory open for writing; others may read
 // it meanwhile, and follow what is saved (see [Options].ReadOnly and
-// [Manager.Follow]). Values are shared and must
-// be treated as immutable. There is no limit on size yet. A builder that reads
+// [Manager.Follow]). Values are shared and must be treated as immutable. A
+// [Limit] does not bound what memory holds of entries besides their values. A builder that reads
 // caches of another Manager makes results that are not kept. Stores that keep
 // values only, and Load hooks, do not bring back what an entry was built from.
 package cacheman
