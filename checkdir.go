@@ -87,6 +87,8 @@ func checkRecord(rec store.Record, issued uint64) string {
 		return "it is said to come from a builder and not to come from one"
 	case none && (r.stamp != 0 || len(rec.Value) > 0):
 		return "it is said to have no value, and has one"
+	case r.flags&flagDropped != 0 && len(rec.Value) != 0 && len(rec.Value) != fingerprintSize:
+		return "it is said to be evicted, and has a value"
 	case len(rec.Meta) > 0 && r.stamp == 0 && !none:
 		return "it has a value and no stamp"
 	case r.stamp > issued || r.built > issued:

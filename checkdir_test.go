@@ -59,6 +59,9 @@ func TestCheckDirFindsFaults(t *testing.T) {
 		{built(flagBuilt|flagNone, 0, 6, edge(6)), "", ""},
 		{built(flagBuilt|flagNone, 0, 6, edge(6)), "v", "no value, and has one"},
 		{built(flagBuilt|flagError, 5, 6, edge(6)), "text", ""},
+		{built(flagBuilt|flagDropped, 5, 6, edge(6)), fingerprint([]byte("v")), ""},
+		{built(flagBuilt|flagDropped, 5, 6, edge(6)), "", ""},
+		{built(flagBuilt|flagDropped, 5, 6, edge(6)), "v", "evicted"},
 	} {
 		d := newDisk()
 		ok(t, d.Apply(t.Context(), func(yield func(store.Op, error) bool) {

@@ -412,3 +412,56 @@ func TestCircleOfThePast(t *testing.T) {
 		got.Wait()
 	})
 }
+
+// evictedLayers are an input, what was computed from it, with a value that was
+// evicted, and what was computed from that.
+func evictedLayers(t *testing.T, fail *bool) (in *Cache[int, int], mid *Cache[int, [3]int], top *Cache[int, int]) {
+	m := newManager(t)
+	in = must(Register(m, "in", Spec[int, int]{}))
+	mid = must(Register(m, "mid", Spec[int, [3]int]{Build: func(ctx context.Context, k int) ([3]int, error) {
+		v, err := in.Get(ctx, k)
+		if *fail {
+			err = errors.New("planned")
+		}
+		return [3]int{v, 1 << 40, 1 << 41}, err
+	}}))
+	top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := mid.Get(ctx, k)
+		return v[0], err
+	}}))
+	ok(t, in.Set(1, 1))
+	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+	for _, r := range mid.residents(nil) {
+		_, evicted := mid.evict(t.Context(), r.entry, r.age, false)
+		equal(t, "evicted", evicted, true)
+	}
+	equal(t, "there", mid.Has(1), false)
+	return in, mid, top
+}
+
+// TestEvictedAndWanted: a value that is built again after it was evicted is the
+// same to what was computed from it, and until then nothing is built.
+func TestEvictedAndWanted(t *testing.T) {
+	fail := false
+	_, mid, top := evictedLayers(t, &fail)
+	must(top.Get(t.Context(), 1))
+	equal(t, "builds of mid", mid.Stats().Builds, 1)
+	equal(t, "value", must(mid.Get(t.Context(), 1))[0], 1)
+	must(top.Get(t.Context(), 1))
+	equal(t, "builds of mid", mid.Stats().Builds, 2)
+	equal(t, "builds of top", top.Stats().Builds, 1)
+}
+
+// TestEvictedAndFailed: while a value that was evicted cannot be built, changes
+// below it reach what was computed from it.
+func TestEvictedAndFailed(t *testing.T) {
+	fail := false
+	in, mid, top := evictedLayers(t, &fail)
+	fail = true
+	if _, err := mid.Get(t.Context(), 1); err == nil {
+		t.Fatal("it was built")
+	}
+	ok(t, in.Set(1, 2))
+	fail = false
+	equal(t, "top", must(top.Get(t.Context(), 1)), 2)
+}

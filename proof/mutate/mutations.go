@@ -111,7 +111,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a circle of the past is none",
-		edits: []edit{{"internal/graph/resolve.go", "is && g.past(circle) {", "is && g.past(circle) && g.nodes < 0 {"}},
+		edits: []edit{{"internal/graph/resolve.go", "is && g.past(circle) {", "is && g.past(circle) && g.nodes.Load() < 0 {"}},
 		tests: "^TestCircleOfThePast$",
 	},
 	{
@@ -123,6 +123,21 @@ var mutations = []mutation{
 		name:  "edges are looked at again after the lock was released",
 		edits: []edit{{"internal/graph/resolve.go", "if top.since != releases {", "if top.since > releases {"}},
 		tests: "^TestCheckedAtOneInstant$",
+	},
+	{
+		name:  "who wants an evicted value marks what was computed from it",
+		edits: []edit{{"limit.go", "g.Mark(e.node) //", "//"}},
+		tests: "^TestEvictedAndFailed$",
+	},
+	{
+		name:  "an evicted value has a fingerprint",
+		edits: []edit{{"equal.go", "fingerprint(b) == was.raw", "fingerprint(b) == \"\""}},
+		tests: "^TestEvictedAndWanted$",
+	},
+	{
+		name:  "an evicted value leaves what it was computed from",
+		edits: []edit{{"limit.go", "case len(raw) > fingerprintSize:", "case len(raw) < 0:"}},
+		tests: "^TestEvictedAndWanted$",
 	},
 	{
 		name:  "a reader's stamps are none of the writer's",
