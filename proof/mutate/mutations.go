@@ -67,15 +67,15 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a write marks",
-		edits: []edit{{"cache.go", "if wait := c.mark(e, keys); wait != nil {", "if wait := c.mark(&entry[K, V]{}, nil); wait != nil {"}},
+		edits: []edit{{"write.go", "if wait := c.mark(e, keys); wait != nil {", "if wait := c.mark(&entry[K, V]{}, nil); wait != nil {"}},
 		tests: "^TestAbsenceIsOlder$",
 	},
 	{
 		name: "a write marks before it is seen",
 		edits: []edit{
-			{"cache.go", "if wait := c.mark(e, keys); wait != nil {", "if wait := c.mark(&entry[K, V]{}, nil); wait != nil {"},
+			{"write.go", "if wait := c.mark(e, keys); wait != nil {", "if wait := c.mark(&entry[K, V]{}, nil); wait != nil {"},
 			{"build.go", "var began = time.Now()", "var began = time.Now()\n\nfunc pause() { time.Sleep(100 * time.Microsecond) }"},
-			{"cache.go", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\ts.mu.Unlock()\n", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\te := s.entries[k]\n\t\ts.mu.Unlock()\n\t\tpause()\n\t\tif e != nil {\n\t\t\tm.graph.Lock()\n\t\t\tc.mark(e, c.keys.Load())\n\t\t\tm.graph.Unlock()\n\t\t}\n"},
+			{"write.go", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\ts.mu.Unlock()\n", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\te := s.entries[k]\n\t\ts.mu.Unlock()\n\t\tpause()\n\t\tif e != nil {\n\t\t\tm.graph.Lock()\n\t\t\tc.mark(e, c.keys.Load())\n\t\t\tm.graph.Unlock()\n\t\t}\n"},
 		},
 		tests: "^TestSeenChange$",
 	},

@@ -1,0 +1,270 @@
+package cacheman
+
+import (
+	"context"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// write runs f, which changes the entry of k and returns whether it did, with
+// the locks held that this needs. If others depend on every change to this
+// cache, they are invalidated in the same step.
+func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (changed bool, wait *graph.Run)) error {
+	if err := c.m.refuses(); err != nil {
+		return c.err(context.Background(), op, k, err)
+	}
+	if err := c.note(k); err != nil {
+		return c.err(context.Background(), op, k, err)
+	}
+	for {
+		graph.At("write")
+		wait, err := c.tryWrite(f, k)
+		graph.At("written")
+		if err == nil && wait == nil {
+			err = c.note(k)
+		}
+		if err != nil {
+			return c.err(context.Background(), op, k, err)
+		}
+		if wait == nil {
+			return nil
+		}
+		wait.Yield()
+	}
+}
+
+func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.Run), k K) (wait *graph.Run, err error) {
+	m := c.m
+	var gone []*slot
+	m.gate.RLock()
+	exclusive := c.slot.changeDependents()
+	if exclusive {
+		m.gate.RUnlock()
+		m.gate.Lock()
+	}
+	err = c.writable()
+	grow := false
+	if err == nil && !c.off {
+		t := c.table.Load()
+		s := t.shard(k)
+		s.mu.Lock()
+		var changed bool
+		changed, wait = f(t, s)
+		grow = len(t.shards) == 1 && len(s.entries) > growAt
+		s.mu.Unlock()
+		if changed {
+			c.edited(1)
+			if exclusive {
+				gone = dependentsOf([]*slot{c.slot}, true)
+				m.drop(gone)
+			}
+		}
+	}
+	if exclusive {
+		m.gate.Unlock()
+		if err == nil {
+			err = m.noteWhole(gone)
+		}
+		m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
+	} else {
+		m.gate.RUnlock()
+	}
+	if err == nil && grow {
+		c.grow()
+	}
+	return wait, err
+}
+
+// take makes k absent. A trace of it is kept if the store may have it. The gate
+// and s.mu are held.
+func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, wait *graph.Run) {
+	loaded := c.loaded() // if not, what the store has is not known
+	e := s.entries[k]
+	if e == nil && (loaded || !t.recorded) {
+		return !loaded, nil
+	}
+	if e != nil && e.kind.held() && c.derives && c.state.Load() != stateUnloaded { // what is built can be compared with it
+		c.m.graph.Lock()
+		c.ensure(e)
+		c.m.graph.Unlock()
+	}
+	// What another version has left is not served, but the store has it yet.
+	left := false
+	if t.recorded && e != nil && e.dirty == 0 && e.node != nil {
+		c.m.graph.Lock()
+		left = e.node.Old() != nil
+		c.m.graph.Unlock()
+	}
+	changed, wait = c.put(t, s, s.entry(k), state[V]{})
+	changed = changed || left
+	if wait == nil && !t.recorded && s.entries[k].node == nil {
+		delete(s.entries, k)
+	}
+	return changed || !loaded, wait
+}
+
+// put gives e another state, and makes it an input, or if st has no value one
+// that is to be built where there is a builder. It changes nothing if it returns
+// a run for which the writer has to wait. The gate and s.mu are held.
+func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V]) (changed bool, wait *graph.Run) {
+	g := c.m.graph
+	keys := c.keys.Load()
+	if st.kind.held() == e.kind.held() {
+		keys = nil // they stay the same
+	}
+	if e.node != nil || keys != nil {
+		g.Lock()
+		defer g.Unlock()
+		if wait := c.mark(e, keys); wait != nil {
+			return false, wait
+		}
+	}
+	stamp := uint64(0)
+	if st.kind.held() {
+		stamp = g.Next()
+	}
+	return c.putMarked(t, s, e, keys, st, stamp), nil
+}
+
+// mark marks what was computed from e, and if keys is not nil from the keys of
+// the cache. The graph is locked.
+func (c *Cache[K, V]) mark(e *entry[K, V], keys *graph.Node) (wait *graph.Run) {
+	if e.node != nil {
+		wait = c.m.graph.Mark(e.node)
+	}
+	if keys != nil {
+		if w := c.m.graph.Mark(keys); w != nil {
+			return w
+		}
+	}
+	return wait
+}
+
+// putMarked is the rest of put. The graph is locked, if e has a node or keys is
+// not nil.
+func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], keys *graph.Node, st state[V], stamp uint64) (changed bool) {
+	was := e.kind
+	if n := e.node; n == nil {
+		s.change(t, e, e.version)
+	} else {
+		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		if c.derives && !st.kind.held() {
+			if was.held() || was == dropped {
+				n.Remember(e.state)
+			}
+			n.Force(c.derived(), graph.Invalidated)
+		} else {
+			n.SetInput(stamp)
+		}
+	}
+	if keys != nil {
+		keys.Force(graph.Probed, graph.Changed)
+	}
+	e.state, e.stamp = st, stamp
+	s.live += held(st.kind) - held(was)
+	return was != absent || st.kind != absent
+}
+
+// confirm makes v, which equals what e holds, its value as an input, and
+// reports whether that is to be saved. What was computed from e stays valid.
+// The gate and s.mu are held.
+func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+	c.m.graph.Lock()
+	defer c.m.graph.Unlock()
+	return confirmed(t, s, e, v)
+}
+
+// confirmed is confirm with the graph locked.
+func confirmed[K comparable, V any](t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+	if n := e.node; n != nil && n.Kind() != graph.Input {
+		changed = true
+		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		n.SetInput(n.Stamp)
+	}
+	e.state = state[V]{value: v, kind: decoded}
+	return changed
+}
+
+// knew is know for a write, which goes on if that fails, and does not wait for
+// contents to be loaded that can be reconciled with it afterwards.
+func (c *Cache[K, V]) knew(k K) {
+	if c.state.Load() == statePartial {
+		c.fetch(context.Background(), k) // a failure is an event
+	}
+}
+
+// holds reports whether k has a value that equals v, and its stamp.
+func (c *Cache[K, V]) holds(k K, v V) (equal bool, stamp uint64) {
+	c.knew(k)
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || !e.kind.held() {
+		s.mu.RUnlock()
+		return false, 0
+	}
+	st, stamp := e.state, e.current()
+	s.mu.RUnlock()
+	return c.same(k, st, v), stamp
+}
+
+// grow divides the table among more shards.
+func (c *Cache[K, V]) grow() {
+	c.m.gate.Lock()
+	defer c.m.gate.Unlock()
+	old := c.table.Load()
+	if len(old.shards) > 1 {
+		return
+	}
+	t := newTable[K, V](manyShards, old.recorded)
+	t.absorb(old, false, false, 0)
+	c.table.Store(t)
+}
+
+// replace makes t the contents, which are in the given state from now on. What
+// is running to provide other contents is out of date. The gate is held
+// exclusively.
+func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
+	c.disinherit()
+	g := c.m.graph
+	g.Lock()
+	g.Wrote()
+	c.owner.Replace()
+	if keys := c.keys.Load(); keys != nil {
+		g.Mark(keys)
+		keys.Force(graph.Probed, graph.Changed)
+	}
+	for i := range t.shards {
+		for _, e := range t.shards[i].entries {
+			if e.node != nil {
+				c.owner.Adopt(e.node)
+			}
+		}
+	}
+	if c.all != nil {
+		g.Mark(c.all)
+		c.all.Force(graph.Derived, graph.Missing)
+		if state == stateReady {
+			c.all.Restore(graph.Derived, t.whole)
+		}
+	}
+	c.table.Store(t)
+	g.Unlock()
+	c.epoch++
+	if c.state.Load() != stateClosed {
+		c.state.Store(state)
+	}
+}
+
+// drop implements typed.
+func (c *Cache[K, V]) drop() {
+	c.replace(newTable[K, V](1, c.saves()), c.emptyState())
+}
+
+// emptyState is the state of contents that are not there.
+func (c *Cache[K, V]) emptyState() int32 {
+	if c.spec.BuildAll != nil {
+		return stateUnbuilt
+	}
+	return stateReady
+}
