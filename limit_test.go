@@ -13,8 +13,10 @@ import (
 // settle waits until limits of c are enforced.
 func settle[K comparable, V any](c *Cache[K, V]) {
 	for _, l := range c.limits {
-		l.running.Lock()
-		l.running.Unlock()
+		func() {
+			l.running.Lock()
+			defer l.running.Unlock()
+		}()
 	}
 }
 
