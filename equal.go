@@ -22,6 +22,14 @@ func equality[K comparable, V any](spec *Spec[K, V]) func(a, b V) bool {
 		return spec.Equal
 	case plain(reflect.TypeFor[V]()):
 		return func(a, b V) bool { return any(a) == any(b) }
+	case plainPointer(reflect.TypeFor[V]()):
+		return func(a, b V) bool {
+			x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+			if x.IsNil() || y.IsNil() {
+				return x.IsNil() && y.IsNil()
+			}
+			return x.Elem().Equal(y.Elem())
+		}
 	case spec.Codec.Append == nil: // in memory only
 		return func(a, b V) bool { return false }
 	}
@@ -49,6 +57,9 @@ func plain(t reflect.Type) bool {
 	}
 	return false
 }
+
+// plainPointer reports whether t is of pointers to what is plain.
+func plainPointer(t reflect.Type) bool { return t.Kind() == reflect.Pointer && plain(t.Elem()) }
 
 // same reports whether v equals what an entry in state st holds. If that cannot
 // be found out, they differ. No lock is held.

@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -804,4 +805,36 @@ func TestKeysChangeObserved(t *testing.T) {
 	ok(t, in.Set(1, 1))
 	equal(t, "c", must(c.Get(t.Context(), 1)), 1)
 	equal(t, "reasons", strings.Join(reasons, "; "), "keys were added or removed")
+}
+
+// TestPointersToPlainValues: they are compared by what they point to, without
+// being encoded.
+func TestPointersToPlainValues(t *testing.T) {
+	type point struct {
+		X, Y int
+		Name string
+	}
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, *point]{Memory: true}))
+	builds := 0
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		builds++
+		p, err := c.Get(ctx, k)
+		if err != nil || p == nil {
+			return 0, err
+		}
+		return p.X, nil
+	}}))
+	for i, step := range []struct {
+		p      *point
+		builds int
+	}{{&point{1, 2, "a"}, 1}, {&point{1, 2, "a"}, 1}, {&point{1, 3, "a"}, 2}, {&point{1, 3, "b"}, 3}, {nil, 4}, {nil, 4}, {&point{}, 5}} {
+		ok(t, c.Set(1, step.p))
+		must(top.Get(t.Context(), 1))
+		equal(t, fmt.Sprint("builds after step ", i), builds, step.builds)
+	}
+	p, q := &point{1, 2, "a"}, &point{1, 2, "a"}
+	if n := testing.AllocsPerRun(100, func() { c.equal(p, q) }); n > 0 {
+		t.Errorf("a comparison allocates %v times", n)
+	}
 }

@@ -64,8 +64,9 @@ type Spec[K comparable, V any] struct {
 
 	// Equal says whether two values are the same to everybody who reads them.
 	// If a new value equals the old one, what was computed from that stays
-	// valid. Nil means == for types that hold no pointers, and otherwise that
-	// both encode to the same bytes. Values of caches in memory that can
+	// valid. Nil means == for types that hold no pointers and no floats, == of what
+	// they point to for pointers to such, and otherwise that both encode to the
+	// same bytes. Values of caches in memory that can
 	// be neither compared nor encoded are never equal.
 	Equal func(a, b V) bool
 
