@@ -415,15 +415,15 @@ func TestCircleOfThePast(t *testing.T) {
 
 // evictedLayers are an input, what was computed from it, with a value that was
 // evicted, and what was computed from that.
-func evictedLayers(t *testing.T, fail *bool) (in *Cache[int, int], mid *Cache[int, [3]int], top *Cache[int, int]) {
+func evictedLayers(t *testing.T, fail *bool) (in *Cache[int, int], mid *Cache[int, [5]int], top *Cache[int, int]) {
 	m := newManager(t)
 	in = must(Register(m, "in", Spec[int, int]{}))
-	mid = must(Register(m, "mid", Spec[int, [3]int]{Build: func(ctx context.Context, k int) ([3]int, error) {
+	mid = must(Register(m, "mid", Spec[int, [5]int]{Build: func(ctx context.Context, k int) ([5]int, error) {
 		v, err := in.Get(ctx, k)
 		if *fail {
 			err = errors.New("planned")
 		}
-		return [3]int{v, 1 << 40, 1 << 41}, err
+		return [5]int{v, 1 << 30, 1 << 30, 1 << 30, 1 << 30}, err
 	}}))
 	top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
 		v, err := mid.Get(ctx, k)

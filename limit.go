@@ -254,7 +254,7 @@ func (l *limiter) stop(ctx context.Context) {
 
 // sizeOf returns how much a record counts.
 func sizeOf(r store.Record) uint32 {
-	return uint32(min(len(r.Key)+len(r.Value)+len(r.Meta), math.MaxUint32))
+	return uint32(min(int64(len(r.Key)+len(r.Value)+len(r.Meta)), math.MaxUint32))
 }
 
 // residents implements typed.

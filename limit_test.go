@@ -225,11 +225,11 @@ func TestNoStaleReadsEvicted(t *testing.T) {
 	}
 	m := newManager(t)
 	ctx := context.Background()
-	type wide [3]int // long enough to leave a fingerprint
+	type wide [5]int // long enough to leave a fingerprint
 	in := must(Register(m, "in", Spec[int, int]{}))
 	double := must(Register(m, "double", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
 		v, err := in.Get(ctx, k)
-		return wide{2 * v, 1 << 40, 1 << 41}, err
+		return wide{2 * v, 1 << 30, 1 << 30, 1 << 30, 1 << 30}, err
 	}}))
 	sum := must(Register(m, "sum", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
 		a, err := double.Get(ctx, k)
@@ -240,7 +240,7 @@ func TestNoStaleReadsEvicted(t *testing.T) {
 		if err == nil && a[0] != 2*b {
 			t.Errorf("a builder has seen %d and %d", a[0], b)
 		}
-		return wide{a[0] + b, 1 << 40, 1 << 41}, err
+		return wide{a[0] + b, 1 << 30, 1 << 30, 1 << 30, 1 << 30}, err
 	}}))
 	const keys = 3
 	var written [keys]atomic.Int64
