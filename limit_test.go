@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 )
 
@@ -213,77 +211,5 @@ func TestLimitRefused(t *testing.T) {
 	}
 	if _, err := Open(t.TempDir(), Options{Limit: Limit{Bytes: -1}}); !errors.Is(err, ErrSpec) {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestNoStaleReadsEvicted is TestNoStaleReads with evictions in place of
-// invalidations.
-func TestNoStaleReadsEvicted(t *testing.T) {
-	rounds := 2000
-	if testing.Short() {
-		rounds = 300
-	}
-	m := newManager(t)
-	ctx := context.Background()
-	type wide [5]int // long enough to leave a fingerprint
-	in := must(Register(m, "in", Spec[int, int]{}))
-	double := must(Register(m, "double", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
-		v, err := in.Get(ctx, k)
-		return wide{2 * v, 1 << 30, 1 << 30, 1 << 30, 1 << 30}, err
-	}}))
-	sum := must(Register(m, "sum", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
-		a, err := double.Get(ctx, k)
-		if err != nil {
-			return wide{}, err
-		}
-		b, err := in.Get(ctx, k)
-		if err == nil && a[0] != 2*b {
-			t.Errorf("a builder has seen %d and %d", a[0], b)
-		}
-		return wide{a[0] + b, 1 << 30, 1 << 30, 1 << 30, 1 << 30}, err
-	}}))
-	const keys = 3
-	var written [keys]atomic.Int64
-	for k := range keys {
-		ok(t, in.Set(k, 0))
-	}
-	var writers, others sync.WaitGroup
-	var over atomic.Bool
-	for k := range keys {
-		writers.Go(func() {
-			for v := 1; v <= rounds; v++ {
-				if err := in.Set(k, v); err != nil {
-					t.Error(err)
-				}
-				written[k].Store(int64(v))
-			}
-		})
-	}
-	for r := range 3 {
-		others.Go(func() {
-			for i := 0; !over.Load(); i++ {
-				k := (i + r) % keys
-				before := int(written[k].Load())
-				v, err := sum.Get(ctx, k)
-				if err != nil && !errors.Is(err, ErrStale) {
-					t.Error(err)
-				} else if err == nil && v[0] < 3*before {
-					t.Errorf("%d is older than %d", v[0], 3*before)
-				}
-			}
-		})
-	}
-	others.Go(func() {
-		for i := 0; !over.Load(); i++ {
-			for _, r := range sum.residents(double.residents(nil)) {
-				r.c.typed.evict(ctx, r.entry, r.age, i%3 == 0)
-			}
-		}
-	})
-	writers.Wait()
-	over.Store(true)
-	others.Wait()
-	for k := range keys {
-		equal(t, "sum", must(sum.Get(ctx, k))[0], 3*rounds)
 	}
 }

@@ -8,11 +8,40 @@ import (
 	"testing"
 )
 
+// wide is a value whose encoded form is longer than its fingerprint.
+type wide [5]int
+
+func widen(v int) wide { return wide{v, 1 << 30, 1 << 30, 1 << 30, 1 << 30} }
+
 // TestNoStaleReads: writers, readers, builders and invalidations side by side.
 // A Get that begins after a Set has returned never gives anything older, not
 // even through two builders; and when all is quiet, everything is what its
 // inputs say.
 func TestNoStaleReads(t *testing.T) {
+	noStaleReads(t, func(i int, double, sum *Cache[int, wide]) error {
+		switch k := i % 4; i % 3 {
+		case 0:
+			return double.Invalidate(k)
+		case 1:
+			return sum.Invalidate(k)
+		}
+		return double.InvalidateAll()
+	})
+}
+
+// TestNoStaleReadsEvicted is TestNoStaleReads with evictions in place of
+// invalidations.
+func TestNoStaleReadsEvicted(t *testing.T) {
+	noStaleReads(t, func(i int, double, sum *Cache[int, wide]) error {
+		for _, r := range sum.residents(double.residents(nil)) {
+			r.c.typed.evict(context.Background(), r.entry, r.age, i%3 == 0)
+		}
+		return nil
+	})
+}
+
+// noStaleReads calls disturb, with 0 and so on, while others write and read.
+func noStaleReads(t *testing.T, disturb func(i int, double, sum *Cache[int, wide]) error) {
 	rounds := 3000
 	if testing.Short() {
 		rounds = 500
@@ -20,20 +49,20 @@ func TestNoStaleReads(t *testing.T) {
 	m := newManager(t)
 	ctx := context.Background()
 	in := must(Register(m, "in", Spec[int, int]{}))
-	double := must(Register(m, "double", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+	double := must(Register(m, "double", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
 		v, err := in.Get(ctx, k)
-		return 2 * v, err
+		return widen(2 * v), err
 	}}))
-	sum := must(Register(m, "sum", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+	sum := must(Register(m, "sum", Spec[int, wide]{Build: func(ctx context.Context, k int) (wide, error) {
 		a, err := double.Get(ctx, k)
 		if err != nil {
-			return 0, err
+			return wide{}, err
 		}
 		b, err := in.Get(ctx, k)
-		if err == nil && a != 2*b {
-			t.Errorf("a builder has seen %d and %d", a, b)
+		if err == nil && a[0] != 2*b {
+			t.Errorf("a builder has seen %d and %d", a[0], b)
 		}
-		return a + b, err
+		return widen(a[0] + b), err
 	}}))
 	const keys = 4
 	var written [keys]atomic.Int64
@@ -60,8 +89,8 @@ func TestNoStaleReads(t *testing.T) {
 				v, err := sum.Get(ctx, k)
 				if err != nil && !errors.Is(err, ErrStale) {
 					t.Error(err)
-				} else if err == nil && v < 3*before {
-					t.Errorf("%d is older than %d", v, 3*before)
+				} else if err == nil && v[0] < 3*before {
+					t.Errorf("%d is older than %d", v[0], 3*before)
 				}
 				if v, _ := in.Get(ctx, k); v < before {
 					t.Errorf("%d is older than %d", v, before)
@@ -71,16 +100,7 @@ func TestNoStaleReads(t *testing.T) {
 	}
 	others.Go(func() {
 		for i := 0; !over.Load(); i++ {
-			var err error
-			switch k := i % keys; i % 3 {
-			case 0:
-				err = double.Invalidate(k)
-			case 1:
-				err = sum.Invalidate(k)
-			case 2:
-				err = double.InvalidateAll()
-			}
-			if err != nil {
+			if err := disturb(i, double, sum); err != nil {
 				t.Error(err)
 			}
 		}
@@ -89,6 +109,6 @@ func TestNoStaleReads(t *testing.T) {
 	over.Store(true)
 	others.Wait()
 	for k := range keys {
-		equal(t, "sum", must(sum.Get(ctx, k)), 3*rounds)
+		equal(t, "sum", must(sum.Get(ctx, k))[0], 3*rounds)
 	}
 }
