@@ -33,7 +33,7 @@ type core struct {
 
 	reads atomic.Int64 // of single records, while the contents are partial
 
-	limits []*limiter // that c is subject to; guarded by the gate
+	limits []*limiter // that c is subject to; not changed once it is registered
 
 	expiring atomic.Bool // a timer will end the trust in what Probe gave
 

@@ -140,6 +140,31 @@ func TestLimitOfBuilt(t *testing.T) {
 	}
 }
 
+// TestEvictedByAnotherVersion: what another version has built and evicted is
+// compared with what this one builds.
+func TestEvictedByAnotherVersion(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	for run, want := range []int64{1, 0, 1} {
+		m := d.open(t, Options{})
+		version := []string{"1", "2", "3"}[run]
+		mid := must(Register(m, "mid", Spec[int, string]{Version: version, Build: func(context.Context, int) (string, error) {
+			return strings.Repeat("x", 100) + []string{"same", "same", "other"}[run], nil
+		}}))
+		top := must(Register(m, "top", Spec[int, string]{Build: func(ctx context.Context, k int) (string, error) {
+			return mid.Get(ctx, k)
+		}}))
+		must(top.Get(ctx, 1))
+		equal(t, "builds of mid by version "+version, mid.Stats().Builds, 1)
+		equal(t, "builds of top after version "+version, top.Stats().Builds, want)
+		for _, r := range mid.residents(nil) {
+			_, evicted := mid.evict(ctx, r.entry, r.age, false)
+			equal(t, "evicted", evicted, true)
+		}
+		ok(t, m.Close())
+	}
+}
+
 // TestLimitOfTraces: what is left of evicted entries is bounded, too, and what was
 // computed from those that are gone is built again when it is checked.
 func TestLimitOfTraces(t *testing.T) {

@@ -155,7 +155,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 			c.triggers = m.triggers()
 		}
 	}
-	c.limited(spec.Limit, spec.Build != nil && spec.BuildAll == nil && spec.Load == nil && spec.Save == nil)
+	c.limited(spec.Limit, spec.Build != nil && !spec.asWhole())
 	c.takeOver()
 	c.start(spec.Contents)
 	c.slot.cache = &c.core

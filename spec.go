@@ -66,8 +66,8 @@ type Spec[K comparable, V any] struct {
 	// If a new value equals the old one, what was computed from that stays
 	// valid. Nil means == for types that hold no pointers and no floats, == of what
 	// they point to for pointers to such, and otherwise that both encode to the
-	// same bytes. Values of caches in memory that can
-	// be neither compared nor encoded are never equal.
+	// same bytes. Values of caches in memory that can be neither compared nor
+	// encoded are never equal.
 	Equal func(a, b V) bool
 
 	// BuildAll makes the whole contents. It is called by the first Get or
@@ -177,6 +177,9 @@ func checkName(name string, size int) error {
 	return nil
 }
 
+// asWhole reports whether contents are built, loaded or saved as a whole.
+func (s *Spec[K, V]) asWhole() bool { return s.BuildAll != nil || s.Load != nil || s.Save != nil }
+
 // complete checks s and fills in its codecs.
 func (s *Spec[K, V]) complete() error {
 	if s.Memory && (s.Load != nil || s.Save != nil || s.Delete != nil || s.Store != nil) {
@@ -194,7 +197,7 @@ func (s *Spec[K, V]) complete() error {
 	if err := errors.Join(s.Autosync.check(), s.Limit.check(s.Memory)); err != nil {
 		return err
 	}
-	if s.Limit != (Limit{}) && (s.BuildAll != nil || s.Load != nil || s.Save != nil) {
+	if s.Limit != (Limit{}) && s.asWhole() {
 		return fmt.Errorf("%w: Limit excludes BuildAll, Load and Save", ErrSpec)
 	}
 	var err1, err2 error
