@@ -39,10 +39,10 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 		return v, flight.Cause(ctx)
 	}
 	counted := false
-	count := func(hit bool) {
+	count := func(s *shard[K, V], hit bool) {
 		if !counted {
 			counted = true
-			c.count(k, hit)
+			s.count(hit)
 		}
 	}
 	for {
@@ -56,7 +56,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 			continue
 		}
 		if c.all != nil && !c.all.Fresh() {
-			count(false)
+			count(c.table.Load().shard(k), false)
 			b, err := c.buildAll(ctx)
 			if err != nil {
 				if frame != nil {
@@ -90,7 +90,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 				continue
 			}
 			if frame == nil && !c.derives {
-				count(false)
+				count(s, false)
 				return v, ErrNotFound
 			}
 			if err := c.intern(k); err != nil {
@@ -124,11 +124,11 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 		if clean {
 			switch st.kind {
 			case decoded:
-				count(true)
+				count(s, true)
 				return st.value, nil
 			case encoded:
 				if v, ok := c.decode(s, e, st.raw); ok {
-					count(true)
+					count(s, true)
 					return v, nil
 				}
 				continue // it is gone now
@@ -136,10 +136,10 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 				c.want(k)
 				continue
 			}
-			count(false)
+			count(s, false)
 			return v, st.failure()
 		}
-		count(st.kind.held())
+		count(s, st.kind.held())
 		run, err := c.m.graph.Resolve(ctx, n)
 		if err != nil {
 			if errors.Is(err, graph.ErrStale) && ctx.Err() == nil {
@@ -212,8 +212,8 @@ type building[K comparable, V any] struct {
 	c     *Cache[K, V]
 	k     K
 	value V
-	none  bool  // there is no value
-	kept  error // the error that is the result
+	none  bool       // there is no value
+	kept  *KeptError // the error that is the result
 	took  time.Duration
 }
 
@@ -247,7 +247,7 @@ func (b *building[K, V]) result() (V, error) {
 // Build implements graph.Task.
 func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	start := now()
-	failed := error(&PanicError{}) // unless the builder returns
+	failed := exited // unless the builder returns
 	defer func() {
 		b.took += now() - start
 		if failed != nil {
@@ -281,6 +281,9 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// exited is the error of a builder that ends its goroutine; see Done.
+var exited error = &PanicError{}
 
 // now returns the time since began: one clock is read, where time.Now reads two.
 func now() time.Duration { return time.Since(began) }
@@ -419,7 +422,7 @@ func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 	c := b.c
 	b.began = c.m.graph.Revision()
 	start := time.Now()
-	err = &PanicError{} // unless the builder returns
+	err = exited // unless the builder returns
 	defer func() {
 		b.took += time.Since(start)
 		if b.Cause() == ErrClosed && err != nil {

@@ -50,7 +50,7 @@ func (c *Cache[K, V]) Peek(k K) (V, bool) {
 	if c.state.Load() != stateClosed {
 		v, ok = c.lookup(k)
 	}
-	c.count(k, ok)
+	c.table.Load().shard(k).count(ok)
 	return v, ok
 }
 
@@ -98,8 +98,8 @@ func (c *Cache[K, V]) lookup(k K) (v V, ok bool) {
 	return c.decode(s, e, st.raw)
 }
 
-func (c *Cache[K, V]) count(k K, hit bool) {
-	s := c.table.Load().shard(k)
+// count counts a read.
+func (s *shard[K, V]) count(hit bool) {
 	if hit {
 		s.hits.Add(1)
 	} else {

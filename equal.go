@@ -93,22 +93,24 @@ func (c *Cache[K, V]) same(k K, st state[V], v V) bool {
 // sameAsBefore reports whether st, which was built for n, equals what n had
 // before, and whether it would be saved as the same bytes.
 func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, identical bool) {
+	c.m.gate.RLock() // so that n keeps its entry
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
-	e := s.entries[k]
-	if e == nil || e.node != n || n.Stamp == 0 && st.kind != missing {
-		s.mu.RUnlock()
-		return false, false
-	}
-	was := e.state
-	if was.kind == absent {
-		c.m.graph.Lock()
-		if old, ok := n.Old().(state[V]); ok {
-			was = old
+	c.m.graph.Lock()
+	known := !n.Dead() && (n.Stamp != 0 || st.kind == missing)
+	old, _ := n.Old().(state[V])
+	c.m.graph.Unlock()
+	was := old
+	if known {
+		if e := n.Entry.(*entry[K, V]); e.kind != absent {
+			was = e.state
 		}
-		c.m.graph.Unlock()
 	}
 	s.mu.RUnlock()
+	c.m.gate.RUnlock()
+	if !known {
+		return false, false
+	}
 	switch {
 	case was.kind == dropped && st.kind.held():
 		b, err := c.encode(c.m.ctx, k, st.value, nil)

@@ -28,19 +28,22 @@ type Run struct {
 	name    Named           // what the run is for; nil: not shown
 	values  context.Context // of the first caller
 	callers atomic.Int64    // 0 = abandoned: nobody may join any more
-	over    atomic.Bool     // the context has ended
-	leads   bool            // leader counts among the callers; guarded by mu
 	leader  *Run            // the run whose goroutine executes this one, if any; guarded by mu
+	rare    *rare           // nil as long as there is nothing in it; guarded by mu
+	waits   []*Run          // the runs this one waits for or leads, one for each of its goroutines; guarded by mu
 	depth   int32           // how many leaders there are above
+	over    atomic.Bool     // the context has ended
 
-	// Guarded by mu:
+	finished bool // the function has returned; guarded by mu
+	leads    bool // leader counts among the callers; guarded by mu
+}
 
-	finished bool          // the function has returned
-	waits    []*Run        // the runs this one waits for or leads, one for each of its goroutines
-	done     chan struct{} // closed when finished; made when somebody waits
-	ended    chan struct{} // closed when the context ends; made when somebody asks
-	cause    error         // why the context ended, once it has; nil if only because of finished
-	after    map[*func()]struct{}
+// rare is what few runs have.
+type rare struct {
+	done  chan struct{} // closed when finished; made when somebody waits
+	ended chan struct{} // closed when the context ends; made when somebody asks
+	cause error         // why the context ended, once it has; nil if only because of finished
+	after map[*func()]struct{}
 }
 
 // Named is what a run can be called after.
@@ -80,13 +83,13 @@ func (r *Run) Deadline() (deadline time.Time, ok bool) { return time.Time{}, fal
 func (r *Run) Done() <-chan struct{} {
 	mu.Lock()
 	defer mu.Unlock()
-	if r.ended == nil {
-		r.ended = make(chan struct{})
+	if r.more().ended == nil {
+		r.rare.ended = make(chan struct{})
 		if r.over.Load() {
-			close(r.ended)
+			close(r.rare.ended)
 		}
 	}
-	return r.ended
+	return r.rare.ended
 }
 
 // Err implements context.Context.
@@ -101,7 +104,23 @@ func (r *Run) Err() error {
 func (r *Run) Cause() error {
 	mu.Lock()
 	defer mu.Unlock()
-	return r.cause
+	return r.why()
+}
+
+// why is Cause with mu held.
+func (r *Run) why() error {
+	if r.rare == nil {
+		return nil
+	}
+	return r.rare.cause
+}
+
+// more returns r.rare, which is made if need be. mu is held.
+func (r *Run) more() *rare {
+	if r.rare == nil {
+		r.rare = &rare{}
+	}
+	return r.rare
 }
 
 // Value implements context.Context: the run itself, or what the first caller's
@@ -125,15 +144,15 @@ func (r *Run) AfterFunc(f func()) (stop func() bool) {
 		go f()
 		return func() bool { return false }
 	}
-	if r.after == nil {
-		r.after = make(map[*func()]struct{})
+	if r.more().after == nil {
+		r.rare.after = make(map[*func()]struct{})
 	}
-	r.after[&f] = struct{}{}
+	r.rare.after[&f] = struct{}{}
 	return func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		_, waiting := r.after[&f]
-		delete(r.after, &f)
+		_, waiting := r.rare.after[&f]
+		delete(r.rare.after, &f)
 		return waiting
 	}
 }
@@ -165,14 +184,18 @@ func (r *Run) end(cause error) {
 		if r.over.Swap(true) {
 			continue
 		}
-		r.cause = cause
-		if r.ended != nil {
-			close(r.ended)
+		if cause != nil {
+			r.more().cause = cause
 		}
-		for f := range r.after {
-			go (*f)()
+		if r.rare != nil {
+			if r.rare.ended != nil {
+				close(r.rare.ended)
+			}
+			for f := range r.rare.after {
+				go (*f)()
+			}
+			r.rare.after = nil
 		}
-		r.after = nil
 		for _, w := range r.waits {
 			if w.leader == r && w.leads {
 				w.leads = false
@@ -190,12 +213,12 @@ func (r *Run) Finish() {
 	mu.Lock()
 	defer mu.Unlock()
 	r.finished = true
-	if r.done != nil {
-		close(r.done)
-	}
-	if !r.over.Load() && r.ended == nil && r.after == nil && len(r.waits) == 0 {
+	if r.rare == nil && len(r.waits) == 0 {
 		r.over.Store(true) // the usual case
 	} else {
+		if r.rare != nil && r.rare.done != nil {
+			close(r.rare.done)
+		}
 		r.end(nil)
 	}
 	if r.leader != nil {
@@ -218,7 +241,7 @@ func (r *Run) Lead(self *Run) {
 	if self.over.Load() {
 		r.leads = false
 		if r.callers.Add(-1) == 0 {
-			r.end(self.cause)
+			r.end(self.why())
 		}
 	}
 }
@@ -255,13 +278,14 @@ func (r *Run) Wait(ctx context.Context) error {
 		}
 		self.waits = append(self.waits, r)
 	}
-	if r.done == nil {
-		r.done = make(chan struct{})
+	if r.more().done == nil {
+		r.rare.done = make(chan struct{})
 	}
+	done := r.rare.done
 	mu.Unlock()
 	var err error
 	select {
-	case <-r.done:
+	case <-done:
 	case <-ctx.Done():
 		err = Cause(ctx)
 	}

@@ -77,7 +77,7 @@ func (n *Node) assertMarked(same bool) {
 
 // assertInstant: all that r has read is current (I4).
 func (r *Run) assertInstant() {
-	r.g.assertLocked()
+	r.graph().assertLocked()
 	if len(r.edges) > 1000 {
 		return
 	}

@@ -169,7 +169,7 @@ search:
 			return nil, g.closed
 		}
 		r := x.run()
-		at := uint64(0)
+		at := uint32(0)
 		var err error // of waiting, not of the builder
 		switch {
 		case r == nil:
@@ -220,7 +220,7 @@ search:
 // one, other than the last, has read what may have changed. The graph is locked.
 func (g *Graph) past(circle *flight.CycleError) bool {
 	for _, f := range circle.Runs[:len(circle.Runs)-1] {
-		if r, ok := f.For().(*Run); ok && r.g == g && (r.poison != r.sane || r.superseded || r.aborted) {
+		if r, ok := f.For().(*Run); ok && r.graph() == g && (r.poison != r.sane || r.superseded || r.aborted) {
 			return true
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
@@ -38,19 +39,18 @@ type Run struct {
 	Err error // what Build returned last
 	Why Cause // why it runs
 
-	g    *Graph
-	at   int // in g.running
 	node *Node
 	task Task
 
-	// Guarded by g.mu:
+	// Guarded by the graph's lock:
 
 	extra      extra // of node, while this is its run
 	edges      []Edge
 	index      map[*Node]struct{} // of edges, once there are many
-	poison     uint64             // counts writes to what was read
-	sane       uint64             // the poison at which the edges were last found unchanged
 	writes     uint64             // those of the graph when the builder was called
+	poison     uint32             // counts writes to what was read
+	sane       uint32             // the poison at which the edges were last found unchanged
+	at         int32              // in the graph's list of runs
 	outcome    Outcome
 	moved      bool // edges are not those that the node had
 	open       bool // reads are recorded
@@ -85,6 +85,8 @@ func (r *Run) Reads() int { return len(r.edges) }
 // Task returns the task that r belongs to.
 func (r *Run) Task() Task { return r.task }
 
+func (r *Run) graph() *Graph { return r.node.owner.g }
+
 // Node returns the node that r builds.
 func (r *Run) Node() *Node { return r.node }
 
@@ -96,10 +98,10 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause) *Run {
 	t.Start(n)
 	r := t.Base()
 	r.Init(ctx, r)
-	r.g, r.node, r.task, r.Why = g, n, t, why
+	r.node, r.task, r.Why = n, t, why
 	r.open, r.writes = true, g.writes
 	n.setRun(r)
-	r.at = len(g.running)
+	r.at = int32(len(g.running))
 	g.running = append(g.running, r)
 	g.active.Add(1)
 	return r
@@ -110,7 +112,7 @@ func (g *Graph) forget(r *Run) {
 	if Debug {
 		assert(g.running[r.at] == r, r.node, "its run is listed in another place")
 	}
-	last := len(g.running) - 1
+	last := int32(len(g.running) - 1)
 	g.running[r.at] = g.running[last]
 	g.running[r.at].at = r.at
 	g.running[last] = nil
@@ -140,7 +142,7 @@ const (
 // Read records that the builder of r reads n. The caller holds the lock of n's
 // entry, and copies the value before it releases that.
 func (r *Run) Read(n *Node) Reading {
-	g := r.g
+	g := r.graph()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -170,29 +172,13 @@ func (r *Run) Read(n *Node) Reading {
 const fewEdges = 24
 
 func (r *Run) record(n *Node) {
-	if r.index != nil {
-		if _, known := r.index[n]; known {
-			return
-		}
-		r.index[n] = struct{}{}
-	} else {
-		for i := len(r.edges) - 1; i >= 0; i-- {
-			if r.edges[i].Node == n {
-				return
-			}
-		}
-		if len(r.edges) == fewEdges {
-			r.index = make(map[*Node]struct{}, 4*fewEdges)
-			for _, e := range r.edges {
-				r.index[e.Node] = struct{}{}
-			}
-			r.index[n] = struct{}{}
-		}
-	}
 	// If it is what the node has read before, at the same place, it is in the
-	// list already.
+	// list already; and as long as all is, nothing comes twice.
 	y, i := r.node, len(r.edges)
 	same := i < int(y.lenEdges) && y.Edges()[i].Node == n
+	if (!same || r.moved) && r.known(n) {
+		return
+	}
 	if same && y.joined {
 		n.watched = true
 	} else {
@@ -203,27 +189,47 @@ func (r *Run) record(n *Node) {
 		r.edges = make([]Edge, 0, cmp.Or(int(y.lenEdges), 4))
 	}
 	r.edges = append(r.edges, Edge{n, n.Stamp})
+	if r.index != nil {
+		r.index[n] = struct{}{}
+	}
+}
+
+// known reports that n is among the edges.
+func (r *Run) known(n *Node) bool {
+	if r.index == nil && len(r.edges) < fewEdges {
+		return slices.ContainsFunc(r.edges, func(e Edge) bool { return e.Node == n })
+	}
+	if r.index == nil {
+		r.index = make(map[*Node]struct{}, 4*fewEdges)
+		for _, e := range r.edges {
+			r.index[e.Node] = struct{}{}
+		}
+	}
+	_, known := r.index[n]
+	return known
 }
 
 // Volatile notes that the builder of r has read something that cannot be
 // recorded: its result is given to its callers, and not kept.
 func (r *Run) Volatile() {
-	r.g.mu.Lock()
+	g := r.graph()
+	g.mu.Lock()
 	r.volatile = true
-	r.g.mu.Unlock()
+	g.mu.Unlock()
 }
 
 // Recheck finds out whether anything that r has read has changed. If so it
 // returns false, and the builder will run again.
 func (r *Run) Recheck() bool {
-	r.g.mu.Lock()
-	defer r.g.mu.Unlock()
+	g := r.graph()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	return r.recheck()
 }
 
 // recheck is Recheck with the graph locked; the lock is released meanwhile.
 func (r *Run) recheck() bool {
-	g := r.g
+	g := r.graph()
 	for !r.aborted && r.poison != r.sane && !r.superseded {
 		at, settled := r.poison, true
 		edges := r.edges // reads by other goroutines of the builder append
@@ -291,15 +297,15 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	if absent {
 		stamp = 0
 	} else if !same || stamp == 0 {
-		stamp = r.g.Next()
+		stamp = r.graph().Next()
 	}
 	if stamp != n.Stamp {
-		r.g.Mark(n)
+		r.graph().Mark(n)
 	}
 	if Debug {
 		n.assertChange(stamp)
 	}
-	n.Stamp, n.Built = stamp, r.g.Revision()
+	n.Stamp, n.Built = stamp, r.graph().Revision()
 	n.keep(nil, "")
 	r.handOver()
 	n.kind = kind
@@ -316,7 +322,7 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 // built from has changed since, the node is not clean. The graph is locked.
 func (r *Run) Settle() {
 	n := r.node
-	n.Stamp = r.g.Next()
+	n.Stamp = r.graph().Next()
 	n.keep(n.Old(), "")
 	n.Built, n.why = n.Stamp, Missing
 	n.kind = Derived
@@ -358,9 +364,10 @@ func (r *Run) Yield() {
 	if r.Join() {
 		r.Wait(ctx)
 	}
-	r.g.mu.Lock()
+	g := r.graph()
+	g.mu.Lock()
 	r.patient = false
-	r.g.mu.Unlock()
+	g.mu.Unlock()
 }
 
 // execute runs the builder of r until it has seen a consistent state of what
@@ -368,7 +375,7 @@ func (r *Run) Yield() {
 //
 //go:noinline
 func (r *Run) execute() {
-	g := r.g
+	g := r.graph()
 	defer func() { // the builder may have ended the goroutine
 		g.mu.Lock()
 		if r.node.run() == r {
