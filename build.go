@@ -119,7 +119,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 				return v, graph.ErrStale
 			}
 		}
-		st := e.state
+		st := e.state()
 		s.mu.RUnlock()
 		if clean {
 			switch st.kind {
@@ -193,7 +193,7 @@ func (c *Cache[K, V]) ensure(e *entry[K, V]) *graph.Node {
 		if e.kind == absent && c.derives {
 			kind, state = c.derived(), graph.Dirty
 		}
-		e.node = c.owner.NewNode(e, kind, state, e.stamp)
+		e.node = c.owner.NewNode(e, kind, state, e.stamp.Load())
 	}
 	return e.node
 }
@@ -327,7 +327,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	if outcome == graph.Published {
 		e := n.Entry.(*entry[K, V])
 		if quiet = identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
-			s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+			s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
 		}
 		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
 			m.graph.Mark(keys)
@@ -336,7 +336,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 		b.Commit(same, b.none, c.derived())
 		n.SetTook(b.took)
 		was := e.kind
-		e.state = st
+		e.hold(st)
 		s.live += held(e.kind) - held(was)
 	}
 	m.graph.Unlock()
@@ -448,7 +448,8 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		s := t.shard(k)
 		e := s.entry(k)
 		s.change(t, e, e.version)
-		e.state, e.stamp = state[V]{value: v, kind: decoded}, c.stampFor(k, v)
+		e.hold(state[V]{value: v, kind: decoded})
+		e.stamp.Store(c.stampFor(k, v))
 		s.live++
 	}
 	records := recorder{m: m, g: m.graph}
@@ -494,7 +495,7 @@ func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
 		s.mu.RUnlock()
 		return c.m.graph.Next()
 	}
-	st, stamp := e.state, e.current()
+	st, stamp := e.state(), e.current()
 	s.mu.RUnlock()
 	if c.same(k, st, v) {
 		return stamp

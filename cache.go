@@ -71,7 +71,7 @@ func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
 	}
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
-	if e := s.entries[k]; e != nil && e.kind == decoded && (!clean || e.node == nil || e.node.Fresh()) {
+	if e := s.entries[k]; e != nil && e.kind == decoded && (!clean || e.fresh(c.owner)) {
 		v, ok = e.value, true
 		s.mu.RUnlock()
 		s.hits.Add(1)
@@ -90,7 +90,7 @@ func (c *Cache[K, V]) lookup(k K) (v V, ok bool) {
 		s.mu.RUnlock()
 		return v, false
 	}
-	st := e.state
+	st := e.state()
 	s.mu.RUnlock()
 	if st.kind == decoded {
 		return st.value, true
@@ -132,7 +132,7 @@ func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 			if f.kind == encoded {
 				v, ok = c.decode(f.shard, f.entry, f.raw)
 			}
-			if ok && !yield(f.key, v) {
+			if ok && !yield(f.entry.key, v) {
 				return
 			}
 		}
@@ -144,7 +144,7 @@ func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 func (c *Cache[K, V]) Keys() iter.Seq[K] {
 	return func(yield func(K) bool) {
 		for f := range c.present() {
-			if !yield(f.key) {
+			if !yield(f.entry.key) {
 				return
 			}
 		}
@@ -154,7 +154,7 @@ func (c *Cache[K, V]) Keys() iter.Seq[K] {
 // found is an entry as it was when it was looked at.
 type found[K comparable, V any] struct {
 	*shard[K, V]
-	*entry[K, V]
+	entry *entry[K, V]
 	state[V]
 }
 
@@ -187,7 +187,7 @@ func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
 					f.entry = f.entries[e.key]
 				}
 				if f.entry != nil {
-					f.state = f.entry.state
+					f.state = f.entry.state()
 				}
 				f.mu.RUnlock()
 				if f.kind.held() && !yield(f) {
@@ -296,7 +296,7 @@ func (c *Cache[K, V]) look(k K) (v V, ok bool, stamp uint64, err error) {
 			s.mu.RUnlock()
 			return v, false, 0, nil
 		}
-		st, stamp := e.state, e.current()
+		st, stamp := e.state(), e.current()
 		s.mu.RUnlock()
 		if st.kind == decoded {
 			return st.value, true, stamp, nil

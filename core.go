@@ -118,7 +118,7 @@ func (m *Manager) refuses() error {
 	switch {
 	case m.opts.ReadOnly:
 		return ErrReadOnly
-	case m.graph.InBuilder():
+	case graph.InBuilder():
 		return ErrInBuilder
 	}
 	return nil

@@ -263,6 +263,32 @@ func TestInvalidatedIsBuilt(t *testing.T) {
 	equal(t, "c", must(c.Get(t.Context(), 1)), 11)
 }
 
+// TestSeenClean: an entry that was seen to be clean is looked at again once something
+// of its cache was marked.
+func TestSeenClean(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1, 2: 1}}))
+	c := must(Register(m, "c", Spec[int, int]{Build: in.Get}))
+	get := func(k, want int) {
+		t.Helper()
+		for range 2 { // the second is seen to be clean because nothing was marked since
+			if v, err := c.Get(t.Context(), k); v != want || err != nil {
+				t.Fatalf("c[%d] = %d, %v, want %d", k, v, err, want)
+			}
+		}
+	}
+	get(1, 1)
+	get(2, 1)
+	in.Set(1, 5)
+	get(2, 1)
+	get(1, 5)
+	in.Clear() // doubtful at once
+	in.Set(1, 6)
+	in.Set(2, 7)
+	get(1, 6)
+	get(2, 7)
+}
+
 // TestStampsAfterCrash: no stamp that is saved is given to another value after a
 // restart, also if nothing was saved at the end.
 func TestStampsAfterCrash(t *testing.T) {

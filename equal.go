@@ -103,7 +103,7 @@ func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, ident
 	was := old
 	if known {
 		if e := n.Entry.(*entry[K, V]); e.kind != absent {
-			was = e.state
+			was = e.state()
 		}
 	}
 	s.mu.RUnlock()

@@ -65,7 +65,7 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	e := s.entries[k]
 	if e == nil || e.node == nil {
 		if e != nil && e.kind.held() {
-			x.State, x.Why, x.Stamp, x.Built = Clean, "it was set", e.stamp, e.stamp
+			x.State, x.Why, x.Stamp, x.Built = Clean, "it was set", e.current(), e.current()
 		}
 		s.mu.RUnlock()
 		x.Revision = c.m.graph.Revision()
@@ -287,10 +287,13 @@ func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string
 				dirty++
 			}
 			if e.node == nil {
-				if e.kind.held() != (e.stamp != 0) {
-					fault(k, fmt.Sprintf("it has stamp %d, and a value: %v", e.stamp, e.kind.held()))
+				if e.kind.held() != (e.stamp.Load() != 0) {
+					fault(k, fmt.Sprintf("it has stamp %d, and a value: %v", e.stamp.Load(), e.kind.held()))
 				}
 				continue
+			}
+			if e.stamp.Load() == c.owner.Marks()|seen && !e.node.Fresh() {
+				fault(k, "it is taken for clean")
 			}
 			g.Lock()
 			if e.node.Entry != any(e) {

@@ -143,7 +143,8 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 			s.change(t, e, e.version)
 			return
 		}
-		e.state, e.stamp = st, r.stamp
+		e.hold(st)
+		e.stamp.Store(r.stamp)
 		s.live += held(st.kind)
 		return
 	}
@@ -161,7 +162,7 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 		}
 		return
 	}
-	e.state = st
+	e.hold(st)
 	s.live += held(st.kind)
 }
 

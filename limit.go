@@ -292,7 +292,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		return 0, false
 	}
 	g.Lock()
-	was, size, same := e.state, int64(e.size), e.age() == age
+	was, size, same := e.state(), int64(e.size), e.age() == age
 	made := e.node != nil && e.node.Kind() != graph.Input
 	g.Unlock()
 	s.mu.RUnlock()
@@ -355,8 +355,8 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		return 0, false
 	}
 	n := e.node
-	s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
-	e.state = st
+	s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
+	e.hold(st)
 	s.live -= held(was.kind)
 	if st.kind == absent {
 		n.Force(n.Kind(), graph.Evicted)
@@ -373,7 +373,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 func (e *entry[K, V]) age() uint64 {
 	switch {
 	case e.node == nil:
-		return e.stamp
+		return e.stamp.Load()
 	case e.node.Kind() == graph.Input:
 		return e.node.Stamp
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 	"unsafe"
 
@@ -171,7 +172,7 @@ func (c *Cache[K, V]) unchanged(t *table[K, V]) map[*entry[K, V]]uint64 {
 		}
 		s.mu.RUnlock()
 		for e, v := range early {
-			if !c.same(e.key, t.shard(e.key).entries[e.key].state, v) {
+			if !c.same(e.key, t.shard(e.key).entries[e.key].state(), v) {
 				delete(same, e)
 			}
 		}
@@ -194,12 +195,12 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 			if was == nil || e.node != nil {
 				continue
 			}
-			if stamp, ok := same[e]; ok && e.stamp == stamp && e.kind.held() {
-				e.stamp = was.current()
+			if stamp, ok := same[e]; ok && e.stamp.Load() == stamp && e.kind.held() {
+				e.stamp.Store(was.current())
 			} else if e.kind == absent && c.derives {
 				var old any
 				if was.kind.held() || was.kind == dropped {
-					old = was.state
+					old = was.state()
 				} else if was.node != nil {
 					g.Lock()
 					old = was.node.Old()
@@ -268,7 +269,8 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 		}
 		if v, err = c.afterLoad(ctx, k, v); err == nil {
 			s, e := t.fill(k)
-			e.state, e.stamp = state[V]{value: v, kind: decoded}, c.m.graph.Next()
+			e.hold(state[V]{value: v, kind: decoded})
+			e.stamp.Store(c.m.graph.Next())
 			s.live++
 		}
 	}
@@ -342,6 +344,9 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 func parseEntry[V any](rec store.Record) (st state[V], r record, err error) {
 	if r, err = parseRecord(rec.Meta); err != nil {
 		return st, r, err
+	}
+	if uint64(len(rec.Value)) > math.MaxUint32 {
+		return st, r, fmt.Errorf("its value has %d bytes, more than the %d that are possible", len(rec.Value), uint32(math.MaxUint32))
 	}
 	r.size = sizeOf(rec)
 	st = state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded}
@@ -429,7 +434,7 @@ func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
 		s := &t.shards[i]
 		for k, e := range s.entries {
 			if e.kind == encoded {
-				c.decode(s, e, e.raw)
+				c.decode(s, e, e.state().raw)
 			}
 			if e.kind == decoded {
 				all[k] = e.value
@@ -452,12 +457,13 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 		return err
 	})
 	s.mu.Lock()
-	current := e.kind == encoded && unsafe.StringData(e.raw) == unsafe.StringData(raw)
+	current := e.kind == encoded && e.raw == unsafe.StringData(raw)
 	switch {
 	case current && err == nil:
-		e.state = state[V]{value: v, kind: decoded}
+		e.hold(state[V]{value: v, kind: decoded})
 	case current:
-		e.state, e.stamp = state[V]{}, 0
+		e.hold(state[V]{})
+		e.stamp.Store(0)
 		s.live--
 		if n := e.node; n != nil {
 			g := c.m.graph
@@ -500,7 +506,7 @@ func (c *Cache[K, V]) Reload(ctx context.Context) error { return c.reload(ctx) }
 
 func (c *Cache[K, V]) reload(caller context.Context) error {
 	m := c.m
-	if m.graph.InBuilder() {
+	if graph.InBuilder() {
 		return c.err(caller, "reload", nil, ErrInBuilder)
 	}
 	ctx, done := m.untilClosed(caller)

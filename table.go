@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
@@ -46,20 +47,35 @@ type shard[K comparable, V any] struct {
 	_            [32]byte // shards on cache lines of their own
 }
 
-// entry is one key's value. Its shard's lock guards it.
+// entry is one key's value. Its shard's lock guards it. There may be millions, and
+// with a string and a pointer it just fits a line of the processor's cache; so its
+// state is in parts.
 type entry[K comparable, V any] struct {
-	key K
-	state[V]
-	stamp uint64      // the revision at which it last changed, if there is no node; 0: it has no value
-	node  *graph.Node // what it was computed from, and what was computed from it; nil if there is nothing of that
-	dirty uint32      // the cut this will be in; an older one: it is in that, not written yet; 0: it is saved
-	size  uint32      // bytes of its record when it was last saved or loaded, where there is a Limit
+	key   K
+	value V
+	stamp atomic.Uint64 // the revision at which it last changed, if there is no node; 0: it has no value. Otherwise see fresh
+	node  *graph.Node   // what it was computed from, and what was computed from it; nil if there is nothing of that
+	raw   *byte
+	len   uint32 // of raw
+	dirty uint32 // the cut this will be in; an older one: it is in that, not written yet; 0: it is saved
+	size  uint32 // bytes of its record when it was last saved or loaded, where there is a Limit
+	kind  kind
+}
+
+// state returns what e holds.
+func (e *entry[K, V]) state() state[V] {
+	return state[V]{value: e.value, raw: unsafe.String(e.raw, e.len), kind: e.kind}
+}
+
+// hold makes st what e holds.
+func (e *entry[K, V]) hold(st state[V]) {
+	e.value, e.raw, e.len, e.kind = st.value, unsafe.StringData(st.raw), uint32(len(st.raw)), st.kind
 }
 
 // state is what an entry holds.
 type state[V any] struct {
 	value V      // if kind is decoded
-	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken or dropped, see there
+	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken or dropped, see there. Less than 4 GiB
 	kind  kind
 }
 
@@ -103,7 +119,7 @@ type trace struct {
 
 // version returns what is to be saved of e. Its shard is locked.
 func (e *entry[K, V]) version() version[V] {
-	v := version[V]{state: e.state, trace: trace{stamp: e.stamp}}
+	v := version[V]{state: e.state(), trace: trace{stamp: e.current()}}
 	if n := e.node; n != nil {
 		g := n.Owner().Graph()
 		g.Lock()
@@ -130,12 +146,33 @@ func (e *entry[K, V]) forget() bool {
 	return e.node.Old() == nil && e.node.Forget()
 }
 
+// seen is a bit that no stamp has.
+const seen = 1 << 63
+
+// fresh reports whether e, of a cache with the owner o, is clean. It may be so
+// without fresh knowing. To see it again, as long as nothing in the cache is
+// marked, needs no look at the node. The shard of e is locked.
+func (e *entry[K, V]) fresh(o *graph.Owner) bool {
+	if e.node == nil {
+		return true
+	}
+	marks := o.Marks() | seen // before the node is looked at
+	if e.stamp.Load() == marks {
+		return true
+	}
+	if !e.node.Fresh() {
+		return false
+	}
+	e.stamp.Store(marks)
+	return true
+}
+
 // current returns the stamp of e. Its shard is locked.
 func (e *entry[K, V]) current() uint64 {
 	if e.node != nil {
 		return e.node.Stamp
 	}
-	return e.stamp
+	return e.stamp.Load()
 }
 
 // unsaved returns how many entries of a table nobody else has yet are unsaved.
@@ -232,7 +269,9 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 			if e.kind.held() {
 				s.live++
 			}
-			copied.state, copied.stamp, copied.size = e.state, e.stamp, e.size
+			copied.hold(e.state())
+			copied.stamp.Store(e.stamp.Load())
+			copied.size = e.size
 			if copied.node = e.node; e.node != nil {
 				o := e.node.Owner()
 				o.Graph().Lock()

@@ -147,10 +147,10 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	if n := e.node; n == nil {
 		s.change(t, e, e.version)
 	} else {
-		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
 		if c.derives && !st.kind.held() {
 			if was.held() || was == dropped {
-				n.Remember(e.state)
+				n.Remember(e.state())
 			}
 			n.Force(c.derived(), graph.Invalidated)
 		} else {
@@ -160,7 +160,8 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	if keys != nil {
 		keys.Force(graph.Probed, graph.Changed)
 	}
-	e.state, e.stamp = st, stamp
+	e.hold(st)
+	e.stamp.Store(stamp)
 	s.live += held(st.kind) - held(was)
 	return was != absent || st.kind != absent
 }
@@ -178,10 +179,10 @@ func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v 
 func confirmed[K comparable, V any](t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
 	if n := e.node; n != nil && n.Kind() != graph.Input {
 		changed = true
-		s.change(t, e, func() version[V] { return version[V]{e.state, traceOf(n)} })
+		s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
 		n.SetInput(n.Stamp)
 	}
-	e.state = state[V]{value: v, kind: decoded}
+	e.hold(state[V]{value: v, kind: decoded})
 	return changed
 }
 
@@ -203,7 +204,7 @@ func (c *Cache[K, V]) holds(k K, v V) (equal bool, stamp uint64) {
 		s.mu.RUnlock()
 		return false, 0
 	}
-	st, stamp := e.state, e.current()
+	st, stamp := e.state(), e.current()
 	s.mu.RUnlock()
 	return c.same(k, st, v), stamp
 }

@@ -16,7 +16,6 @@ type Graph struct {
 	closed  error
 	stack   []*Node // reused by mark
 	writes  uint64  // counts what is changed from outside
-	active  atomic.Int64
 }
 
 // New returns an empty graph.
@@ -47,9 +46,6 @@ func (g *Graph) Raise(rev uint64) {
 // Wrote notes that something was changed from outside. What a node says of
 // itself, that it was set or forced, is noted already. The graph is locked.
 func (g *Graph) Wrote() { g.writes++ }
-
-// Building reports whether any builder is running.
-func (g *Graph) Building() bool { return g.active.Load() > 0 }
 
 // Close ends all runs with the given cause; later ones do not begin.
 func (g *Graph) Close(cause error) {
@@ -83,6 +79,7 @@ type Owner struct {
 	Type Type
 
 	clean   atomic.Uint64 // the word of a node that is clean
+	marks   atomic.Uint64 // see Marks
 	suspect uint64        // counts what made all nodes doubtful at once; guarded by g.mu
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
@@ -110,6 +107,10 @@ func (o *Owner) Whole(t Type, entry any) *Node {
 	w.covers = o
 	return o.whole
 }
+
+// Marks counts, without any lock, how often a node of o has ceased to be clean: a
+// node that was found Fresh is so as long as the number is what it was before.
+func (o *Owner) Marks() uint64 { return o.marks.Load() }
 
 // Graph returns the graph that o belongs to.
 func (o *Owner) Graph() *Graph { return o.g }
@@ -144,12 +145,14 @@ func (o *Owner) doubtAbove(self bool) {
 		if x != o || self {
 			x.suspect++
 			x.clean.Store(word(Clean, x.suspect))
+			x.marks.Add(1)
 		}
 		for _, y := range x.readers {
 			if y == o && !self {
 				self = true // it reads itself
 				o.suspect++
 				o.clean.Store(word(Clean, o.suspect))
+				o.marks.Add(1)
 			}
 			if !seen[y] {
 				seen[y] = true

@@ -267,7 +267,13 @@ func (n *Node) Forget() bool {
 // dead reports that the contents n belongs to were replaced.
 func (n *Node) dead() bool { return n.epoch != n.owner.epoch }
 
-func (n *Node) set(s State) { n.word.Store(word(s, n.owner.suspect)) }
+func (n *Node) set(s State) {
+	was := n.word.Load()
+	n.word.Store(word(s, n.owner.suspect))
+	if was&3 == uint64(Clean) && s != Clean {
+		n.owner.marks.Add(1) // afterwards
+	}
+}
 
 // SetInput makes n an input with a new value. Mark was called before, in the
 // same critical section. What is building n is superseded. The graph is locked.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
@@ -103,7 +104,7 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause) *Run {
 	n.setRun(r)
 	r.at = int32(len(g.running))
 	g.running = append(g.running, r)
-	g.active.Add(1)
+	builders.Add(1)
 	return r
 }
 
@@ -119,8 +120,19 @@ func (g *Graph) forget(r *Run) {
 	g.running = g.running[:last]
 }
 
-// FrameOf returns the run of the builder that ctx belongs to, or nil.
+// builders counts the builders that are running, of all graphs.
+var builders atomic.Int64
+
+// FrameOf returns the run of the builder that ctx belongs to, or nil if there is
+// none, or no builder is running any more. To ask ctx costs as much as a read.
 func FrameOf(ctx context.Context) *Run {
+	if builders.Load() == 0 {
+		return nil
+	}
+	return frameOf(ctx)
+}
+
+func frameOf(ctx context.Context) *Run { // so that the rest is inlined
 	if f := flight.From(ctx); f != nil {
 		r, _ := f.For().(*Run)
 		return r
@@ -387,7 +399,7 @@ func (r *Run) execute() {
 		g.forget(r)
 		r.Why.run = nil
 		g.mu.Unlock()
-		g.active.Add(-1)
+		builders.Add(-1)
 		r.task.Done()
 		r.Finish()
 	}()
@@ -430,9 +442,9 @@ func (r *Run) execute() {
 
 // InBuilder reports whether the calling goroutine is executing a builder, by
 // looking at its stack, up to a few dozen frames. It costs a microsecond, or
-// nothing while no builder of g is running.
-func (g *Graph) InBuilder() bool {
-	if g.active.Load() == 0 {
+// nothing while no builder is running.
+func InBuilder() bool {
+	if builders.Load() == 0 {
 		return false
 	}
 	var pcs [64]uintptr

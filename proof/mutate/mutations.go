@@ -130,6 +130,11 @@ var mutations = []mutation{
 		tests: "^TestEvictedAndFailed$",
 	},
 	{
+		name:  "what is marked is not seen to be clean without a look",
+		edits: []edit{{"internal/graph/node.go", "n.owner.marks.Add(1)", "n.owner.marks.Add(0)"}},
+		tests: "^TestSeenClean$",
+	},
+	{
 		name:  "an evicted value has a fingerprint",
 		edits: []edit{{"equal.go", "fingerprint(b) == was.raw", "fingerprint(b) == \"\""}},
 		tests: "^TestEvictedAndWanted$",
