@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/store"
@@ -38,6 +39,16 @@ type snapshot struct {
 
 	indexMu sync.Mutex
 	index   []block // nil until read
+
+	// What single records were read from last, by the number of the block modulo
+	// how many these are: who reads one often reads its neighbours.
+	recent [16]atomic.Pointer[unpacked]
+}
+
+// unpacked is the payload of a block, which is never changed.
+type unpacked struct {
+	number  int
+	payload []byte
 }
 
 // block is where a block of records is.
@@ -179,20 +190,26 @@ func parseIndex(b []byte, end int64) ([]block, error) {
 	return index, nil
 }
 
-// load reads the records of a block into recs, with slices that are parts of
-// one new array.
-func (x *snapshot) load(b block, recs []store.Record) ([]store.Record, error) {
+// payload reads the records of a block, as they follow each other in it.
+func (x *snapshot) payload(b block) ([]byte, error) {
 	buf := getBuffer(int(b.size))
 	defer putBuffer(buf)
 	if err := x.fetch(b.off, *buf); err != nil {
 		return nil, err
 	}
 	p, err := x.unpack(b.off, *buf, nil)
+	if err == nil && le.Uint32(*buf) != packedMagic {
+		p = bytes.Clone(p)
+	}
+	return p, err
+}
+
+// load reads the records of a block into recs, with slices that are parts of
+// one new array.
+func (x *snapshot) load(b block, recs []store.Record) ([]store.Record, error) {
+	p, err := x.payload(b)
 	if err != nil {
 		return nil, err
-	}
-	if le.Uint32(*buf) != packedMagic {
-		p = bytes.Clone(p)
 	}
 	// The count is from the index; a record has three bytes at least.
 	recs = slices.Grow(recs[:0], min(int(b.count), len(p)/3))
@@ -224,18 +241,18 @@ func (x *snapshot) get(key []byte) (store.Record, error) {
 	if i < 0 {
 		return store.Record{}, store.ErrNotFound
 	}
-	buf := getBuffer(int(index[i].size))
-	defer putBuffer(buf)
-	if err := x.fetch(index[i].off, *buf); err != nil {
-		return store.Record{}, err
+	u := x.recent[i%len(x.recent)].Load()
+	if u == nil || u.number != i {
+		p, err := x.payload(index[i])
+		if err != nil {
+			return store.Record{}, err
+		}
+		u = &unpacked{i, p}
+		if len(p) <= 2*blockTarget { // and not one huge record
+			x.recent[i%len(x.recent)].Store(u)
+		}
 	}
-	raw := getBuffer(2 * blockTarget)
-	defer putBuffer(raw)
-	p, err := x.unpack(index[i].off, *buf, *raw)
-	if err != nil {
-		return store.Record{}, err
-	}
-	d := decoder{b: p}
+	d := decoder{b: u.payload}
 	for len(d.b) > 0 {
 		k, meta, value := d.record()
 		if d.bad {
