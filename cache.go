@@ -47,13 +47,12 @@ func (c *Cache[K, V]) Peek(k K) (V, bool) {
 		return v, true
 	}
 	for known := false; !known; {
-		known = c.know(context.Background(), k) != nil // on failure, what was set since remains
+		err := c.know(context.Background(), k)
 		if c.state.Load() == stateClosed {
 			break
 		}
-		var sure bool
-		v, ok, sure = c.lookup(k)
-		known = known || sure
+		v, ok, known = c.lookup(k)
+		known = known || err != nil // then what was set since remains
 	}
 	c.count(k, ok)
 	return v, ok
