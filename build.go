@@ -78,13 +78,14 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 			}
 		}
 		graph.At("get")
-		s := c.table.Load().shard(k)
+		t := c.table.Load()
+		s := t.shard(k)
 		s.mu.RLock()
 		e := s.entries[k]
 		if e == nil || e.node == nil && (frame != nil || !e.kind.held()) {
 			s.mu.RUnlock()
-			if e == nil && c.state.Load() == statePartial {
-				if err := c.fetch(ctx, k); err != nil {
+			if e == nil && t.partial {
+				if err := c.know(ctx, k); err != nil {
 					return v, err
 				}
 				continue
@@ -168,7 +169,8 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 	}
 }
 
-// intern sees to it that there is an entry for k, with a node.
+// intern sees to it that there is an entry for k, with a node, unless the
+// contents were replaced and k has to be known first.
 func (c *Cache[K, V]) intern(k K) error {
 	m := c.m
 	m.gate.RLock()
@@ -180,6 +182,9 @@ func (c *Cache[K, V]) intern(k K) error {
 	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if t.partial && s.entries[k] == nil {
+		return nil
+	}
 	m.graph.Lock()
 	defer m.graph.Unlock()
 	c.ensure(s.entry(k))
@@ -259,7 +264,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	guard(&failed, func() (err error) {
 		if probe := b.c.spec.Probe; probe != nil {
 			b.c.trust()
-			old, ok := b.c.lookup(b.k)
+			old, ok, _ := b.c.lookup(b.k)
 			b.value, err = probe(ctx, b.k, old, ok)
 		} else {
 			b.value, err = b.c.spec.Build(ctx, b.k)

@@ -46,21 +46,34 @@ func (c *Cache[K, V]) Peek(k K) (V, bool) {
 	if ok {
 		return v, true
 	}
-	c.know(context.Background(), k) // on failure, what was set since remains
-	if c.state.Load() != stateClosed {
-		v, ok = c.lookup(k)
+	for known := false; !known; {
+		err := c.know(context.Background(), k)
+		if c.state.Load() == stateClosed {
+			break
+		}
+		v, ok, known = c.lookup(k)
+		known = known || err != nil // then what was set since remains
 	}
 	c.table.Load().shard(k).count(ok)
 	return v, ok
 }
 
-// held waits until what was saved is there, for a read without ctx. It reports
-// false if the cache is closed.
-func (c *Cache[K, V]) held() bool {
-	if !c.loaded() {
-		c.prepare(context.Background(), false) // on failure, what was set since remains
+// held returns the contents, for a read without ctx, when what was saved is
+// there, or nil if the cache is closed.
+func (c *Cache[K, V]) held() *table[K, V] {
+	for {
+		var err error
+		if !c.loaded() {
+			err = c.prepare(context.Background(), false) // on failure, what was set since remains
+		}
+		t := c.table.Load()
+		switch {
+		case c.state.Load() == stateClosed:
+			return nil
+		case err != nil || !t.partial:
+			return t
+		}
 	}
-	return c.state.Load() != stateClosed
 }
 
 // peek is the fast part of a read: for a present entry that needs no work, and
@@ -81,21 +94,24 @@ func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
 	return v, false
 }
 
-// lookup is the rest of it: it decodes the entry if need be.
-func (c *Cache[K, V]) lookup(k K) (v V, ok bool) {
-	s := c.table.Load().shard(k)
+// lookup is the rest of it: it decodes the entry if need be. If the table does
+// not say what there is of k, known is false.
+func (c *Cache[K, V]) lookup(k K) (v V, ok, known bool) {
+	t := c.table.Load()
+	s := t.shard(k)
 	s.mu.RLock()
 	e := s.entries[k]
 	if e == nil || !e.kind.held() {
 		s.mu.RUnlock()
-		return v, false
+		return v, false, e != nil || !t.partial
 	}
 	st := e.state()
 	s.mu.RUnlock()
 	if st.kind == decoded {
-		return st.value, true
+		return st.value, true, true
 	}
-	return c.decode(s, e, st.raw)
+	v, ok = c.decode(s, e, st.raw)
+	return v, ok, true
 }
 
 // count counts a read.
@@ -115,10 +131,11 @@ func (c *Cache[K, V]) Has(k K) bool {
 
 // Len returns the number of entries.
 func (c *Cache[K, V]) Len() int {
-	if !c.held() {
+	t := c.held()
+	if t == nil {
 		return 0
 	}
-	return c.table.Load().len()
+	return t.len()
 }
 
 // All iterates over the entries, in no particular order, like a range over a
@@ -162,10 +179,10 @@ type found[K comparable, V any] struct {
 // comes.
 func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
 	return func(yield func(found[K, V]) bool) {
-		if !c.held() {
+		t := c.held()
+		if t == nil {
 			return
 		}
-		t := c.table.Load()
 		var batch []*entry[K, V]
 		for i := range t.shards {
 			s := &t.shards[i]
@@ -179,7 +196,11 @@ func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
 			s.mu.RUnlock()
 			for _, e := range batch {
 				f := found[K, V]{shard: s, entry: e}
-				if now := c.table.Load(); now != t { // it has been replaced
+				if c.table.Load() != t { // it has been replaced
+					now := c.held()
+					if now == nil {
+						return
+					}
 					f.shard = now.shard(e.key)
 				}
 				f.mu.RLock()

@@ -274,6 +274,9 @@ func (m *Manager) faults() (faults []error) {
 func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node {
 	g := c.m.graph
 	t := c.table.Load()
+	if state := c.state.Load(); state != stateClosed && t.partial != (state <= statePartial) {
+		fault(nil, fmt.Sprintf("its contents are in state %d, and partial: %v", state, t.partial))
+	}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.RLock()

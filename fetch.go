@@ -42,7 +42,9 @@ func (c *Cache[K, V]) partial() bool {
 	return reason == "" && (c.slot.records < 0 || c.slot.records >= c.m.partialFrom)
 }
 
-// know sees to it that the table says what there is of k.
+// know sees to it that the table says what there is of k, unless the contents
+// are replaced meanwhile: whoever then finds nothing in a table that is partial
+// calls it again.
 func (c *Cache[K, V]) know(ctx context.Context, k K) error {
 	switch c.state.Load() {
 	case stateUnloaded:

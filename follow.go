@@ -21,30 +21,31 @@ const unsaved = 1 << 62
 // them is checked then; what the Manager had built itself in these caches is
 // forgotten. It takes no longer than what was saved is large.
 //
-// Every sync shows as a whole or not at all. But a reader who reads several
-// entries while Follow is under way may get some from before and some from
-// after it.
+// All caches go on at the same instant: once a read has returned something that
+// is new, no read that begins afterwards returns what was there before. Of
+// several reads some may come before that instant and some after it, as with any
+// write.
 func (m *Manager) Follow(ctx context.Context) (changed []string, err error) {
 	f, ok := m.store.(store.Follower)
 	if !ok {
 		return nil, &Error{Op: "follow", Err: errors.New("it is possible only for a Manager that was opened with ReadOnly")}
 	}
-	names, err := f.Refresh(ctx)
-	if len(names) > 0 {
-		infos, err2 := m.store.Caches(ctx)
-		if err = errors.Join(err, err2); err2 == nil {
-			changed = m.follow(names, infos)
-		}
-	}
+	_, err = f.Refresh(ctx, func(names []string, infos []store.Info, show func()) {
+		changed = m.follow(names, infos, show)
+	})
 	for _, name := range changed {
 		m.emit(Event{Kind: EventFollowed, Cache: name})
 	}
 	return changed, wrap(ctx, "follow", "", nil, ended(m.ctx, err))
 }
 
-func (m *Manager) follow(names []string, infos []store.Info) (changed []string) {
+// follow has the store show what is new, and forgets what the tables of the caches
+// that may have changed have from before. What was begun to be read before that
+// is of another epoch, and what is not there is read with the gate held.
+func (m *Manager) follow(names []string, infos []store.Info, show func()) (changed []string) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
+	show()
 	for _, name := range names {
 		if name == revisions {
 			continue
@@ -76,7 +77,11 @@ func (c *Cache[K, V]) follow() {
 	if c.off || c.spec.Load != nil || c.spec.Contents != nil {
 		return // its contents are not what was saved
 	}
-	c.replace(newTable[K, V](1, c.saves()), c.savedState())
+	state := c.savedState()
+	if c.lane != nil && state > statePartial {
+		state = stateUnloaded // or it were seen to be empty before the other caches have gone on
+	}
+	c.replace(newTable[K, V](1, c.saves()), state)
 }
 
 // followEvery calls Follow by and by.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,14 +35,18 @@ func TestMain(m *testing.M) {
 }
 
 // child has dir open until it is killed, or its parent is gone. For each line
-// that it reads it sets and syncs the next number, sets another one that it
-// does not sync, and answers with what it synced last.
+// that it reads it sets and syncs the next number, in two caches, sets another one
+// that it does not sync, and answers with what it synced last.
 func child(dir string) error {
 	m, err := Open(dir, Options{Autosync: &Autosync{Off: true}})
 	if err != nil {
 		return err
 	}
 	synced, err := Register(m, "synced", Spec[int, int]{})
+	if err != nil {
+		return err
+	}
+	twin, err := Register(m, "twin", Spec[int, int]{})
 	if err != nil {
 		return err
 	}
@@ -52,7 +57,8 @@ func child(dir string) error {
 	in := bufio.NewScanner(os.Stdin)
 	for i := 1; in.Scan(); i++ {
 		synced.Set(i, i*i)
-		if err := m.Sync(context.Background(), Only("synced")); err != nil {
+		twin.Set(i, i*i)
+		if err := m.Sync(context.Background(), Only("synced", "twin")); err != nil {
 			return err
 		}
 		unsynced.Set(i, i)
@@ -174,5 +180,45 @@ func TestKilledWhileSyncing(t *testing.T) {
 			wantContents(t, must(Register(m, "unsynced", Spec[int, int]{})), map[int]int{})
 			ok(t, m.Close())
 		})
+	}
+}
+
+// TestFollowAnotherProcess: what is seen of one cache is there in the other, also
+// while Follow is under way, and in the end all is there.
+func TestFollowAnotherProcess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h := startChild(t, dir)
+	h.step(t, 1)
+	const n = 300
+	must(io.WriteString(h.in, strings.Repeat("\n", n-1)))
+	r := openDir(t, dir, Options{ReadOnly: true})
+	r.partialFrom = 20 // both ways of reading
+	caches := [2]*Cache[int, int]{must(Register(r, "synced", Spec[int, int]{})), must(Register(r, "twin", Spec[int, int]{}))}
+	var readers sync.WaitGroup
+	for i := range caches {
+		readers.Go(func() {
+			for k := 1; k <= n && !t.Failed(); {
+				if !caches[i].Has(k) {
+					continue
+				}
+				if v, found := caches[1-i].Peek(k); v != k*k || !found {
+					t.Errorf("%d is in %s, and %s has %d, %v", k, caches[i].Name(), caches[1-i].Name(), v, found)
+					return
+				}
+				k++
+			}
+		})
+	}
+	for range n - 1 {
+		if !h.out.Scan() {
+			t.Errorf("the child ended: %v", h.out.Err())
+			break
+		}
+		must(r.Follow(t.Context()))
+	}
+	readers.Wait()
+	for _, c := range caches {
+		equal(t, c.Name(), c.Len(), n)
 	}
 }

@@ -207,7 +207,9 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 		}
 		c.edited(int64(max(1, len(contents))))
 	default:
-		c.state.Store(c.savedState())
+		state := c.savedState()
+		t.partial = state <= statePartial
+		c.state.Store(state)
 	}
 }
 

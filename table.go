@@ -21,6 +21,7 @@ type table[K comparable, V any] struct {
 	spare  []entry[K, V] // allocated and not used yet; see fill
 
 	whole    string // what the contents as a whole were built from, as it was stored
+	partial  bool   // what it has not may be in the store; not changed once readers have it
 	recorded bool   // changes are recorded, to be saved
 	gen      uint32 // number of the next cut, from 1; changed with the gate held exclusively
 	saving   bool   // a cut is being written; changed with the gate held exclusively

@@ -218,6 +218,7 @@ func (c *Cache[K, V]) grow() {
 		return
 	}
 	t := newTable[K, V](manyShards, old.recorded)
+	t.partial = old.partial
 	t.absorb(old, false, false, 0)
 	c.table.Store(t)
 }
@@ -249,6 +250,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 			c.all.Restore(graph.Derived, t.whole)
 		}
 	}
+	t.partial = state <= statePartial
 	c.table.Store(t)
 	g.Unlock()
 	c.epoch++

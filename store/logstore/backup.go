@@ -36,10 +36,7 @@ func (s *Store) hold(m *manifest) *image {
 }
 
 func (im *image) release() {
-	unpinAll(im.journals)
-	for _, x := range im.snapshots {
-		x.unpin()
-	}
+	unpinAll(im.journals, im.snapshots)
 }
 
 // image returns the present state: what was acknowledged, and nothing else.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
@@ -22,7 +23,8 @@ var errUnfinished = fmt.Errorf("%w: there is a file %s; remove the directory and
 // nameSet collects the names of caches.
 type nameSet map[string]struct{}
 
-// refresh goes on to the present. The caller holds applying.
+// refresh reads on to the present, which show makes visible. The caller holds
+// applying.
 //
 // The writer may be at work meanwhile. It changes files in such an order that
 // each of them, read when the files that lead to it have been read, is either
@@ -76,6 +78,36 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		if try > 2 {
 			time.Sleep(time.Millisecond / 64 << min(try, 6)) // let the writer get on
 		}
+	}
+}
+
+// show makes s what at is, when with says so. The caller holds applying.
+func (r *Reader) show(changed []string, with func([]string, []store.Info, func())) {
+	if !r.moved && len(changed) == 0 {
+		return
+	}
+	s, at := r.s, r.at
+	caches, journals, snapshots := maps.Clone(at.caches), slices.Clone(at.journals), slices.Clone(at.snapshots)
+	for _, j := range journals {
+		j.pin()
+	}
+	for _, x := range snapshots {
+		x.pin()
+	}
+	show := sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.caches = caches
+		journals, s.journals = s.journals, journals
+		snapshots, s.snapshots = s.snapshots, snapshots
+	})
+	defer func() {
+		show()
+		unpinAll(journals, snapshots)
+		r.moved = false
+	}()
+	if with != nil && len(changed) > 0 {
+		with(changed, at.infos(), show)
 	}
 }
 
@@ -157,7 +189,7 @@ func (r *Reader) accept(d *damage) error {
 // lead on from where the Reader is, so that it must start again from the
 // manifest.
 func (r *Reader) follow(ctx context.Context, files listing, changed nameSet) (bool, error) {
-	s := r.s
+	s := r.at
 	at := s.current()
 	if at == nil {
 		return false, nil
@@ -172,17 +204,16 @@ func (r *Reader) follow(ctx context.Context, files listing, changed nameSet) (bo
 		return false, err
 	}
 	if len(later) > 0 && (later[0].prev != at.seq || later[0].prevEnd < at.end) {
-		unpinAll(later)
+		unpinAll(later, nil)
 		return false, nil
 	}
 	for i := range len(later) + 1 {
 		if i > 0 {
-			s.mu.Lock()
 			s.journals = append(s.journals, later[i-1])
-			s.mu.Unlock()
+			r.moved = true
 		}
 		if err := r.replay(ctx, s, s.current(), endOf(later, i), changed.add); err != nil {
-			unpinAll(later[i:])
+			unpinAll(later[i:], nil)
 			return false, err
 		}
 	}
@@ -203,9 +234,12 @@ func (names nameSet) add(_ *journal, of map[string]*version) {
 	}
 }
 
-func unpinAll(journals []*journal) {
+func unpinAll(journals []*journal, snapshots []*snapshot) {
 	for _, j := range journals {
 		j.unpin()
+	}
+	for _, x := range snapshots {
+		x.unpin()
 	}
 }
 
@@ -335,23 +369,15 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 }
 
 // load makes the state anew, from a manifest and the journals that it starts
-// with, and shows it if that works.
+// with, and goes on to it if that works.
 func (r *Reader) load(ctx context.Context, m *manifest, files listing, changed nameSet) error {
-	next := &Store{dir: r.s.dir, fs: r.s.fs, caches: map[string]*version{}}
+	next := &Store{dir: r.s.dir, fs: r.s.fs, mu: r.s.mu, caches: map[string]*version{}}
 	err := r.build(ctx, next, m, files, changed)
-	s := r.s
 	if err == nil {
-		s.mu.Lock()
-		next.caches, s.caches = s.caches, next.caches
-		next.journals, s.journals = s.journals, next.journals
-		next.snapshots, s.snapshots = s.snapshots, next.snapshots
-		s.mu.Unlock()
-		r.m = m
+		next, r.at = r.at, next
+		r.m, r.moved = m, true
 	}
-	unpinAll(next.journals)
-	for _, x := range next.snapshots {
-		x.unpin()
-	}
+	unpinAll(next.journals, next.snapshots)
 	return err
 }
 
@@ -379,7 +405,7 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 	} else {
 		chain[0].end, chain[0].frame = m.start.off, m.start.frame
 	}
-	if at := r.s.current(); at != nil && (len(chain) == 0 || chain[len(chain)-1].seq < at.seq) {
+	if at := r.at.current(); at != nil && (len(chain) == 0 || chain[len(chain)-1].seq < at.seq) {
 		// It goes back, unless at was an attempt that the writer gave up.
 		d := damage{file: at.name, what: "the journal that was read last is not in use any more"}
 		if r.faults[d] < proof {
@@ -388,7 +414,7 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 	}
 	// A manifest without caches may be that of a writer which discarded all
 	// that came before.
-	diff := difference{old: r.s, compacted: len(m.caches) > 0, touched: nameSet{}}
+	diff := difference{old: r.at, compacted: len(m.caches) > 0, touched: nameSet{}}
 	for i, j := range chain {
 		end := endOf(chain, i+1)
 		size, err := j.f.Size()
@@ -434,7 +460,7 @@ func (r *Reader) empty(next *Store, files listing, changed nameSet) error {
 	if used {
 		return &damage{file: manifestName(max(1, files.highest)), what: "no manifest can be read"}
 	}
-	(&difference{old: r.s}).add(next, changed)
+	(&difference{old: r.at}).add(next, changed)
 	return nil
 }
 
@@ -465,7 +491,7 @@ func (r *Reader) adopt(next *Store, m *manifest) error {
 
 // open returns the snapshot of a cache, which the caller must unpin.
 func (r *Reader) open(c *manifestCache) *snapshot {
-	if v := r.s.caches[c.name]; v != nil && v.snap != nil && v.snap.id == c.id && v.snap.gen == c.gen && v.snap.tag == c.tag {
+	if v := r.at.caches[c.name]; v != nil && v.snap != nil && v.snap.id == c.id && v.snap.gen == c.gen && v.snap.tag == c.tag {
 		v.snap.pin()
 		return v.snap
 	}

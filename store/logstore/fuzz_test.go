@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
@@ -27,7 +28,7 @@ func FuzzOps(f *testing.F) {
 	f.Add(b)
 	f.Add([]byte{1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0})
 	f.Fuzz(func(t *testing.T, p []byte) {
-		s := &Store{caches: map[string]*version{}}
+		s := &Store{mu: new(sync.RWMutex), caches: map[string]*version{}}
 		st := stage{s: s}
 		if !st.replay(chunkRef{size: uint32(len(p))}, p) {
 			st.undo()

@@ -241,7 +241,7 @@ func TestKilledWriter(t *testing.T) {
 	}
 	defer following.Close()
 	read("the reader that follows", func() (int, error) {
-		if _, err := following.Refresh(context.Background()); err != nil {
+		if _, err := following.Refresh(context.Background(), nil); err != nil {
 			return 0, err
 		}
 		return numbered(following)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
@@ -35,7 +36,9 @@ type Reader struct {
 	s *Store // what shows; s.applying is held by who changes it. Nothing of s writes.
 
 	// Guarded by s.applying.
-	m      *manifest      // what s was made from; nil if there was none
+	at     *Store         // what was read; ahead of s while a refresh is under way. It shares tables with s, and mu
+	moved  bool           // at is ahead of s
+	m      *manifest      // what at was made from; nil if there was none
 	faults map[damage]int // how often each was seen in this refresh
 }
 
@@ -72,6 +75,7 @@ func openReader(dir string, opts Options) (*Reader, error) {
 		dir:      dir,
 		opts:     opts,
 		fs:       opts.FS,
+		mu:       new(sync.RWMutex),
 		caches:   map[string]*version{},
 		applying: make(semaphore, 1),
 	}
@@ -83,13 +87,14 @@ func openReader(dir string, opts Options) (*Reader, error) {
 		}
 		s.fs, s.ownsFS = fs, true
 	}
-	r := &Reader{s: s}
+	r := &Reader{s: s, at: &Store{dir: dir, fs: s.fs, mu: s.mu, caches: map[string]*version{}}}
 	_, err := r.refresh(s.ctx)
 	s.tell()
 	if err != nil {
-		s.release()
+		r.release()
 		return nil, err
 	}
+	r.show(nil, nil)
 	return r, nil
 }
 
@@ -131,13 +136,14 @@ func (r *Reader) Apply(ctx context.Context, _ iter.Seq2[store.Op, error]) error 
 // OpenReader would; and with one that wraps fs.ErrNotExist if the store was
 // removed. Replacing the files of a directory by those of another store, which
 // the names do not show, needs a new Reader.
-func (r *Reader) Refresh(ctx context.Context) (changed []string, err error) {
+func (r *Reader) Refresh(ctx context.Context, with func(changed []string, caches []store.Info, show func())) (changed []string, err error) {
 	defer r.s.tell()
 	if err := r.s.acquire(ctx, r.s.applying); err != nil {
 		return nil, err
 	}
 	defer r.s.applying.release()
 	changed, err = r.refresh(ctx)
+	r.show(changed, with)
 	if e := r.s.check(ctx); err != nil && e != nil {
 		return changed, e
 	}
@@ -156,7 +162,7 @@ func (r *Reader) Watch(ctx context.Context, interval time.Duration) iter.Seq2[[]
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		for {
-			changed, err := r.Refresh(ctx)
+			changed, err := r.Refresh(ctx, nil)
 			if r.s.check(ctx) != nil {
 				return
 			}
@@ -189,6 +195,11 @@ func (r *Reader) Close() error {
 	}
 	r.s.cancel()
 	r.s.applying <- struct{}{}
-	r.s.release()
+	r.release()
 	return nil
+}
+
+func (r *Reader) release() {
+	unpinAll(r.at.journals, r.at.snapshots)
+	r.s.release()
 }

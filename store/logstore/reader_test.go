@@ -38,7 +38,7 @@ func openReader(t *testing.T, opts logstore.Options) *logstore.Reader {
 
 func refresh(t *testing.T, r *logstore.Reader) []string {
 	t.Helper()
-	changed, err := r.Refresh(t.Context())
+	changed, err := r.Refresh(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func (p pair) Get(ctx context.Context, cache string, key []byte) (store.Record, 
 }
 
 func (p pair) refresh(ctx context.Context) error {
-	_, err := p.Refresh(ctx)
+	_, err := p.Refresh(ctx, nil)
 	return err
 }
 
@@ -106,6 +106,17 @@ func TestReader(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a reader promises as a store.Follower.
+func TestFollower(t *testing.T) {
+	t.Parallel()
+	storetest.RunFollower(t, func(t *testing.T) (w, f store.Store) {
+		opts := logstore.Options{CompactAt: -1, FS: faultfs.New(), Observe: failOnTrouble(t)}
+		s := open(t, opts)
+		t.Cleanup(func() { s.Close() })
+		return s, openReader(t, opts)
+	})
 }
 
 // calling is a file system that calls back before each call.
@@ -756,7 +767,7 @@ func TestReaderOfDamage(t *testing.T) {
 		}
 		f.WriteAt([]byte{sound[at] ^ 1}, int64(at))
 		for range 2 {
-			if changed, err := r.Refresh(t.Context()); !errors.Is(err, store.ErrCorrupt) || len(changed) > 0 {
+			if changed, err := r.Refresh(t.Context(), nil); !errors.Is(err, store.ErrCorrupt) || len(changed) > 0 {
 				t.Errorf("Refresh: %v, %v", changed, err)
 			}
 			want(t, r, state{"a": {"1": "one/m", "2": "two/m"}})
@@ -887,7 +898,7 @@ func TestReaderOfNothing(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.Refresh(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := r.Refresh(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Refresh with a context that has ended: %v", err)
 	}
 	s.Close()
@@ -895,12 +906,12 @@ func TestReaderOfNothing(t *testing.T) {
 	for _, name := range names {
 		os.Remove(name)
 	}
-	if _, err := r.Refresh(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := r.Refresh(t.Context(), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Refresh when the files are gone: %v", err)
 	}
 	want(t, r, state{"a": {"1": "one/m"}})
 	r.Close()
-	if _, err := r.Refresh(t.Context()); !errors.Is(err, store.ErrClosed) {
+	if _, err := r.Refresh(t.Context(), nil); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("Refresh of a closed reader: %v", err)
 	}
 }
@@ -982,7 +993,7 @@ func BenchmarkRefresh(b *testing.B) {
 						b.Fatal(err)
 					}
 					b.StartTimer()
-					if _, err := r.Refresh(b.Context()); err != nil {
+					if _, err := r.Refresh(b.Context(), nil); err != nil {
 						b.Fatal(err)
 					}
 				}

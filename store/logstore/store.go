@@ -50,7 +50,7 @@ type Store struct {
 	manifests [2]uint64 // the newest, and the one before, which is kept; 0 if none
 
 	// mu guards what readers see. It is held for short, never across I/O.
-	mu        sync.RWMutex
+	mu        *sync.RWMutex
 	caches    map[string]*version // the known ones
 	journals  []*journal          // oldest first; changed under applying too
 	snapshots []*snapshot         // what the manifest names; changed under applying too
@@ -110,6 +110,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		dir:        dir,
 		opts:       opts,
 		fs:         opts.FS,
+		mu:         new(sync.RWMutex),
 		caches:     map[string]*version{},
 		wake:       make(chan struct{}, 1),
 		compacting: make(semaphore, 1),
@@ -168,12 +169,7 @@ func (s *Store) Close() error {
 func (s *Store) release() {
 	s.cancel()
 	s.mu.Lock()
-	for _, j := range s.journals {
-		j.unpin()
-	}
-	for _, x := range s.snapshots {
-		x.unpin()
-	}
+	unpinAll(s.journals, s.snapshots)
 	s.journals, s.snapshots, s.caches = nil, nil, nil
 	s.mu.Unlock()
 	if s.lock != nil {
@@ -202,6 +198,11 @@ func (s *Store) Caches(ctx context.Context) ([]store.Info, error) {
 	if s.closed.Load() {
 		return nil, store.ErrClosed
 	}
+	return s.infos(), nil
+}
+
+// infos lists the caches. mu is held, or applying.
+func (s *Store) infos() []store.Info {
 	infos := make([]store.Info, 0, len(s.caches))
 	for name, v := range s.caches {
 		info := store.Info{Cache: name, Description: slices.Clone(v.desc), Records: v.records, Bytes: v.bytes}
@@ -217,7 +218,7 @@ func (s *Store) Caches(ctx context.Context) ([]store.Info, error) {
 		infos = append(infos, info)
 	}
 	slices.SortFunc(infos, func(a, b store.Info) int { return cmp.Compare(a.Cache, b.Cache) })
-	return infos, nil
+	return infos
 }
 
 // check returns why a method cannot go on, or nil.

@@ -12,6 +12,8 @@
 // What the store's [store.Caps] do not promise is not checked. What the package
 // cannot check is that a batch survives a crash: it has no way of causing one.
 //
+// [RunFollower] is for a [store.Follower], which shows what another store is given.
+//
 // A nil slice and an empty one are the same to it, and so are nil and empty
 // descriptions.
 package storetest
