@@ -12,6 +12,8 @@ import (
 // Each test here fails when one mechanism of the engine is taken out; proof/mutate
 // does that. They need no other file than helper_test.go, so that it is quick.
 
+var errPlanned = errors.New("planned")
+
 // heldBack returns inputs and what is built of two of them. The first run waits
 // between the two reads; second is the error of the second read then.
 func heldBack(t *testing.T) (in, c *Cache[int, int], second *error, began, end chan struct{}) {
@@ -261,6 +263,56 @@ func TestInvalidatedIsBuilt(t *testing.T) {
 	equal(t, "c", must(c.Get(t.Context(), 1)), 2)
 	ok(t, c.Invalidate(1))
 	equal(t, "c", must(c.Get(t.Context(), 1)), 11)
+}
+
+// TestFailingLadder: a failure that those above it make do without costs each builder
+// one run, however many ways lead to it; and who asks again is not put off with the
+// last failure.
+func TestFailingLadder(t *testing.T) {
+	m := newManager(t)
+	builds, tries := 0, 0
+	const depth = 16
+	var c *Cache[int, int]
+	c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		builds++
+		if k < 2 {
+			return 0, errPlanned
+		}
+		sum := 1
+		for _, below := range []int{k/2*2 - 2, k/2*2 - 1} {
+			if v, err := c.Get(ctx, below); err == nil {
+				sum = (sum + v) % 1000
+			}
+		}
+		return sum, nil
+	}}))
+	for range 2 { // nothing of that is kept
+		builds = 0
+		got := must(c.Get(t.Context(), 2*depth))
+		want := 1
+		for range depth - 1 {
+			want = (1 + 2*want) % 1000
+		}
+		equal(t, "the top", got, want)
+		equal(t, "builds", builds, 2*depth+1)
+	}
+
+	again := must(Register(m, "again", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		if k == 0 {
+			if tries++; tries < 4 {
+				return 0, errPlanned
+			}
+			return 7, nil
+		}
+		for range 9 {
+			if v, err := must(Lookup[int, int](m, "again")).Get(ctx, 0); err == nil {
+				return v, nil
+			}
+		}
+		return 0, errPlanned
+	}}))
+	equal(t, "who tries again", must(again.Get(t.Context(), 1)), 7)
+	equal(t, "tries", tries, 4)
 }
 
 // TestSeenClean: an entry that was seen to be clean is looked at again once something

@@ -206,7 +206,8 @@ type oracle struct {
 	dropped  []bool
 	epochs   []int // how often contents were replaced
 	verified map[int]bool
-	want     []int // entries that are to be built, in order
+	failed   map[int]oracleResult // in the course of a call from outside
+	want     []int                // entries that are to be built, in order
 
 	partial  bool  // caches are read entry by entry, …
 	readCost int64 // … until that has cost too much
@@ -304,11 +305,11 @@ func (o *oracle) bring(id int, wanted bool) oracleResult {
 	n := &o.nodes[id]
 	switch {
 	case o.verified[id] && n.dropped && wanted:
-		return o.build(id, -1, oracleResult{})
+		return o.build(id)
 	case n.told || oracleCaches[o.cache(id)].input || o.verified[id] || n.asked:
 		return n.result()
 	case n.forced || !n.has && !n.none && n.broken == "" && !n.dropped || oracleCaches[o.cache(id)].probe:
-		return o.build(id, -1, oracleResult{})
+		return o.build(id)
 	}
 	if !n.linked {
 		for _, e := range n.edges {
@@ -330,24 +331,28 @@ func (o *oracle) bring(id int, wanted bool) oracleResult {
 		}
 		if e.id < 0 {
 			if o.hand[e.id] != e.stamp {
-				return o.build(id, -1, oracleResult{})
+				return o.build(id)
 			}
 			continue
 		}
-		if r := o.bring(e.id, false); !r.kept {
-			return o.build(id, e.id, r) // which is told what came of it
+		r, is := o.failed[e.id]
+		if !is {
+			r = o.bring(e.id, false)
+		}
+		if !r.kept {
+			return o.build(id) // which is told what came of it
 		}
 		if o.nodes[e.id].stamp != e.stamp {
-			return o.build(id, -1, oracleResult{})
+			return o.build(id)
 		}
 	}
 	o.verified[id] = true
 	return o.bring(id, wanted)
 }
 
-// build runs the builder of an entry, which if it asks for the entry known gets
-// the result r.
-func (o *oracle) build(id, known int, r oracleResult) oracleResult {
+// build runs the builder of an entry. What has come to nothing that can be kept
+// since the call from outside began, it is told when it asks for the first time.
+func (o *oracle) build(id int) oracleResult {
 	o.want = append(o.want, id)
 	n, probe := &o.nodes[id], oracleCaches[o.cache(id)].probe
 	if probe {
@@ -355,11 +360,13 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 	}
 	var edges []oracleEdge
 	volatile := false
+	told := map[int]bool{}
 	val, err := o.exprs[id].eval(o.versions[o.cache(id)], func(on int) (int, error) {
-		r := r
-		if on != known {
+		r, is := o.failed[on]
+		if !is || told[on] {
 			r = o.bring(on, true)
 		}
+		told[on] = true
 		switch {
 		case !r.kept:
 			volatile = true
@@ -376,7 +383,8 @@ func (o *oracle) build(id, known int, r oracleResult) oracleResult {
 		broken = kept.Text
 	}
 	if err != nil && err != ErrNotFound && broken == "" || volatile {
-		return oracleResult{val, err, false}
+		o.failed[id] = oracleResult{val, err, false}
+		return o.failed[id]
 	}
 	same := n.stamp != 0 && n.broken == broken && (broken != "" || n.has && n.val == val || !n.has && n.hasOld && n.old == val)
 	switch {
@@ -614,7 +622,7 @@ func (o *oracle) ok(err error) {
 // get reads an entry, and checks its value and the builders that ran for it.
 func (o *oracle) get(id int) {
 	o.got, o.want = o.got[:0], o.want[:0]
-	o.verified = map[int]bool{}
+	o.verified, o.failed = map[int]bool{}, map[int]oracleResult{}
 	val, err := o.truth(id)
 	ideal := o.bring(id, true)
 	if ideal.err == nil && (err != nil || ideal.val != val) || ideal.err != nil && err == nil {
@@ -777,7 +785,7 @@ func (o *oracle) step(op, key, val byte) {
 		default:
 			note("refresh")
 			o.nodes[id].asked = false
-			o.want, o.verified = o.want[:0], map[int]bool{}
+			o.want, o.verified, o.failed = o.want[:0], map[int]bool{}, map[int]oracleResult{}
 			r := o.bring(id, true)
 			if r.err == ErrNotFound {
 				r.err = nil

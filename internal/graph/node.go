@@ -84,7 +84,6 @@ func (s State) String() string { return [...]string{"check", "dirty", "clean"}[s
 type Cause struct {
 	Reason Reason
 	Node   *Node // the dependency, if it is one
-	run    *Run  // of it, if its builder failed
 }
 
 // Reason is the kind of a Cause.

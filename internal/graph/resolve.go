@@ -49,24 +49,18 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 	}
 	// failed ends the search of the top: who has read it is to be built, as
 	// it is for its builder to say what the failure means.
-	failed := func(n *Node, r *Run) {
+	failed := func(n *Node) {
 		stack = stack[:len(stack)-1]
 		if n.owner.covers != nil && stack[len(stack)-1].node.owner == n.owner.covers && len(stack) > 1 {
 			stack = stack[:len(stack)-1] // an entry cannot be built by itself
 		}
-		stack[len(stack)-1].why = &Cause{Failed, n, r}
+		stack[len(stack)-1].why = &Cause{Failed, n}
 	}
+	var asker *Run
+	var q *request // made when there is something to be built
 	if self != nil {
-		// A builder that runs because another has failed, and asks for that:
-		// without this, each of a chain of builders would fail twice as often as
-		// the one before.
-		r, _ := self.For().(*Run)
-		if r != nil && r.Why.Node == root && r.Why.run != nil && r.Why.run.writes == g.writes && root.run() == nil {
-			r = r.Why.run
-			if r.outcome == Volatile {
-				return r, nil
-			}
-			return r, r.Err
+		if asker, _ = self.For().(*Run); asker != nil && asker.graph() == g {
+			q = asker.request
 		}
 	}
 search:
@@ -89,6 +83,13 @@ search:
 			}
 			stack = stack[:len(stack)-1] // whoever has read it finds out when it looks again
 			stack[len(stack)-1].next = 0
+			continue
+		}
+		if r := q.knows(x, asker, len(stack) == 1); r != nil {
+			if err := r.failure(); len(stack) == 1 || err != nil && len(stack) == 2 && x.owner.covers == root.owner {
+				return r, err
+			}
+			failed(x)
 			continue
 		}
 		if w := x.owner.whole; w != nil && x.kind == Input && top.why == nil {
@@ -176,7 +177,10 @@ search:
 			if x != root || task == nil {
 				task = x.owner.Type.NewTask()
 			}
-			r = g.start(ctx, task, x, why)
+			if q == nil {
+				q = &request{}
+			}
+			r = g.start(ctx, task, x, why, q)
 			task = nil
 			without(func() { err = r.lead(ctx, self) })
 		case !r.Join():
@@ -201,16 +205,15 @@ search:
 			return nil, err
 		}
 		if err == nil {
-			err = r.Err
-			if err != nil && r.outcome != Error {
-				err = nil // it is a result
+			if err = r.failure(); err != nil || r.outcome == Volatile {
+				q.note(x, r, asker, len(stack) == 1)
 			}
 		}
 		if len(stack) == 1 || err != nil && len(stack) == 2 && x.owner.covers == root.owner {
 			return r, err
 		}
 		if err != nil || r.outcome == Volatile {
-			failed(x, r)
+			failed(x)
 		}
 	}
 	return nil, nil

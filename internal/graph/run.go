@@ -40,8 +40,9 @@ type Run struct {
 	Err error // what Build returned last
 	Why Cause // why it runs
 
-	node *Node
-	task Task
+	node    *Node
+	task    Task
+	request *request
 
 	// Guarded by the graph's lock:
 
@@ -94,12 +95,20 @@ func (r *Run) Node() *Node { return r.node }
 // Name implements flight.Named.
 func (r *Run) Name() string { return r.node.owner.Type.Name(r.node) }
 
-// start makes t the run of n. The graph is locked.
-func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause) *Run {
+// failure returns the error of a finished run, unless that is a result.
+func (r *Run) failure() error {
+	if r.outcome == Error {
+		return r.Err
+	}
+	return nil
+}
+
+// start makes t the run of n, for q. The graph is locked.
+func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *request) *Run {
 	t.Start(n)
 	r := t.Base()
 	r.Init(ctx, r)
-	r.node, r.task, r.Why = n, t, why
+	r.node, r.task, r.Why, r.request = n, t, why, q
 	r.open, r.writes = true, g.writes
 	n.setRun(r)
 	r.at = int32(len(g.running))
@@ -397,7 +406,6 @@ func (r *Run) execute() {
 			r.node.strays = true
 		}
 		g.forget(r)
-		r.Why.run = nil
 		g.mu.Unlock()
 		builders.Add(-1)
 		r.task.Done()

@@ -135,6 +135,16 @@ var mutations = []mutation{
 		tests: "^TestSeenClean$",
 	},
 	{
+		name:  "what has failed is not begun anew by each who asks",
+		edits: []edit{{"internal/graph/request.go", "q.failed[n] = r\n", "q.failed[n] = nil\n"}},
+		tests: "^TestFailingLadder$",
+	},
+	{
+		name:  "who asks again is not put off",
+		edits: []edit{{"internal/graph/request.go", "again {", "again && false {"}},
+		tests: "^TestFailingLadder$",
+	},
+	{
 		name:  "an evicted value has a fingerprint",
 		edits: []edit{{"equal.go", "fingerprint(b) == was.raw", "fingerprint(b) == \"\""}},
 		tests: "^TestEvictedAndWanted$",
