@@ -47,7 +47,9 @@ type Spec[K comparable, V any] struct {
 	// closed; reads of other caches should be given that ctx, so that builders
 	// that need each other in a circle get ErrCycle rather than wait for ever.
 	// An error is given to the callers and is not kept, unless it is
-	// ErrNotFound or made by Keep.
+	// ErrNotFound or made by Keep. But of the builders that one Get leads to,
+	// each that asks for the key is given the same error; to ask again is to
+	// try again.
 	Build func(ctx context.Context, key K) (V, error)
 
 	// Probe, in place of Build, asks the world outside what the value of key

@@ -22,6 +22,10 @@
 // changed it begins again. So a builder never sees a mixture of old and new,
 // and nothing is published that is out of date.
 //
+// A result that cannot be kept, because the builder failed or made do with the
+// failure of another, is known for the rest of the call from outside that has led
+// to it: see request.
+//
 // # The lock
 //
 // One mutex guards nodes, edges and runs. A clean node is recognized without
