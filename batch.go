@@ -190,6 +190,9 @@ func (w *write[K, V]) mark() *graph.Run {
 	if w.equal = w.equal && w.e.kind.held() && w.e.current() == w.seen; w.equal {
 		return nil
 	}
+	if !w.state.kind.held() {
+		w.c.remembers(w.e)
+	}
 	return w.c.mark(w.e, w.keys)
 }
 

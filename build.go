@@ -332,7 +332,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	if outcome == graph.Published {
 		e := n.Entry.(*entry[K, V])
 		if quiet = identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
-			s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
+			s.change(t, e, e.lockedVersion)
 		}
 		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
 			m.graph.Mark(keys)

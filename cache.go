@@ -255,7 +255,7 @@ func (c *Cache[K, V]) SetAll(seq iter.Seq2[K, V]) error {
 	return nil
 }
 
-// Delete removes k. It fails only with ErrClosed, ErrReadOnly or ErrInBuilder.
+// Delete removes k, as Invalidate does. It fails only with ErrClosed, ErrReadOnly or ErrInBuilder.
 func (c *Cache[K, V]) Delete(k K) error { return c.remove("delete", k) }
 
 func (c *Cache[K, V]) remove(op string, k K) error {
@@ -357,8 +357,10 @@ func (c *Cache[K, V]) Clear() error {
 }
 
 // Invalidate removes keys for good: a value computed before is not served
-// again, also if its builder is running at this moment. It fails only with
-// ErrClosed, ErrReadOnly or ErrInBuilder.
+// again, also if its builder is running at this moment. Where there is a builder,
+// a fingerprint of what there was is kept, also by the store, until the entry is
+// built or set: if what is built is the same, what was computed from it stays
+// valid. It fails only with ErrClosed, ErrReadOnly or ErrInBuilder.
 func (c *Cache[K, V]) Invalidate(keys ...K) error {
 	for _, k := range keys {
 		if err := c.remove("invalidate", k); err != nil {

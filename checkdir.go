@@ -81,14 +81,16 @@ func checkRecord(rec store.Record, issued uint64) string {
 	}
 	built, none := r.flags&flagBuilt != 0, r.flags&flagNone != 0
 	switch {
-	case r.flags >= flagDropped<<1:
+	case r.flags >= flagForced<<1:
 		return fmt.Sprintf("it has flags %#x", r.flags)
 	case r.flags != 0 && !built:
 		return "it is said to come from a builder and not to come from one"
 	case none && (r.stamp != 0 || len(rec.Value) > 0):
 		return "it is said to have no value, and has one"
 	case r.flags&flagDropped != 0 && len(rec.Value) != 0 && len(rec.Value) != fingerprintSize:
-		return "it is said to be evicted, and has a value"
+		return "it is said to have lost its value, and has one"
+	case r.flags&flagForced != 0 && r.flags&(flagDropped|flagError) == 0:
+		return "it is said to be invalidated, and has a value"
 	case len(rec.Meta) > 0 && r.stamp == 0 && !none:
 		return "it has a value and no stamp"
 	case r.stamp > issued || r.built > issued:

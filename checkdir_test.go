@@ -61,7 +61,10 @@ func TestCheckDirFindsFaults(t *testing.T) {
 		{built(flagBuilt|flagError, 5, 6, edge(6)), "text", ""},
 		{built(flagBuilt|flagDropped, 5, 6, edge(6)), fingerprint([]byte("v")), ""},
 		{built(flagBuilt|flagDropped, 5, 6, edge(6)), "", ""},
-		{built(flagBuilt|flagDropped, 5, 6, edge(6)), "v", "evicted"},
+		{built(flagBuilt|flagDropped, 5, 6, edge(6)), "v", "lost its value"},
+		{built(flagBuilt|flagDropped|flagForced, 5, 6, nil), fingerprint([]byte("v")), ""},
+		{built(flagBuilt|flagError|flagForced, 5, 6, nil), "text", ""},
+		{built(flagBuilt|flagForced, 5, 6, nil), "v", "invalidated, and has a value"},
 	} {
 		d := newDisk()
 		ok(t, d.Apply(t.Context(), func(yield func(store.Op, error) bool) {

@@ -111,7 +111,9 @@
 // What an entry was computed from is saved with it, so a restart is no change:
 // afterwards every entry is checked when it is first asked for, and built only
 // if something it depends on is not what it was. What was computed from
-// caches in memory only depends on what these were computed from.
+// caches in memory only depends on what these were computed from. An entry that
+// was invalidated is built, and if it comes out as it was before, what was computed
+// from it stays valid.
 //
 // Change [Spec].Version when a builder is to make other values. Then each
 // entry that it had built is built anew when it is asked for, and where the

@@ -341,6 +341,32 @@ func TestSeenClean(t *testing.T) {
 	get(2, 7)
 }
 
+// TestInvalidatedAndRestarted: what was invalidated is built after a restart, and
+// is the same to what was computed from it if it comes out as it was.
+func TestInvalidatedAndRestarted(t *testing.T) {
+	d := newDisk()
+	source := 1
+	open := func() (m *Manager, c, top *Cache[int, int]) {
+		m = d.open(t, Options{})
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return source, nil }}))
+		top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Get(ctx, k) }}))
+		return m, c, top
+	}
+	m, c, top := open()
+	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+	for _, want := range []int{1, 2} {
+		ok(t, c.Invalidate(1))
+		ok(t, m.Close())
+		builds := int64(want - source)
+		source = want
+		m, c, top = open()
+		equal(t, "there", c.Has(1), false)
+		equal(t, "top", must(top.Get(t.Context(), 1)), want)
+		equal(t, "builds of c", c.Stats().Builds, 1)
+		equal(t, "builds of top", top.Stats().Builds, builds)
+	}
+}
+
 // TestStampsAfterCrash: no stamp that is saved is given to another value after a
 // restart, also if nothing was saved at the end.
 func TestStampsAfterCrash(t *testing.T) {

@@ -302,7 +302,7 @@ func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string
 			if e.node.Entry != any(e) {
 				fault(k, "its node is of another entry")
 			}
-			if e.node.State() == graph.Clean && (e.kind.held() || e.kind == broken || e.kind == dropped) != (e.node.Stamp != 0) {
+			if e.node.State() == graph.Clean && e.kind.stamped() != (e.node.Stamp != 0) {
 				fault(k, fmt.Sprintf("it is clean with stamp %d, and has a value: %v", e.node.Stamp, e.kind.held()))
 			}
 			g.Unlock()

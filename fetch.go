@@ -141,6 +141,9 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 		r.stamp = c.m.graph.Next() // the store keeps values only
 	}
 	if r.flags&flagBuilt == 0 || !c.derives { // without a builder it is what it is
+		if r.flags&(flagDropped|flagForced) != 0 {
+			return // there is none, until there is a builder again
+		}
 		if outdated {
 			s.change(t, e, e.version)
 			return
@@ -154,12 +157,17 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 	n.Built = r.built
 	n.SetTook(r.took)
 	e.node = n
-	if r.version != c.version {
+	forced := r.flags&flagForced != 0
+	if forced || r.version != c.version {
 		g := c.m.graph
 		g.Lock()
 		defer g.Unlock()
-		n.Distrust(graph.Outdated)
-		if st.kind.held() || st.kind == dropped {
+		why := graph.Outdated
+		if forced {
+			why = graph.Invalidated
+		}
+		n.Distrust(why)
+		if st.kind.stamped() {
 			n.Remember(st)
 		}
 		return

@@ -26,10 +26,10 @@ import (
 // that was set nothing stays: it is deleted.
 //
 // For a while there may be a sixteenth more than the limit, and whatever was
-// not saved yet does not count as Bytes. What stays of evicted entries is dropped, in the
-// same order, when it is of as many entries as Entries, or takes a quarter of
-// Bytes. To find out what there is, contents are loaded when the limit may have
-// been reached.
+// not saved yet does not count as Bytes. What stays of entries that were evicted,
+// or invalidated and not built since, is dropped, in the same order, when it is of
+// as many entries as Entries, or takes a quarter of Bytes. To find out what there
+// is, contents are loaded when the limit may have been reached.
 type Limit struct {
 	Entries int   // how many
 	Bytes   int64 // of keys, values and what they were computed from, as they are encoded
@@ -180,7 +180,8 @@ func (l *limiter) evict(ctx context.Context) bool {
 	}
 	defer func() { l.allow(int64(entries), bytes) }()
 	full := func(n, limit int64) bool { return limit > 0 && n > limit }
-	if !full(int64(entries), int64(l.limit.Entries)) && !full(bytes, l.limit.Bytes) {
+	if !full(int64(entries), int64(l.limit.Entries)) && !full(bytes, l.limit.Bytes) &&
+		!full(int64(traces), int64(l.limit.Entries)) && !full(traceBytes, l.limit.Bytes/4) {
 		return false
 	}
 	slices.SortFunc(all, func(a, b resident) int { return cmp.Compare(a.age, b.age) })
@@ -266,15 +267,26 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 		s.mu.RLock()
 		g.Lock()
 		for _, e := range s.entries {
-			if e.kind == absent {
+			trace, size := e.isTrace(), int64(e.size)
+			switch {
+			case e.kind == absent && !trace:
 				continue
+			case e.kind == absent && e.dirty != 0:
+				size = 0 // it is that of the value
 			}
-			all = append(all, resident{&c.core, e, e.age(), int64(e.size), e.kind == dropped})
+			all = append(all, resident{&c.core, e, e.age(), size, trace})
 		}
 		g.Unlock()
 		s.mu.RUnlock()
 	}
 	return all
+}
+
+// isTrace reports whether all that there is of e is what its value has left. Its
+// shard and the graph are locked.
+func (e *entry[K, V]) isTrace() bool {
+	_, invalidated := e.old()
+	return e.kind == dropped || invalidated && e.node.Why().Reason != graph.Outdated
 }
 
 // evict implements typed: it takes the value of an entry that is as old as age,
@@ -287,12 +299,12 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	s := c.table.Load().shard(k)
 	s.mu.RLock()
 	e := s.entries[k]
-	if e == nil || e.kind == absent {
+	if e == nil {
 		s.mu.RUnlock()
 		return 0, false
 	}
 	g.Lock()
-	was, size, same := e.state(), int64(e.size), e.age() == age
+	was, size, same := e.state(), int64(e.size), e.age() == age && (e.kind != absent || e.isTrace())
 	made := e.node != nil && e.node.Kind() != graph.Input
 	g.Unlock()
 	s.mu.RUnlock()
@@ -308,7 +320,13 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 				return false, nil
 			}
 			ok = true
-			return c.take(t, s, k)
+			changed, wait := c.take(t, s, k)
+			if e := s.entries[k]; wait == nil && e != nil && e.node != nil {
+				g.Lock()
+				s.release(t, e)
+				g.Unlock()
+			}
+			return changed, wait
 		})
 		return 0, ok && err == nil
 	}
@@ -355,17 +373,23 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		return 0, false
 	}
 	n := e.node
-	s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
+	s.change(t, e, e.lockedVersion)
 	e.hold(st)
 	s.live -= held(was.kind)
 	if st.kind == absent {
 		n.Force(n.Kind(), graph.Evicted)
-		if !t.recorded && n.Old() == nil && n.Forget() {
-			delete(s.entries, k)
-		}
+		s.release(t, e)
 	}
 	c.edited(1)
 	return left, true
+}
+
+// release forgets what e had, which has no value now. s and the graph are locked.
+func (s *shard[K, V]) release(t *table[K, V], e *entry[K, V]) {
+	e.node.Remember(nil)
+	if !t.recorded && e.node.Forget() {
+		delete(s.entries, e.key)
+	}
 }
 
 // age is the revision at which e was built or set. Its shard and the graph are

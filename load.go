@@ -199,7 +199,7 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 				e.stamp.Store(was.current())
 			} else if e.kind == absent && c.derives {
 				var old any
-				if was.kind.held() || was.kind == dropped {
+				if was.kind.stamped() {
 					old = was.state()
 				} else if was.node != nil {
 					g.Lock()

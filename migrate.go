@@ -99,7 +99,8 @@ func (c *core) disinherit() {
 }
 
 // outdated reports whether the contents that the store has were saved by
-// another version, or under another name. Until they are loaded, the store must
+// another version, or under another name, or have something that was invalidated
+// and is to be compared with what is built. Until they are loaded, the store must
 // go on saying so.
 func (c *Cache[K, V]) outdated() bool {
 	c.m.gate.RLock()
@@ -109,6 +110,9 @@ func (c *Cache[K, V]) outdated() bool {
 	}
 	if !c.slot.stored || c.slot.dropped || len(c.slot.description) == 0 {
 		return false
+	}
+	if c.derives && c.spec.Load == nil && c.table.Load().lacks() {
+		return true
 	}
 	d, err := parseDescription(c.slot.description)
 	return err == nil && (c.derives && d.Version != c.described.Version || c.migrates(d))

@@ -28,9 +28,9 @@ import (
 // its builder did that; at the first stamp that differs the builder runs. A
 // value that equals the old one keeps its stamp. An input that is absent, and
 // an entry that a builder says is not there, have the stamp 0. A kept error is
-// like a value, but forgotten when its entry is invalidated. What the world
-// outside has said is so until somebody says that it may have changed, or until
-// a restart. An entry whose value was evicted is read again like any other; it is
+// like a value. What an entry had when it was invalidated is remembered, also over
+// a restart, and compared with what is built. What the world outside has said is
+// so until somebody says that it may have changed, or until a restart. An entry whose value was evicted is read again like any other; it is
 // built when its value is wanted.
 
 var (
@@ -168,8 +168,10 @@ type oracleNode struct {
 	dropped   bool   // its value was evicted, and is old
 	stamp     int
 	edges     []oracleEdge
-	hasOld    bool // what it held before it was invalidated
+	hasOld    bool // what it held before it was invalidated: a value …
 	old       int
+	oldBroken string // … or the text of an error
+	outdated  bool   // that is of another version, and was not invalidated since
 	unsaved   bool
 	early     bool // it was written before its cache was loaded
 	linked    bool // its edges are known to the engine
@@ -178,6 +180,7 @@ type oracleNode struct {
 type oracleRecord struct {
 	none, told bool
 	dropped    bool
+	forced     bool // it was invalidated, and val and broken are what it had
 	val        int
 	broken     string
 	stamp      int
@@ -298,6 +301,12 @@ func (n *oracleNode) result() oracleResult {
 	return oracleResult{val: n.val, kept: true}
 }
 
+// there reports whether something is known of n that was not invalidated.
+func (n *oracleNode) there() bool { return n.has || n.none || n.broken != "" || n.dropped }
+
+// left reports whether there is what n had before it was invalidated.
+func (n *oracleNode) left() bool { return n.hasOld || n.oldBroken != "" }
+
 // bring brings an entry up to date, and builds it if its value was evicted and is
 // wanted.
 func (o *oracle) bring(id int, wanted bool) oracleResult {
@@ -308,7 +317,7 @@ func (o *oracle) bring(id int, wanted bool) oracleResult {
 		return o.build(id)
 	case n.told || oracleCaches[o.cache(id)].input || o.verified[id] || n.asked:
 		return n.result()
-	case n.forced || !n.has && !n.none && n.broken == "" && !n.dropped || oracleCaches[o.cache(id)].probe:
+	case n.forced || !n.there() || oracleCaches[o.cache(id)].probe:
 		return o.build(id)
 	}
 	if !n.linked {
@@ -386,7 +395,15 @@ func (o *oracle) build(id int) oracleResult {
 		o.failed[id] = oracleResult{val, err, false}
 		return o.failed[id]
 	}
-	same := n.stamp != 0 && n.broken == broken && (broken != "" || n.has && n.val == val || !n.has && n.hasOld && n.old == val)
+	same := n.stamp != 0
+	switch {
+	case broken != "":
+		same = same && (n.broken == broken || n.oldBroken == broken)
+	case n.has:
+		same = same && n.val == val
+	default:
+		same = same && n.hasOld && n.old == val
+	}
 	switch {
 	case err == ErrNotFound:
 		n.stamp, val = 0, 0
@@ -428,9 +445,11 @@ func (o *oracle) write(id int, has bool, v int) {
 	case derived:
 		n.forced = true
 		n.stamp, n.edges = was.stamp, was.edges
-		n.hasOld, n.old = was.hasOld, was.old
+		n.hasOld, n.old, n.oldBroken = was.hasOld, was.old, was.oldBroken
 		if was.has {
 			n.hasOld, n.old = true, was.val
+		} else if was.broken != "" {
+			n.oldBroken = was.broken
 		}
 	}
 }
@@ -445,13 +464,13 @@ func (o *oracle) load(c int) {
 	for id := c; id < len(o.nodes); id += len(oracleCaches) {
 		n := &o.nodes[id]
 		r, ok := o.disk[id]
-		if !n.early || !ok || r.none || r.broken != "" || r.told && o.saved[c] != o.versions[c] {
+		if !n.early || !ok || r.told && o.saved[c] != o.versions[c] {
 			continue
 		}
-		if n.has && n.val == r.val && !r.dropped && (r.told || r.version == o.versions[c]) {
+		if has := !r.none && r.broken == "" && !r.dropped && !r.forced; n.has && has && n.val == r.val && (r.told || r.version == o.versions[c]) {
 			n.stamp = r.stamp
 		} else if !n.has && !oracleCaches[c].input {
-			n.hasOld, n.old, n.stamp, n.forced = true, r.val, r.stamp, true
+			n.hasOld, n.old, n.oldBroken, n.stamp, n.forced = !r.none && r.broken == "", r.val, r.broken, r.stamp, true
 		}
 	}
 }
@@ -475,6 +494,11 @@ func (o *oracle) save(c int) {
 		}
 	}
 	for id := range o.nodes {
+		if n, c := &o.nodes[id], oracleCaches[o.cache(id)]; n.early && !n.told && !c.input && !c.memory {
+			o.load(o.cache(id)) // by now, to know what it had
+		}
+	}
+	for id := range o.nodes {
 		if o.dropped[o.cache(id)] {
 			delete(o.disk, id)
 		}
@@ -493,15 +517,17 @@ func (o *oracle) save(c int) {
 			continue
 		}
 		n.unsaved = false
-		if !n.has && !n.none && n.broken == "" && !n.dropped {
+		r := oracleRecord{n.none, n.told, n.dropped, n.forced, n.val, n.broken, n.stamp, o.versions[i], o.flat(n.edges)}
+		switch {
+		case n.dropped:
+			r.val = n.old
+		case n.forced && n.left():
+			r.val, r.broken, r.edges = n.old, n.oldBroken, nil
+		case !n.there():
 			delete(o.disk, id)
 			continue
 		}
-		val := n.val
-		if n.dropped {
-			val = n.old
-		}
-		o.disk[id] = oracleRecord{n.none, n.told, n.dropped, val, n.broken, n.stamp, o.versions[i], o.flat(n.edges)}
+		o.disk[id] = r
 	}
 }
 
@@ -522,7 +548,7 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 				continue
 			}
 			n := &o.nodes[e.id]
-			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !c.probe && !n.told && !n.forced && (n.has || n.none || n.broken != "" || n.dropped) && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
+			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !c.probe && !n.told && !n.forced && n.there() && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
 				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
 					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
 				}
@@ -549,8 +575,8 @@ func (o *oracle) restart() {
 		case r.told && o.saved[c] != o.versions[c]:
 			n.unsaved = true // it was told to another version
 			continue
-		case !r.told && r.version != o.versions[c]:
-			*n = oracleNode{forced: true, hasOld: !r.none && r.broken == "", old: r.val, stamp: r.stamp}
+		case !r.told && r.version != o.versions[c] || r.forced:
+			*n = oracleNode{forced: true, hasOld: !r.none && r.broken == "", old: r.val, oldBroken: r.broken, outdated: !r.forced, stamp: r.stamp}
 			continue
 		}
 		if r.dropped {
@@ -801,7 +827,8 @@ func (o *oracle) step(op, key, val byte) {
 // evict evicts the value of an entry, or the whole of it.
 func (o *oracle) evict(id int, whole bool) {
 	c, n := o.caches[o.cache(id)], &o.nodes[id]
-	if n.dropped && !whole {
+	trace := n.dropped || n.forced && n.left() && !n.outdated
+	if trace && !whole {
 		return
 	}
 	evicted := false
@@ -810,13 +837,14 @@ func (o *oracle) evict(id int, whole bool) {
 			_, evicted = c.evict(context.Background(), r.entry, r.age, whole)
 		}
 	}
-	if there := n.has || n.none || n.broken != "" || n.dropped; evicted != there {
+	if there := n.there() || trace; evicted != there {
 		o.fatal("%d is there: %v, and was evicted: %v", id, there, evicted)
 	}
 	switch {
 	case !evicted:
 	case n.told || oracleCaches[o.cache(id)].input:
 		o.write(id, false, 0)
+		n.hasOld = false
 	case n.has && !whole:
 		*n = oracleNode{dropped: true, hasOld: true, old: n.val, stamp: n.stamp, edges: n.edges, linked: n.linked, unsaved: true}
 	default:

@@ -35,7 +35,8 @@ const (
 	flagProbed              // the world outside was asked for it
 	flagNone                // there is no value: the builder said so
 	flagError               // the value is the text of an error that is kept
-	flagDropped             // the value was evicted; there is its fingerprint, or nothing
+	flagDropped             // the value is gone; there is its fingerprint, or nothing
+	flagForced              // it was invalidated: it is to be built, and compared with what is left
 )
 
 // revisions is a cache in every store whose description is a revision that no
@@ -212,6 +213,9 @@ func (r *recorder) append(dst []byte, v *trace, kind kind, version uint64) ([]by
 		flags |= flagError
 	case dropped:
 		flags |= flagDropped
+	}
+	if v.forced {
+		flags |= flagForced
 	}
 	dst = binary.AppendUvarint(append(dst, flags), v.stamp)
 	dst = binary.BigEndian.AppendUint64(dst, version)

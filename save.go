@@ -161,6 +161,7 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	}
 	var key, value, meta []byte
 	records := recorder{m: p.c.m, g: p.c.m.graph}
+	valuesOnly := !p.c.lane.store.Caps().Described
 	var some [256]saving[K, V]
 	var sizes [len(some)]uint32
 	fail := func(e *saving[K, V], err error) {
@@ -181,10 +182,12 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 					fail(&e, err) // so it is not in the store either
 					continue
 				}
-				if value, meta, err = p.encode(ctx, &e, &records, value[:0], meta[:0]); err != nil {
+				if value, meta, err = p.encode(ctx, &e, &records, value[:0], meta[:0]); err != nil && !e.forced {
 					fail(&e, err)
 				}
-				if op.Key, op.Value, op.Meta = key, value, meta; err != nil || e.version.state.kind == absent {
+				kind := e.version.state.kind
+				gone := err != nil || kind == absent || valuesOnly && (e.forced || !kind.held())
+				if op.Key, op.Value, op.Meta = key, value, meta; gone {
 					op.Kind, op.Value, op.Meta = store.Delete, nil, nil
 				}
 				if !yield(op, nil) {
@@ -253,7 +256,7 @@ func (p *tablePart[K, V]) encodeKey(dst []byte, e *saving[K, V]) (_ []byte, err 
 }
 
 // encode appends the value of e, if it has one, and what is kept beside that, to
-// value and meta.
+// value and meta. Of a value that was invalidated only a fingerprint is kept.
 func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *recorder, value, meta []byte) (_, _ []byte, err error) {
 	st := e.version.state
 	switch st.kind {
@@ -261,6 +264,9 @@ func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *
 		value = append(value, rawBytes(st.raw)...)
 	case decoded:
 		value, err = p.c.encode(ctx, e.key, st.value, value)
+	}
+	if e.forced && st.kind.held() && err == nil {
+		value, st.kind = append(value[:0], fingerprint(value)...), dropped
 	}
 	if err == nil && st.kind != absent {
 		meta, err = records.append(meta, &e.trace, st.kind, p.c.version)

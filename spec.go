@@ -69,7 +69,9 @@ type Spec[K comparable, V any] struct {
 	// valid. Nil means == for types that hold no pointers and no floats, == of what
 	// they point to for pointers to such, and otherwise that both encode to the
 	// same bytes. Values of caches in memory that can be neither compared nor
-	// encoded are never equal.
+	// encoded are never equal. Of a value that was evicted, or that was
+	// invalidated before the Manager was opened, there is only a fingerprint of
+	// its bytes, and they decide.
 	Equal func(a, b V) bool
 
 	// BuildAll makes the whole contents. It is called by the first Get or

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,13 +87,17 @@ const (
 	absent  = kind(iota) // there is nothing, and the store may not know it yet
 	missing              // a builder said that there is no value
 	broken               // it said that there is an error, in raw, which is to be kept
-	dropped              // the value was evicted; in raw is its fingerprint, or nothing if there is none
+	dropped              // the value was evicted, or invalidated and saved as that; in raw is its fingerprint, or nothing if there is none
 	encoded              // loaded, not read yet
 	decoded
 )
 
 // held reports whether an entry of kind k has a value.
 func (k kind) held() bool { return k >= encoded }
+
+// stamped reports whether an entry of kind k has a stamp: what is built in its
+// place can be the same.
+func (k kind) stamped() bool { return k >= broken }
 
 // failure is the error of reading an entry without a value.
 func (s state[V]) failure() error {
@@ -116,18 +121,38 @@ type trace struct {
 	saved string // instead of edges, if they were not looked at since they were loaded
 	built uint64
 	took  time.Duration
+
+	forced bool // it was invalidated: the state is what it had, and it is to be built whatever its edges say
 }
 
 // version returns what is to be saved of e. Its shard is locked.
 func (e *entry[K, V]) version() version[V] {
-	v := version[V]{state: e.state(), trace: trace{stamp: e.current()}}
-	if n := e.node; n != nil {
-		g := n.Owner().Graph()
-		g.Lock()
-		v.trace = traceOf(n)
-		g.Unlock()
+	if e.node == nil {
+		return version[V]{state: e.state(), trace: trace{stamp: e.stamp.Load()}}
+	}
+	g := e.node.Owner().Graph()
+	g.Lock()
+	defer g.Unlock()
+	return e.lockedVersion()
+}
+
+// lockedVersion is version of an entry with a node, with the graph locked.
+func (e *entry[K, V]) lockedVersion() version[V] {
+	v := version[V]{e.state(), traceOf(e.node)}
+	if old, ok := e.old(); ok {
+		v.state, v.forced = old, true
+		v.edges, v.saved = nil, ""
 	}
 	return v
+}
+
+// old returns what e had, if it was invalidated and that is remembered. Its shard
+// and the graph are locked.
+func (e *entry[K, V]) old() (old state[V], ok bool) {
+	if e.kind == absent && e.node != nil {
+		old, ok = e.node.Old().(state[V])
+	}
+	return old, ok
 }
 
 // traceOf returns where the value of n comes from. The graph is locked.
@@ -182,6 +207,20 @@ func (t *table[K, V]) unsaved() (n int) {
 		n += len(t.shards[i].dirty)
 	}
 	return n
+}
+
+// lacks reports whether entries were removed from t, which the store does not know.
+func (t *table[K, V]) lacks() bool {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		lacks := slices.ContainsFunc(s.dirty, func(e *entry[K, V]) bool { return e.kind == absent })
+		s.mu.RUnlock()
+		if lacks {
+			return true
+		}
+	}
+	return false
 }
 
 func newTable[K comparable, V any](shards int, recorded bool) *table[K, V] {

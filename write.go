@@ -83,16 +83,14 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 	if e == nil && (loaded || !t.recorded) {
 		return !loaded, nil
 	}
-	if e != nil && e.kind.held() && c.derives && c.state.Load() != stateUnloaded { // what is built can be compared with it
-		c.m.graph.Lock()
-		c.ensure(e)
-		c.m.graph.Unlock()
-	}
-	// What another version has left is not served, but the store has it yet.
 	left := false
-	if t.recorded && e != nil && e.dirty == 0 && e.node != nil {
+	if e != nil && c.derives {
 		c.m.graph.Lock()
-		left = e.node.Old() != nil
+		c.remembers(e)
+		// What another version has left is not served, but the store has it yet.
+		if _, old := e.old(); old && t.recorded && e.dirty == 0 {
+			left = e.node.Why().Reason == graph.Outdated
+		}
 		c.m.graph.Unlock()
 	}
 	changed, wait = c.put(t, s, s.entry(k), state[V]{})
@@ -101,6 +99,15 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 		delete(s.entries, k)
 	}
 	return changed || !loaded, wait
+}
+
+// remembers gives e, which is to lose its value, the node that remembers it, so
+// that what is built can be compared with it. The gate, e's shard and the graph
+// are locked.
+func (c *Cache[K, V]) remembers(e *entry[K, V]) {
+	if e.kind.held() && c.derives && c.state.Load() != stateUnloaded {
+		c.ensure(e)
+	}
 }
 
 // put gives e another state, and makes it an input, or if st has no value one
@@ -147,9 +154,9 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	if n := e.node; n == nil {
 		s.change(t, e, e.version)
 	} else {
-		s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
+		s.change(t, e, e.lockedVersion)
 		if c.derives && !st.kind.held() {
-			if was.held() || was == dropped {
+			if was.stamped() {
 				n.Remember(e.state())
 			}
 			n.Force(c.derived(), graph.Invalidated)
@@ -179,7 +186,7 @@ func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v 
 func confirmed[K comparable, V any](t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
 	if n := e.node; n != nil && n.Kind() != graph.Input {
 		changed = true
-		s.change(t, e, func() version[V] { return version[V]{e.state(), traceOf(n)} })
+		s.change(t, e, e.lockedVersion)
 		n.SetInput(n.Stamp)
 	}
 	e.hold(state[V]{value: v, kind: decoded})

@@ -104,7 +104,7 @@ func word(s State, suspect uint64) uint64 { return uint64(s) | suspect<<2 }
 
 // NewNode returns a node of o. The graph is locked.
 func (o *Owner) NewNode(entry any, kind Kind, state State, stamp uint64) *Node {
-	n := &Node{Entry: entry, Stamp: stamp, owner: o, epoch: o.epoch, kind: kind}
+	n := &Node{Entry: entry, Stamp: stamp, Built: stamp, owner: o, epoch: o.epoch, kind: kind}
 	n.set(state)
 	o.g.nodes.Add(1)
 	return n

@@ -105,6 +105,16 @@ var mutations = []mutation{
 		tests: "^TestInvalidatedIsBuilt$",
 	},
 	{
+		name:  "what was invalidated leaves a fingerprint",
+		edits: []edit{{"table.go", "if old, ok := e.old(); ok {", "if old, ok := e.old(); ok && old.kind < absent {"}},
+		tests: "^TestInvalidatedAndRestarted$",
+	},
+	{
+		name:  "what was invalidated is built after a restart",
+		edits: []edit{{"fetch.go", "if forced || r.version != c.version {", "if r.version != c.version {"}},
+		tests: "^TestInvalidatedAndRestarted$",
+	},
+	{
 		name:  "edges are checked in the order of reading",
 		edits: []edit{{"internal/graph/resolve.go", "e := &edges[top.next]", "e := &edges[len(edges)-1-top.next]"}},
 		tests: "^TestCheckedInOrder$",
