@@ -60,8 +60,8 @@ var mutations = []mutation{
 	{
 		name: "the edge is recorded before the value is copied",
 		edits: []edit{
-			{"build.go", "n := e.node\n\t\tclean := frame == nil", "n, early := e.node, e.state\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := frame == nil"},
-			{"build.go", "st := e.state\n\t\ts.mu.RUnlock()\n\t\tif clean {", "st := early\n\t\ts.mu.RUnlock()\n\t\tif clean {"},
+			{"build.go", "n := e.node\n\t\tclean := frame == nil", "n, early := e.node, e.state()\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := frame == nil"},
+			{"build.go", "st := e.state()\n\t\ts.mu.RUnlock()\n\t\tif clean {", "st := early\n\t\ts.mu.RUnlock()\n\t\tif clean {"},
 		},
 		tests: "^TestChangeWhileReading$",
 	},
@@ -171,7 +171,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what another version has built is not trusted",
-		edits: []edit{{"fetch.go", "n.Distrust(graph.Outdated)\n", ""}},
+		edits: []edit{{"fetch.go", "if forced || r.version != c.version {", "if forced {"}},
 		tests: "^TestOtherVersionIsBuilt$",
 	},
 }
