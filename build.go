@@ -173,13 +173,15 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 // contents were replaced and k has to be known first.
 func (c *Cache[K, V]) intern(k K) error {
 	m := c.m
-	m.gate.RLock()
-	defer m.gate.RUnlock()
+	hash := c.table.Load().hash(k)
+	gate := m.gate.shared(hash)
+	gate.RLock()
+	defer gate.RUnlock()
 	if err := c.writable(); err != nil {
 		return err
 	}
 	t := c.table.Load()
-	s := t.shard(k)
+	s := t.at(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.partial && s.entries[k] == nil {
@@ -320,9 +322,11 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	same, identical := c.sameAsBefore(n, b.k, st)
 	m := c.m
 	graph.At("publish")
-	m.gate.RLock()
+	hash := c.table.Load().hash(b.k)
+	gate := m.gate.shared(hash)
+	gate.RLock()
 	t := c.table.Load()
-	s := t.shard(b.k)
+	s := t.at(hash)
 	s.mu.Lock()
 	m.graph.Lock()
 	outcome := b.Verdict()
@@ -355,7 +359,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 		// reported, so this concerns no declared dependents.
 		c.edited(1)
 	}
-	m.gate.RUnlock()
+	gate.RUnlock()
 	if grow {
 		c.grow()
 	}

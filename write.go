@@ -36,17 +36,19 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.Run), k K) (wait *graph.Run, err error) {
 	m := c.m
 	var gone []*slot
-	m.gate.RLock()
+	hash := c.table.Load().hash(k)
+	gate := m.gate.shared(hash)
+	gate.RLock()
 	exclusive := c.slot.changeDependents()
 	if exclusive {
-		m.gate.RUnlock()
+		gate.RUnlock()
 		m.gate.Lock()
 	}
 	err = c.writable()
 	grow := false
 	if err == nil && !c.off {
 		t := c.table.Load()
-		s := t.shard(k)
+		s := t.at(hash)
 		s.mu.Lock()
 		var changed bool
 		changed, wait = f(t, s)
@@ -67,7 +69,7 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 		}
 		m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 	} else {
-		m.gate.RUnlock()
+		gate.RUnlock()
 	}
 	if err == nil && grow {
 		c.grow()
