@@ -173,15 +173,13 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err 
 // contents were replaced and k has to be known first.
 func (c *Cache[K, V]) intern(k K) error {
 	m := c.m
-	hash := c.table.Load().hash(k)
-	gate := m.gate.shared(hash)
-	gate.RLock()
-	defer gate.RUnlock()
+	m.gate.RLock()
+	defer m.gate.RUnlock()
 	if err := c.writable(); err != nil {
 		return err
 	}
 	t := c.table.Load()
-	s := t.at(hash)
+	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.partial && s.entries[k] == nil {
@@ -322,11 +320,9 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	same, identical := c.sameAsBefore(n, b.k, st)
 	m := c.m
 	graph.At("publish")
-	hash := c.table.Load().hash(b.k)
-	gate := m.gate.shared(hash)
-	gate.RLock()
+	m.gate.RLock()
 	t := c.table.Load()
-	s := t.at(hash)
+	s := t.shard(b.k)
 	s.mu.Lock()
 	m.graph.Lock()
 	outcome := b.Verdict()
@@ -359,7 +355,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 		// reported, so this concerns no declared dependents.
 		c.edited(1)
 	}
-	gate.RUnlock()
+	m.gate.RUnlock()
 	if grow {
 		c.grow()
 	}

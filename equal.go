@@ -93,10 +93,8 @@ func (c *Cache[K, V]) same(k K, st state[V], v V) bool {
 // sameAsBefore reports whether st, which was built for n, equals what n had
 // before, and whether it would be saved as the same bytes.
 func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, identical bool) {
-	hash := c.table.Load().hash(k)
-	gate := c.m.gate.shared(hash)
-	gate.RLock() // so that n keeps its entry
-	s := c.table.Load().at(hash)
+	c.m.gate.RLock() // so that n keeps its entry
+	s := c.table.Load().shard(k)
 	s.mu.RLock()
 	c.m.graph.Lock()
 	known := !n.Dead() && (n.Stamp != 0 || st.kind == missing)
@@ -109,7 +107,7 @@ func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, ident
 		}
 	}
 	s.mu.RUnlock()
-	gate.RUnlock()
+	c.m.gate.RUnlock()
 	if !known {
 		return false, false
 	}

@@ -142,7 +142,7 @@ func TestFollowShowsNothingEarly(t *testing.T) {
 		x.s.showing = func() {
 			// What is in memory is old yet, and the rest has to wait for the gate.
 			wantPeek(t, x.b, 0, 1)
-			if x.r.gate.stripes[0].TryRLock() {
+			if x.r.gate.TryRLock() {
 				x.r.gate.RUnlock()
 				t.Error("what is new can be read beside what is old")
 			}

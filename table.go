@@ -240,16 +240,7 @@ func (t *table[K, V]) shard(k K) *shard[K, V] {
 	if len(t.shards) == 1 {
 		return &t.shards[0]
 	}
-	return t.at(t.hash(k))
-}
-
-// at returns the shard of keys with a hash, which is the same in all tables of a
-// cache.
-func (t *table[K, V]) at(hash uint64) *shard[K, V] {
-	if len(t.shards) == 1 {
-		return &t.shards[0]
-	}
-	return &t.shards[hash%manyShards]
+	return &t.shards[t.hash(k)%manyShards]
 }
 
 // len returns the number of entries.

@@ -36,19 +36,17 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.Run), k K) (wait *graph.Run, err error) {
 	m := c.m
 	var gone []*slot
-	hash := c.table.Load().hash(k)
-	gate := m.gate.shared(hash)
-	gate.RLock()
+	m.gate.RLock()
 	exclusive := c.slot.changeDependents()
 	if exclusive {
-		gate.RUnlock()
+		m.gate.RUnlock()
 		m.gate.Lock()
 	}
 	err = c.writable()
 	grow := false
 	if err == nil && !c.off {
 		t := c.table.Load()
-		s := t.at(hash)
+		s := t.shard(k)
 		s.mu.Lock()
 		var changed bool
 		changed, wait = f(t, s)
@@ -69,7 +67,7 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 		}
 		m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
 	} else {
-		gate.RUnlock()
+		m.gate.RUnlock()
 	}
 	if err == nil && grow {
 		c.grow()
