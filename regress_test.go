@@ -200,6 +200,22 @@ func TestPitfallDuplicateEdges(t *testing.T) {
 	}}))
 	equal(t, "c", must(c.Get(t.Context(), 1)), 3000)
 	equal(t, "edges", len(c.table.Load().shard(1).entries[1].node.Edges()), 2)
+
+	// Nor does it where many are read, in the order of before or another.
+	many := must(Register(m, "many", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v := must(in.Get(ctx, 1))
+		for i := range 100 {
+			for range 2 {
+				in.Get(ctx, 10+(i+v/2)%100)
+			}
+		}
+		return v, nil
+	}}))
+	for v := range 5 {
+		ok(t, in.Set(1, v))
+		equal(t, "many", must(many.Get(t.Context(), 1)), v)
+		equal(t, "edges", len(many.table.Load().shard(1).entries[1].node.Edges()), 101)
+	}
 }
 
 // A caller who leaves does not take the result from those who wait with it.

@@ -1,0 +1,182 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// whole is what the graph sees of a cache's contents as a whole.
+type whole[K comparable, V any] struct{ nodes[K, V] }
+
+// Name implements graph.Type.
+func (c whole[K, V]) Name(*graph.Node) string { return entryName(c.slot.name, nil) }
+
+// NewTask implements graph.Type.
+func (c whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: c.Cache} }
+
+// keyOf implements keyed.
+func (c whole[K, V]) keyOf(any) any { return nil }
+
+// buildingAll is a run of BuildAll.
+type buildingAll[K comparable, V any] struct {
+	graph.Run
+	c        *Cache[K, V]
+	contents map[K]V
+	began    uint64 // what was set later stays
+	took     time.Duration
+}
+
+// Base implements graph.Task.
+func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
+
+// Start implements graph.Task.
+func (b *buildingAll[K, V]) Start(*graph.Node) {}
+
+// Keeps implements graph.Task.
+func (b *buildingAll[K, V]) Keeps(error) bool { return false }
+
+// Build implements graph.Task.
+func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
+	c := b.c
+	b.began = c.m.graph.Revision()
+	start := time.Now()
+	err = exited // unless the builder returns
+	defer func() {
+		b.took += time.Since(start)
+		if b.Cause() == ErrClosed && err != nil {
+			err = ErrClosed
+		}
+		err = c.err(context.Background(), "build", nil, err)
+		b.Err = err
+	}()
+	b.contents, err = c.runBuildAll(ctx)
+	return err
+}
+
+// Publish implements graph.Task. What was set since the run began stays.
+func (b *buildingAll[K, V]) Publish() graph.Outcome {
+	c := b.c
+	m := c.m
+	if c.off {
+		return graph.Volatile
+	}
+	t := newTable[K, V](shardsFor(len(b.contents)), c.saves())
+	t.cleared = t.recorded
+	for k, v := range b.contents {
+		s := t.shard(k)
+		e := s.entry(k)
+		s.change(t, e, e.version)
+		e.hold(state[V]{value: v, kind: decoded})
+		e.stamp.Store(c.stampFor(k, v))
+		s.live++
+	}
+	records := recorder{m: m, g: m.graph}
+	m.graph.Lock()
+	edges := b.Edges()
+	m.graph.Unlock()
+	saved, err := records.appendEdges(nil, edges)
+	if err != nil {
+		saved = nil // it will be built anew after a restart
+		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Err: err, Reason: "what its contents were built from cannot be saved"})
+	}
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	m.graph.Lock()
+	outcome := b.Verdict()
+	m.graph.Unlock()
+	if outcome != graph.Published {
+		return outcome
+	}
+	if c.writable() != nil {
+		return graph.Volatile
+	}
+	began := uint64(0)
+	if c.state.Load() == stateReady {
+		began = b.began
+	}
+	t.absorb(c.table.Load(), true, true, began)
+	c.replace(t, stateReady)
+	m.graph.Lock()
+	b.Settle()
+	m.graph.Unlock()
+	c.described.Whole = saved
+	c.edited(int64(max(1, len(b.contents))))
+	return outcome
+}
+
+// stampFor returns the stamp that k has if its value equals v, or a new one.
+func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
+	s := c.table.Load().shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	if e == nil || !e.kind.held() {
+		s.mu.RUnlock()
+		return c.m.graph.Next()
+	}
+	st, stamp := e.state(), e.current()
+	s.mu.RUnlock()
+	if c.same(k, st, v) {
+		return stamp
+	}
+	return c.m.graph.Next()
+}
+
+// Done implements graph.Task.
+func (b *buildingAll[K, V]) Done() {
+	c := b.c
+	if b.Exited() {
+		b.Err = c.err(context.Background(), "build", nil, &PanicError{Stack: debug.Stack()})
+	}
+	c.built(b.took, b.Err)
+	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
+	if b.Err != nil {
+		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: b.Err}
+		if inner, ok := errors.AsType[*Error](b.Err); ok {
+			e.Err = inner.Err
+		}
+	}
+	c.m.emit(e)
+}
+
+// buildAll brings the contents as a whole to what BuildAll makes now. What it
+// returns is nil if they were that already.
+func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, flight.Cause(ctx)
+		}
+		run, err := c.m.graph.Resolve(ctx, c.all)
+		if errors.Is(err, graph.ErrStale) {
+			continue
+		}
+		if run == nil || err != nil {
+			return nil, err
+		}
+		return run.Task().(*buildingAll[K, V]), nil
+	}
+}
+
+func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {
+	guard(&err, func() (err error) {
+		contents, err = c.spec.BuildAll(ctx)
+		return err
+	})
+	if contents == nil {
+		contents = map[K]V{}
+	}
+	if c.spec.AfterLoad == nil || err != nil {
+		return contents, err
+	}
+	all := make(map[K]V, len(contents))
+	for k, v := range contents {
+		if all[k], err = c.afterLoad(ctx, k, v); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
