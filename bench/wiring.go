@@ -51,23 +51,44 @@ type model struct {
 // newModel computes all values of w. If all is set, each entry is read, and
 // otherwise the top.
 func newModel(w *wiring, all bool) *model {
-	m := &model{w, make([]uint64, w.size()), make([]bool, w.size())}
+	m := &model{w, make([]uint64, w.size()), w.wanted(all)}
 	for id := range w.inputs {
 		m.values[id] = inputOf(id, 0)
-	}
-	m.wanted[w.top()] = true
-	for id := w.top(); id >= w.inputs; id-- {
-		m.wanted[id] = m.wanted[id] || all
-		if m.wanted[id] {
-			for _, on := range w.of(id) {
-				m.wanted[on] = true
-			}
-		}
 	}
 	for id := w.inputs; id < w.size(); id++ {
 		m.values[id] = m.value(id)
 	}
 	return m
+}
+
+// wanted says which ids the top needs, or of the entries all.
+func (w *wiring) wanted(all bool) []bool {
+	wanted := make([]bool, w.size())
+	wanted[w.top()] = true
+	for id := w.top(); id >= w.inputs; id-- {
+		wanted[id] = wanted[id] || all
+		if wanted[id] {
+			for _, on := range w.of(id) {
+				wanted[on] = true
+			}
+		}
+	}
+	return wanted
+}
+
+// reach returns the entries that the top needs and that change with an input, in
+// the order in which they can be built.
+func (w *wiring) reach(input int) []int {
+	wanted, changed := w.wanted(false), make([]bool, w.size())
+	changed[input] = true
+	var reached []int
+	for id := w.inputs; id < w.size(); id++ {
+		if wanted[id] && slices.ContainsFunc(w.of(id), func(on int32) bool { return changed[on] }) {
+			changed[id] = true
+			reached = append(reached, id)
+		}
+	}
+	return reached
 }
 
 func (m *model) value(id int) uint64 {
