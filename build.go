@@ -34,7 +34,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, k K) (V, error) {
 	return v, err
 }
 
-func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Run, k K) (v V, err error) {
+func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, err error) {
 	if err := ctx.Err(); err != nil {
 		return v, flight.Cause(ctx)
 	}
@@ -238,6 +238,12 @@ func (b *building[K, V]) Base() *graph.Run { return &b.Run }
 
 // Start implements graph.Task.
 func (b *building[K, V]) Start(n *graph.Node) { b.k = n.Entry.(*entry[K, V]).key }
+
+// Reset implements graph.Task.
+func (b *building[K, V]) Reset() {
+	var zero V
+	b.value, b.none, b.kept, b.took = zero, false, nil, 0
+}
 
 func (b *building[K, V]) result() (V, error) {
 	switch {

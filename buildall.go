@@ -37,6 +37,9 @@ func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
 // Start implements graph.Task.
 func (b *buildingAll[K, V]) Start(*graph.Node) {}
 
+// Reset implements graph.Task.
+func (b *buildingAll[K, V]) Reset() { b.contents, b.began, b.took = nil, 0, 0 }
+
 // Keeps implements graph.Task.
 func (b *buildingAll[K, V]) Keeps(error) bool { return false }
 

@@ -613,6 +613,36 @@ var weavePrograms = []weaveProgram{
 			w.wrote(beside(3))
 		}, w.reads(c, 1, beside)}
 	}},
+	{"a reader is left behind", 4, func(w *weave) []func() {
+		built := 0
+		middle := w.cache("middle", func(ctx context.Context, k int) (int, error) {
+			if k == 2 {
+				built++
+				return k, nil
+			}
+			go func() {
+				w.at("left behind")
+				w.in.Get(ctx, 1)
+			}()
+			return k, nil
+		})
+		top := w.cache("top", func(ctx context.Context, k int) (int, error) {
+			a, err := middle.Get(ctx, 1)
+			if err != nil {
+				return 0, err
+			}
+			b, err := middle.Get(ctx, 2) // perhaps by the run that has built the other
+			return a + b, err
+		})
+		w.ends = append(w.ends, func() {
+			w.ok(w.in.Set(1, 7))
+			w.get(context.Background(), top, 1, beside)
+			if built != 1 {
+				w.fault("what has read nothing was built %d times", built)
+			}
+		})
+		return []func(){w.reads(top, 1, beside)}
+	}},
 	{"saved", 4, func(w *weave) []func() {
 		w.d.before = func() { w.at("apply") }
 		w.d.after = func() { w.at("applied") }

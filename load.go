@@ -74,7 +74,8 @@ func (c *Cache[K, V]) provide(ctx context.Context) error {
 // taken when it has finished. c.loading is held.
 func (c *Cache[K, V]) begin(ctx context.Context, t **task, do func(context.Context) error) {
 	mine := &task{}
-	mine.Run, ctx = flight.New(ctx, c)
+	run, within := flight.New(ctx, c)
+	mine.Run, ctx = run, within
 	*t = mine
 	go func() {
 		defer context.AfterFunc(c.m.ctx, func() { mine.Cancel(ErrClosed) })()

@@ -192,8 +192,8 @@ func Untracked(ctx context.Context, reason string) error {
 
 // managerOf returns the Manager of the cache whose builder ctx belongs to.
 func managerOf(ctx context.Context) *Manager {
-	if frame := graph.FrameOf(ctx); frame != nil {
-		return frame.Node().Owner().Type.(keyed).cache().m
+	if o := graph.FrameOf(ctx).Owner(); o != nil {
+		return o.Type.(keyed).cache().m
 	}
 	return nil
 }

@@ -1,9 +1,9 @@
 // Package flight runs a function once for any number of callers who want its
 // result, and finds out when such runs wait for each other in a circle.
 //
-// A run belongs to none of its callers. It is a context itself, with the values
+// A run belongs to none of its callers. Its function gets a context with the values
 // of the first caller's but not its cancellation: it ends when the last caller
-// has left. As a context it also says who is calling: a caller who is part of
+// has left. The context also says who is calling: a caller who is part of
 // another run is known as such, and from that the graph of who waits for whom
 // is made. A wait that would close a circle is refused instead of lasting for
 // ever.
@@ -23,19 +23,27 @@ import (
 // taken while it is held, and no function of a caller is called.
 var mu sync.Mutex
 
-// Run is one execution of a function, and the context that is called with.
+// Run is one execution of a function.
 type Run struct {
-	name    Named           // what the run is for; nil: not shown
-	values  context.Context // of the first caller
-	callers atomic.Int64    // 0 = abandoned: nobody may join any more
-	leader  *Run            // the run whose goroutine executes this one, if any; guarded by mu
-	rare    *rare           // nil as long as there is nothing in it; guarded by mu
-	waits   []*Run          // the runs this one waits for or leads, one for each of its goroutines; guarded by mu
-	depth   int32           // how many leaders there are above
-	over    atomic.Bool     // the context has ended
+	name    Named        // what the run is for; nil: not shown
+	ctx     *Context     // what the function is called with
+	callers atomic.Int64 // 0 = abandoned: nobody may join any more
+	leader  *Run         // the run whose goroutine executes this one, if any; guarded by mu
+	rare    *rare        // nil as long as there is nothing in it; guarded by mu
+	waits   []*Run       // the runs this one waits for or leads, one for each of its goroutines; guarded by mu
+	depth   int32        // how many leaders there are above
+	over    atomic.Bool  // the context has ended
 
 	finished bool // the function has returned; guarded by mu
 	leads    bool // leader counts among the callers; guarded by mu
+}
+
+// Context is what the function of a run is called with. It is apart from the run,
+// for the function may have given it to others who keep it, and runs are many and
+// used again; see Run.Alone.
+type Context struct {
+	run    atomic.Pointer[Run] // nil if it has finished and nothing hangs on it; becomes that with mu held
+	values context.Context     // of the first caller
 }
 
 // rare is what few runs have.
@@ -52,37 +60,54 @@ type Named interface{ Name() string }
 type key struct{}
 
 // New returns a run with one caller, and the context its function is to be
-// called with, which is the run itself. name is asked only when it is to be
-// shown.
-func New(ctx context.Context, name Named) (*Run, context.Context) {
+// called with. name is asked only when it is to be shown.
+func New(ctx context.Context, name Named) (*Run, *Context) {
 	r := &Run{}
 	r.Init(ctx, name)
-	return r, r
+	return r, r.ctx
 }
 
-// Init is New for a Run that is part of something else.
+// Init is New for a Run that is part of something else. One that is Alone may be
+// used again, for the same name.
 func (r *Run) Init(ctx context.Context, name Named) {
-	if outer, ok := ctx.(*Run); ok {
+	if outer, ok := ctx.(*Context); ok {
 		ctx = outer.values // however deep runs are nested
 	}
-	r.name = name
-	r.values = ctx
+	if r.name == nil { // others may be looking at that of a run that is used again
+		r.name = name
+	}
+	r.ctx = &Context{values: ctx}
+	r.ctx.run.Store(r)
 	r.callers.Store(1)
+	r.depth, r.finished, r.leads = 0, false, false
+	r.over.Store(false)
 }
 
-// From returns the run that ctx belongs to, or nil.
-func From(ctx context.Context) *Run {
-	r, _ := ctx.Value(key{}).(*Run)
-	return r
+// Context returns what the function of r is called with.
+func (r *Run) Context() *Context { return r.ctx }
+
+// From returns the context of the run that ctx belongs to, or nil.
+func From(ctx context.Context) *Context {
+	c, _ := ctx.Value(key{}).(*Context)
+	return c
 }
+
+// Run returns the run of c, or nil if that is over and may be another by now. As
+// soon as it is, a run that was returned before may be too, unless its name says
+// what prevents that.
+func (c *Context) Run() *Run { return c.run.Load() }
 
 // Deadline implements context.Context: there is none.
-func (r *Run) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+func (c *Context) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
 
 // Done implements context.Context.
-func (r *Run) Done() <-chan struct{} {
+func (c *Context) Done() <-chan struct{} {
 	mu.Lock()
 	defer mu.Unlock()
+	r := c.run.Load()
+	if r == nil {
+		return past
+	}
 	if r.more().ended == nil {
 		r.rare.ended = make(chan struct{})
 		if r.over.Load() {
@@ -92,15 +117,69 @@ func (r *Run) Done() <-chan struct{} {
 	return r.rare.ended
 }
 
+// past is the channel of contexts without a run.
+var past = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 // Err implements context.Context.
-func (r *Run) Err() error {
-	if r.over.Load() {
+func (c *Context) Err() error {
+	if r := c.run.Load(); r == nil || r.over.Load() {
 		return context.Canceled
 	}
 	return nil
 }
 
-// Cause returns why the context ended, or nil.
+// Cause returns why the context ended, or nil if it has not, or there is no more
+// to say than that it did.
+func (c *Context) Cause() error {
+	mu.Lock()
+	defer mu.Unlock()
+	if r := c.run.Load(); r != nil {
+		return r.why()
+	}
+	return nil
+}
+
+// Value implements context.Context: the context itself, or what the first
+// caller's context has.
+func (c *Context) Value(k any) any {
+	if k == (key{}) {
+		return c
+	}
+	if c.values.Done() == nil {
+		return c.values.Value(k)
+	}
+	return context.WithoutCancel(c.values).Value(k)
+}
+
+// AfterFunc arranges for f to be called in a goroutine of its own when the
+// context has ended; package context uses it for contexts derived from c.
+func (c *Context) AfterFunc(f func()) (stop func() bool) {
+	mu.Lock()
+	defer mu.Unlock()
+	r := c.run.Load()
+	if r == nil || r.over.Load() {
+		go f()
+		return func() bool { return false }
+	}
+	if r.more().after == nil {
+		r.rare.after = make(map[*func()]struct{})
+	}
+	more := r.rare
+	more.after[&f] = struct{}{}
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		_, waiting := more.after[&f]
+		delete(more.after, &f)
+		return waiting
+	}
+}
+
+// Cause returns why the context of r ended, or nil.
 func (r *Run) Cause() error {
 	mu.Lock()
 	defer mu.Unlock()
@@ -123,39 +202,8 @@ func (r *Run) more() *rare {
 	return r.rare
 }
 
-// Value implements context.Context: the run itself, or what the first caller's
-// context has.
-func (r *Run) Value(k any) any {
-	if k == (key{}) {
-		return r
-	}
-	if r.values.Done() == nil {
-		return r.values.Value(k)
-	}
-	return context.WithoutCancel(r.values).Value(k)
-}
-
-// AfterFunc arranges for f to be called in a goroutine of its own when the
-// context has ended; package context uses it for contexts derived from r.
-func (r *Run) AfterFunc(f func()) (stop func() bool) {
-	mu.Lock()
-	defer mu.Unlock()
-	if r.over.Load() {
-		go f()
-		return func() bool { return false }
-	}
-	if r.more().after == nil {
-		r.rare.after = make(map[*func()]struct{})
-	}
-	r.rare.after[&f] = struct{}{}
-	return func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		_, waiting := r.rare.after[&f]
-		delete(r.rare.after, &f)
-		return waiting
-	}
-}
+// Over reports that the context of r has ended.
+func (r *Run) Over() bool { return r.over.Load() }
 
 // Join adds a caller. It reports false if the run was abandoned: its context
 // has ended, and its result is of no use to anybody.
@@ -215,6 +263,7 @@ func (r *Run) Finish() {
 	r.finished = true
 	if r.rare == nil && len(r.waits) == 0 {
 		r.over.Store(true) // the usual case
+		r.ctx.run.Store(nil)
 	} else {
 		if r.rare != nil && r.rare.done != nil {
 			close(r.rare.done)
@@ -227,21 +276,30 @@ func (r *Run) Finish() {
 	}
 }
 
-// Lead says that the first caller of r, which is part of the run self if that
+// Alone reports that r has finished, and that nobody but its first caller has it
+// or will get it, who may use it again.
+func (r *Run) Alone() bool { return r.ctx.run.Load() == nil && r.callers.Load() == 1 }
+
+// Lead says that the first caller of r, which is part of the run of self if that
 // is not nil, is going to execute it. If self ends, that caller leaves r.
-func (r *Run) Lead(self *Run) {
+func (r *Run) Lead(self *Context) {
 	if self == nil {
 		return
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	r.leader, r.leads = self, true
-	r.depth = self.depth + 1
-	self.waits = append(self.waits, r)
-	if self.over.Load() {
+	leader := self.run.Load()
+	if leader == nil {
+		r.leave()
+		return
+	}
+	r.leader, r.leads = leader, true
+	r.depth = leader.depth + 1
+	leader.waits = append(leader.waits, r)
+	if leader.over.Load() {
 		r.leads = false
 		if r.callers.Add(-1) == 0 {
-			r.end(self.why())
+			r.end(leader.why())
 		}
 	}
 }
@@ -264,15 +322,22 @@ func (r *Run) forget(other *Run) {
 // could never end, with a *CycleError. The last caller to leave ends the run's
 // context.
 func (r *Run) Wait(ctx context.Context) error {
-	self := From(ctx)
+	from := From(ctx)
 	mu.Lock()
 	if r.finished {
 		mu.Unlock()
 		return nil
 	}
+	var self *Run
+	if from != nil {
+		self = from.run.Load()
+	}
 	if self != nil {
 		if path := r.pathTo(self); path != nil {
 			r.leave()
+			for _, step := range path {
+				step.more() // it is in the error, so it is not used again
+			}
 			mu.Unlock()
 			return circle(self, path)
 		}
@@ -305,8 +370,8 @@ func Cause(ctx context.Context) error {
 	if err := context.Cause(ctx); err == nil || err != context.Canceled {
 		return err
 	}
-	if r := From(ctx); r != nil {
-		if cause := r.Cause(); cause != nil {
+	if c := From(ctx); c != nil {
+		if cause := c.Cause(); cause != nil {
 			return cause
 		}
 	}

@@ -47,9 +47,84 @@ func TestFinishWinsOverCancellation(t *testing.T) {
 func TestWithinKeepsValues(t *testing.T) {
 	type k struct{}
 	r, ctx := start(context.WithValue(t.Context(), k{}, 1), "r")
-	if ctx.Value(k{}) != 1 || ctx.Value(key{}) != r {
+	if ctx.Value(k{}) != 1 || From(ctx) != r.Context() || From(ctx).Run() != r {
 		t.Fatal("the context of a run is not what it should be")
 	}
+}
+
+// TestContextIsKept: a context that is kept for longer than its run has ended, also
+// when the run has begun again, for somebody else.
+func TestContextIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type k struct{}
+		r, kept := start(context.WithValue(t.Context(), k{}, 1), "r")
+		r.Finish()
+		if !r.Alone() {
+			t.Fatal("somebody else has a run that nobody has joined")
+		}
+		r.Init(t.Context(), named("r"))
+		if r.Context().Err() != nil || From(r.Context()).Run() != r {
+			t.Fatal("a run that has begun again is over")
+		}
+		derived, cancel := context.WithCancel(kept)
+		defer cancel()
+		synctest.Wait()
+		if kept.Err() != context.Canceled || derived.Err() != context.Canceled || kept.Value(k{}) != 1 {
+			t.Fatal("a context that was kept is not what it should be")
+		}
+		select {
+		case <-kept.Done():
+		default:
+			t.Fatal("a context that was kept is not done")
+		}
+		if From(kept).Run() != nil {
+			t.Fatal("a context that was kept belongs to another run")
+		}
+		other, _ := start(kept, "other")
+		other.Lead(From(kept))
+		if other.Join() {
+			t.Fatal("who has ended leads a run")
+		}
+		if err := r.Wait(kept); err != context.Canceled {
+			t.Fatalf("Wait: %v", err)
+		}
+	})
+}
+
+// TestAlone: a run is not alone if somebody has joined it, looks at its context, or
+// has seen it in a circle.
+func TestAlone(t *testing.T) {
+	for name, see := range map[string]func(r *Run){
+		"joined":         func(r *Run) { r.Join() },
+		"its context":    func(r *Run) { r.Context().Done() },
+		"a derived one":  func(r *Run) { _, cancel := context.WithCancel(r.Context()); cancel() },
+		"canceled":       func(r *Run) { r.Cancel(context.Canceled) },
+		"abandoned":      func(r *Run) { r.Join(); r.Wait(ended()); r.Wait(ended()) },
+		"in a circle":    func(r *Run) { r.Join(); r.Wait(r.Context()) },
+		"waits":          func(r *Run) { other, _ := New(context.Background(), nil); other.Lead(r.Context()) },
+		"not over":       nil,
+		"while it waits": func(r *Run) { other, _ := New(context.Background(), nil); go other.Wait(r.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := start(t.Context(), "r")
+				if see != nil {
+					see(r)
+					synctest.Wait()
+					r.Finish()
+				}
+				if r.Alone() {
+					t.Error("it is alone")
+				}
+			})
+		})
+	}
+}
+
+func ended() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }
 
 // TestLongCircle: a circle of many runs is found by the last to wait, without

@@ -84,6 +84,7 @@ type Owner struct {
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
+	spare   []Task        // to be used again; guarded by g.mu
 	asks    bool          // its nodes are Probed
 	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
 }

@@ -62,13 +62,14 @@ type doubling struct {
 }
 
 func (d *doubling) Base() *Run       { return &d.Run }
+func (d *doubling) Reset()           {}
 func (d *doubling) Start(*Node)      {}
 func (d *doubling) Keeps(error) bool { return false }
 func (d *doubling) Done()            {}
 
-func (d *doubling) Build(context.Context) error {
-	for d.Read(d.in) == Doubtful {
-		if !d.Recheck() {
+func (d *doubling) Build(ctx context.Context) error {
+	for f := FrameOf(ctx); f.Read(d.in) == Doubtful; {
+		if !f.Recheck() {
 			return ErrStale
 		}
 	}

@@ -113,6 +113,7 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 			if r := y.run(); r != nil {
 				r.poison++
 				if r.patient {
+					r.shown = true
 					patient = r
 				}
 			}

@@ -1,5 +1,7 @@
 package graph
 
+import "github.com/cacheman-go/cacheman/internal/flight"
+
 // request is what one call from outside has led to: the runs that it has started,
 // those that they have started, and so on. It remembers which of them have come to
 // nothing that could be kept, so that each who asks for that is told, and does not
@@ -13,13 +15,13 @@ type request struct {
 // told says that a run has been told of a failure. Should it ask again, it means
 // to try again.
 type told struct {
-	asker *Run
+	asker *flight.Context
 	node  *Node
 }
 
 // note remembers that r, a run of n, has come to nothing that can be kept. asks
 // says that the asker is told so now. The graph is locked.
-func (q *request) note(n *Node, r, asker *Run, asks bool) {
+func (q *request) note(n *Node, r *Run, asker *flight.Context, asks bool) {
 	if q == nil {
 		return // it was begun by another, for nobody below
 	}
@@ -36,7 +38,7 @@ func (q *request) note(n *Node, r, asker *Run, asks bool) {
 // another should come to something. asks says that it is for the asker itself, and
 // not to find out whether what it had asked for is still what it was. The graph is
 // locked.
-func (q *request) knows(n *Node, asker *Run, asks bool) *Run {
+func (q *request) knows(n *Node, asker *flight.Context, asks bool) *Run {
 	if q == nil || q.failed == nil {
 		return nil
 	}

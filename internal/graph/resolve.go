@@ -10,7 +10,7 @@ import (
 
 // Resolve brings n to clean: it checks what n was built from, and builds it if
 // that has changed. If a builder of n has run, its run is returned, also with
-// the error it returned.
+// the error it returned; to another builder only if the result is not n's value.
 //
 // If ctx ends, Resolve returns at once; what is running goes on as long as
 // others wait for it. If n is dead, or was marked again meanwhile, it may return
@@ -29,7 +29,7 @@ type visit struct {
 
 // resolve does what Resolve says, as a part of self. The search keeps its own
 // stack, for the graph may be deep.
-func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run, error) {
+func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node) (*Run, error) {
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
 	releases, steps := 0, 0
@@ -56,12 +56,13 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Run, root *Node) (*Run
 		}
 		stack[len(stack)-1].why = &Cause{Failed, n}
 	}
-	var asker *Run
 	var q *request // made when there is something to be built
-	if self != nil {
-		if asker, _ = self.For().(*Run); asker != nil && asker.graph() == g {
-			q = asker.request
-		}
+	asker := runOf(self)
+	if asker != nil && asker.graph() != g {
+		asker = nil
+	}
+	if asker != nil {
+		q = asker.request
 	}
 search:
 	for len(stack) > 0 {
@@ -85,7 +86,7 @@ search:
 			stack[len(stack)-1].next = 0
 			continue
 		}
-		if r := q.knows(x, asker, len(stack) == 1); r != nil {
+		if r := q.knows(x, self, len(stack) == 1); r != nil {
 			if err := r.failure(); len(stack) == 1 || err != nil && len(stack) == 2 && x.owner.covers == root.owner {
 				return r, err
 			}
@@ -175,7 +176,7 @@ search:
 		switch {
 		case r == nil:
 			if x != root || task == nil {
-				task = x.owner.Type.NewTask()
+				task = x.owner.task()
 			}
 			if q == nil {
 				q = &request{}
@@ -206,13 +207,18 @@ search:
 		}
 		if err == nil {
 			if err = r.failure(); err != nil || r.outcome == Volatile {
-				q.note(x, r, asker, len(stack) == 1)
+				q.note(x, r, self, len(stack) == 1)
 			}
 		}
-		if len(stack) == 1 || err != nil && len(stack) == 2 && x.owner.covers == root.owner {
+		switch last := len(stack) == 1; {
+		case err == nil && r.outcome == Published && !(last && asker == nil):
+			r.release()
+			if last {
+				return nil, nil
+			}
+		case last || err != nil && len(stack) == 2 && x.owner.covers == root.owner:
 			return r, err
-		}
-		if err != nil || r.outcome == Volatile {
+		case err != nil || r.outcome == Volatile:
 			failed(x)
 		}
 	}
@@ -252,7 +258,7 @@ const deepStack = 200
 
 // lead executes r as a part of self: in the calling goroutine, unless the caller
 // may leave before self ends.
-func (r *Run) lead(ctx context.Context, self *flight.Run) error {
+func (r *Run) lead(ctx context.Context, self *flight.Context) error {
 	if self == nil && ctx.Done() != nil || self != nil && ctx != context.Context(self) && ctx.Done() != self.Done() {
 		go r.execute()
 		return r.Wait(ctx)

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"runtime"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
@@ -22,6 +20,9 @@ type Task interface {
 	Base() *Run
 	// Start says that the task is to build n. The graph is locked.
 	Start(n *Node)
+	// Reset makes a task that has published its result ready to be started again. The
+	// graph is locked.
+	Reset()
 	// Build calls the builder; it may be called again. No lock is held.
 	Build(ctx context.Context) error
 	// Publish takes the locks of the entry, calls Run.Commit, and if that
@@ -40,6 +41,7 @@ type Run struct {
 	Err error // what Build returned last
 	Why Cause // why it runs
 
+	owner   *Owner // of node; always the same
 	node    *Node
 	task    Task
 	request *request
@@ -60,6 +62,7 @@ type Run struct {
 	volatile   bool // it has read something that cannot be recorded
 	superseded bool // it is no longer its node's
 	patient    bool // writers are to wait for it
+	shown      bool // a writer may have it, without having joined
 }
 
 // Outcome says what became of a run.
@@ -87,7 +90,7 @@ func (r *Run) Reads() int { return len(r.edges) }
 // Task returns the task that r belongs to.
 func (r *Run) Task() Task { return r.task }
 
-func (r *Run) graph() *Graph { return r.node.owner.g }
+func (r *Run) graph() *Graph { return r.owner.g }
 
 // Node returns the node that r builds.
 func (r *Run) Node() *Node { return r.node }
@@ -107,8 +110,11 @@ func (r *Run) failure() error {
 func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *request) *Run {
 	t.Start(n)
 	r := t.Base()
+	if r.owner == nil { // others may be looking at that of a run that is used again
+		r.owner, r.task = n.owner, t
+	}
 	r.Init(ctx, r)
-	r.node, r.task, r.Why, r.request = n, t, why, q
+	r.node, r.Why, r.request = n, why, q
 	r.open, r.writes = true, g.writes
 	n.setRun(r)
 	r.at = int32(len(g.running))
@@ -129,65 +135,34 @@ func (g *Graph) forget(r *Run) {
 	g.running = g.running[:last]
 }
 
-// builders counts the builders that are running, of all graphs.
-var builders atomic.Int64
+// maxSpare is how many runs of a cache are kept to be used again, of those that
+// have finished. Most builders are run one after the other.
+const maxSpare = 16
 
-// FrameOf returns the run of the builder that ctx belongs to, or nil if there is
-// none, or no builder is running any more. To ask ctx costs as much as a read.
-func FrameOf(ctx context.Context) *Run {
-	if builders.Load() == 0 {
-		return nil
+// task returns a task of o. The graph is locked.
+func (o *Owner) task() Task {
+	last := len(o.spare) - 1
+	if last < 0 {
+		return o.Type.NewTask()
 	}
-	return frameOf(ctx)
+	t := o.spare[last]
+	o.spare = o.spare[:last]
+	return t
 }
 
-func frameOf(ctx context.Context) *Run { // so that the rest is inlined
-	if f := flight.From(ctx); f != nil {
-		r, _ := f.For().(*Run)
-		return r
+// release keeps r, which has published its result, to be used again, unless
+// somebody else may have it. The graph is locked.
+func (r *Run) release() {
+	o := r.owner
+	if r.shown || len(o.spare) == maxSpare || !r.Alone() {
+		return
 	}
-	return nil
-}
-
-// Reading is the result of Run.Read.
-type Reading uint8
-
-const (
-	Recorded  = Reading(iota) // the node's value can be copied now
-	Untracked                 // likewise; the builder has returned already
-	NotClean                  // Resolve the node, and try again
-	Doubtful                  // call Recheck, and try again
-	Stale                     // the builder is to be told ErrStale
-)
-
-// Read records that the builder of r reads n. The caller holds the lock of n's
-// entry, and copies the value before it releases that.
-func (r *Run) Read(n *Node) Reading {
-	g := r.graph()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case n.owner.g != g:
-		// The other graph's lock guards n, so only the fast test is allowed.
-		r.volatile = true
-		return Untracked
-	case r.superseded && r.open: // writes do not poison it any more
-		r.aborted = true
-		return Stale
-	case r.aborted:
-		return Stale
-	case !n.clean():
-		return NotClean
-	case !r.open:
-		return Untracked
-	case r.poison != r.sane:
-		return Doubtful
-	}
-	r.record(n)
-	if Debug {
-		r.assertInstant()
-	}
-	return Recorded
+	r.Err, r.Why, r.node, r.request = nil, Cause{}, nil, nil
+	r.edges, r.index, r.extra = nil, nil, extra{}
+	r.poison, r.sane, r.outcome = 0, 0, Unfinished
+	r.moved, r.open, r.aborted, r.volatile, r.superseded, r.patient = false, false, false, false, false, false
+	r.task.Reset()
+	o.spare = append(o.spare, r.task)
 }
 
 const fewEdges = 24
@@ -230,25 +205,7 @@ func (r *Run) known(n *Node) bool {
 	return known
 }
 
-// Volatile notes that the builder of r has read something that cannot be
-// recorded: its result is given to its callers, and not kept.
-func (r *Run) Volatile() {
-	g := r.graph()
-	g.mu.Lock()
-	r.volatile = true
-	g.mu.Unlock()
-}
-
-// Recheck finds out whether anything that r has read has changed. If so it
-// returns false, and the builder will run again.
-func (r *Run) Recheck() bool {
-	g := r.graph()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return r.recheck()
-}
-
-// recheck is Recheck with the graph locked; the lock is released meanwhile.
+// recheck is Frame.Recheck with the graph locked; the lock is released meanwhile.
 func (r *Run) recheck() bool {
 	g := r.graph()
 	for !r.aborted && r.poison != r.sane && !r.superseded {
@@ -263,7 +220,7 @@ func (r *Run) recheck() bool {
 				settled = false
 				g.mu.Unlock()
 				At("recheck")
-				_, err := g.resolve(&r.Run, &r.Run, e.Node)
+				_, err := g.resolve(r.Context(), r.Context(), e.Node)
 				At("rechecked")
 				g.mu.Lock()
 				if err != nil {
@@ -413,13 +370,10 @@ func (r *Run) execute() {
 	}()
 	for attempt := 1; ; attempt++ {
 		r.outcome = Error
-		r.Err = r.task.Build(&r.Run)
-		g.mu.Lock()
-		r.open = false
-		settled := r.recheck()
-		g.mu.Unlock()
+		r.Err = r.task.Build(r.Context())
+		settled := r.settled()
 		At("built")
-		for ; settled; settled = r.Recheck() {
+		for ; settled; settled = r.settled() {
 			if r.Err != nil && !r.task.Keeps(r.Err) {
 				return
 			}
@@ -431,7 +385,7 @@ func (r *Run) execute() {
 		superseded := r.superseded
 		g.mu.Unlock()
 		At("not published")
-		if superseded || r.Run.Err() != nil { // nobody is to get what it makes
+		if superseded || r.Over() { // nobody is to get what it makes
 			r.outcome = Error
 			if superseded || r.Err == nil {
 				r.Err = ErrStale
@@ -448,24 +402,12 @@ func (r *Run) execute() {
 	}
 }
 
-// InBuilder reports whether the calling goroutine is executing a builder, by
-// looking at its stack, up to a few dozen frames. It costs a microsecond, or
-// nothing while no builder is running.
-func InBuilder() bool {
-	if builders.Load() == 0 {
-		return false
-	}
-	var pcs [64]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	for {
-		f, more := frames.Next()
-		if f.Func != nil && f.Func.Name() == executeName {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
+// settled notes that the builder has returned, and reports whether all that it has
+// read is unchanged.
+func (r *Run) settled() bool {
+	g := r.graph()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r.open = false
+	return r.recheck()
 }
-
-const executeName = "github.com/cacheman-go/cacheman/internal/graph.(*Run).execute"

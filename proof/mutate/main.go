@@ -186,7 +186,7 @@ func (r *runner) engine(ctx context.Context, m mutation) (failed string, err err
 		}
 	}
 	// Not optimized, it is compiled in half the time.
-	return r.test(ctx, replace, "-gcflags=-N -l", "-run", m.tests, ".")
+	return r.test(ctx, replace, "-gcflags=-N -l", "-run", m.tests, ".", "./internal/...")
 }
 
 // all runs all tests of the library with m taken out.

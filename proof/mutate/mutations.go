@@ -4,7 +4,7 @@ package main
 type mutation struct {
 	name  string
 	edits []edit
-	tests string // pattern of the tests in engineTests that are expected to notice
+	tests string // pattern of the tests in engineTests, or of an internal package, that are expected to notice
 }
 
 // engineTests are the files of the root package with the tests that are named
@@ -29,7 +29,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a poisoned run looks before it reads",
-		edits: []edit{{"internal/graph/run.go", "case r.poison != r.sane:\n\t\treturn Doubtful", "case false:\n\t\treturn Doubtful"}},
+		edits: []edit{{"internal/graph/frame.go", "case r.poison != r.sane:\n\t\treturn Doubtful", "case false:\n\t\treturn Doubtful"}},
 		tests: "^TestBuilderSeesOneInstant$",
 	},
 	{
@@ -44,7 +44,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a superseded run reads nothing more",
-		edits: []edit{{"internal/graph/run.go", "case r.superseded && r.open: ", "case false: "}},
+		edits: []edit{{"internal/graph/frame.go", "case r.superseded && r.open: ", "case false: "}},
 		tests: "^TestSupersededRunSeesNoMixture$",
 	},
 	{
@@ -143,6 +143,16 @@ var mutations = []mutation{
 		name:  "what is marked is not seen to be clean without a look",
 		edits: []edit{{"internal/graph/node.go", "n.owner.marks.Add(1)", "n.owner.marks.Add(0)"}},
 		tests: "^TestSeenClean$",
+	},
+	{
+		name:  "who reads for a builder looks whether that has returned",
+		edits: []edit{{"internal/graph/frame.go", "\tif c.Run() == nil {", "\tif false {"}},
+		tests: "^TestLateReader$",
+	},
+	{
+		name:  "a run that others may have is not used again",
+		edits: []edit{{"internal/flight/flight.go", "return r.ctx.run.Load() == nil && r.callers.Load() == 1", "return true"}},
+		tests: "^TestAlone$",
 	},
 	{
 		name:  "what has failed is not begun anew by each who asks",
