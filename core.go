@@ -79,6 +79,7 @@ type typed interface {
 	rebuild(ctx context.Context, keys []any) error
 	callDelete(ctx context.Context) error // the Delete hook
 	provideKeys() error                   // registers the caches that stand for the keys
+	stale(ctx context.Context) (n int, bring bringer, err error)
 	probes(ctx context.Context) (int, error)
 	refreshAll(ctx context.Context, done func(n int)) error
 }

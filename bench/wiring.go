@@ -61,6 +61,16 @@ func newModel(w *wiring, all bool) *model {
 	return m
 }
 
+// each gets all entries, in order.
+func (w *wiring) each(get func(id int) (uint64, error)) error {
+	for id := w.inputs; id < w.size(); id++ {
+		if _, err := get(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // wanted says which ids the top needs, or of the entries all.
 func (w *wiring) wanted(all bool) []bool {
 	wanted := make([]bool, w.size())

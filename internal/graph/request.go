@@ -2,12 +2,12 @@ package graph
 
 import "github.com/cacheman-go/cacheman/internal/flight"
 
-// request is what one call from outside has led to: the runs that it has started,
+// Request is what one call from outside has led to: the runs that it has started,
 // those that they have started, and so on. It remembers which of them have come to
 // nothing that could be kept, so that each who asks for that is told, and does not
 // begin anew what will not come out otherwise: else two builders that ask for the
 // same two below them, and those likewise, would run twice as often on each level.
-type request struct {
+type Request struct {
 	failed map[*Node]*Run // the last run of each, if it failed or is volatile
 	told   map[told]struct{}
 }
@@ -21,7 +21,7 @@ type told struct {
 
 // note remembers that r, a run of n, has come to nothing that can be kept. asks
 // says that the asker is told so now. The graph is locked.
-func (q *request) note(n *Node, r *Run, asker *flight.Context, asks bool) {
+func (q *Request) note(n *Node, r *Run, asker *flight.Context, asks bool) {
 	if q == nil {
 		return // it was begun by another, for nobody below
 	}
@@ -38,7 +38,7 @@ func (q *request) note(n *Node, r *Run, asker *flight.Context, asks bool) {
 // another should come to something. asks says that it is for the asker itself, and
 // not to find out whether what it had asked for is still what it was. The graph is
 // locked.
-func (q *request) knows(n *Node, asker *flight.Context, asks bool) *Run {
+func (q *Request) knows(n *Node, asker *flight.Context, asks bool) *Run {
 	if q == nil || q.failed == nil {
 		return nil
 	}

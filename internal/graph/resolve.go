@@ -16,7 +16,12 @@ import (
 // others wait for it. If n is dead, or was marked again meanwhile, it may return
 // without an error though n is not clean: the caller looks again.
 func (g *Graph) Resolve(ctx context.Context, n *Node) (*Run, error) {
-	return g.resolve(ctx, flight.From(ctx), n)
+	return g.resolve(ctx, flight.From(ctx), n, nil)
+}
+
+// ResolveFor is Resolve for a part of what q is for, which is not a builder.
+func (g *Graph) ResolveFor(ctx context.Context, q *Request, n *Node) (*Run, error) {
+	return g.resolve(ctx, flight.From(ctx), n, q)
 }
 
 // visit is a node on the way from the root to where the search is.
@@ -29,7 +34,7 @@ type visit struct {
 
 // resolve does what Resolve says, as a part of self. The search keeps its own
 // stack, for the graph may be deep.
-func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node) (*Run, error) {
+func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node, q *Request) (*Run, error) {
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
 	releases, steps := 0, 0
@@ -56,7 +61,6 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node) (
 		}
 		stack[len(stack)-1].why = &Cause{Failed, n}
 	}
-	var q *request // made when there is something to be built
 	asker := runOf(self)
 	if asker != nil && asker.graph() != g {
 		asker = nil
@@ -179,7 +183,7 @@ search:
 				task = x.owner.task()
 			}
 			if q == nil {
-				q = &request{}
+				q = &Request{}
 			}
 			r = g.start(ctx, task, x, why, q)
 			task = nil

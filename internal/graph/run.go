@@ -44,7 +44,7 @@ type Run struct {
 	owner   *Owner // of node; always the same
 	node    *Node
 	task    Task
-	request *request
+	request *Request
 
 	// Guarded by the graph's lock:
 
@@ -107,7 +107,7 @@ func (r *Run) failure() error {
 }
 
 // start makes t the run of n, for q. The graph is locked.
-func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *request) *Run {
+func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *Request) *Run {
 	t.Start(n)
 	r := t.Base()
 	if r.owner == nil { // others may be looking at that of a run that is used again
@@ -220,7 +220,7 @@ func (r *Run) recheck() bool {
 				settled = false
 				g.mu.Unlock()
 				At("recheck")
-				_, err := g.resolve(r.Context(), r.Context(), e.Node)
+				_, err := g.resolve(r.Context(), r.Context(), e.Node, nil)
 				At("rechecked")
 				g.mu.Lock()
 				if err != nil {

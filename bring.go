@@ -1,0 +1,121 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+
+	"github.com/cacheman-go/cacheman/internal/flight"
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// Build brings what the caches of scope hold up to date: of each entry that was
+// built it is found out whether it still holds, and if not it is built, as Get
+// would, several at once. Contents that are built as a whole are, if need be. It
+// costs less than to Get all keys, and makes those that follow cheap. Entries that
+// were set, and keys that nobody has asked for, are left alone. What a builder asks
+// for in caches outside of scope is brought up to date with it.
+//
+// progress, if not nil, is told how many of how many entries have been looked at,
+// from several goroutines at once; each that is built is an event. Build goes on
+// after errors and returns them. If ctx ends it returns the reason; what was built
+// stays. It fails in a builder, with ErrInBuilder.
+func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, total int)) error {
+	if graph.InBuilder() {
+		return &Error{Op: "build", Err: ErrInBuilder}
+	}
+	cores, err := m.within("build", scope)
+	if err != nil {
+		return err
+	}
+	var errs errorList
+	work := make([]bringer, len(cores))
+	total := 0
+	for i, c := range cores {
+		n := 0
+		n, work[i], err = c.typed.stale(ctx)
+		total += n
+		errs.add(c.err(ctx, "build", nil, err))
+	}
+	var done atomic.Int64
+	q := &graph.Request{} // what fails is called once for all who need it
+	for _, bring := range work {
+		if bring == nil {
+			continue
+		}
+		errs.add(bring(ctx, q, func(n int) {
+			now := int(done.Add(int64(n)))
+			if progress != nil {
+				progress(now, total)
+			}
+		}))
+	}
+	if ctx.Err() != nil {
+		return flight.Cause(ctx)
+	}
+	return errs.join()
+}
+
+// Build brings all that c holds up to date; see Manager.Build.
+func (c *Cache[K, V]) Build(ctx context.Context) error {
+	return c.m.Build(ctx, Only(c.slot.name), nil)
+}
+
+// bringer finds out which of the entries that it was made for have to be built, and
+// builds them, telling done how many it has looked at.
+type bringer func(ctx context.Context, q *graph.Request, done func(n int)) error
+
+// bringAtOnce is how many entries are looked at between two reports.
+const bringAtOnce = 256
+
+// stale implements typed: it returns how many entries of c may have to be built, and
+// what does so.
+func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err error) {
+	if err := c.prepare(ctx, true); err != nil || !c.derives {
+		return 0, nil, err
+	}
+	var all []doubtful[K]
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		all = slices.Grow(all, len(s.entries))
+		for _, e := range s.entries {
+			if e.node != nil && e.kind != absent && e.kind != dropped && !e.node.Fresh() {
+				all = append(all, doubtful[K]{e.key, e.node})
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return len(all), func(ctx context.Context, q *graph.Request, done func(int)) error { return c.bring(ctx, q, all, done) }, nil
+}
+
+// doubtful is an entry that may have to be built.
+type doubtful[K comparable] struct {
+	key  K
+	node *graph.Node
+}
+
+// bring brings entries to clean.
+func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, all []doubtful[K], done func(int)) error {
+	var errs errorList
+	if err := each(ctx, 1, slices.Collect(slices.Chunk(all, bringAtOnce)), func(ctx context.Context, part []doubtful[K]) {
+		for _, d := range part {
+			if ctx.Err() != nil {
+				return
+			}
+			run, err := c.m.graph.ResolveFor(ctx, q, d.node)
+			if run == nil && err == nil && !d.node.Fresh() { // another is in its place, or it is being changed
+				_, err = c.get(ctx, nil, d.key)
+			}
+			if err != nil && !errors.Is(err, ErrNotFound) && ctx.Err() == nil {
+				errs.add(c.err(ctx, "build", d.key, err))
+			}
+		}
+		done(len(part))
+	}); err != nil {
+		return err
+	}
+	return errs.join()
+}

@@ -1,0 +1,319 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// bringing is a cache of inputs, one of their halves, and one of what those add up to.
+type bringing struct {
+	m           *Manager
+	in          *Cache[string, int]
+	halves, sum *Cache[string, int]
+	mu          sync.Mutex
+	built       map[string]int
+	fail        string // the builder that fails
+}
+
+func newBringing(t *testing.T, d *disk) *bringing {
+	b := &bringing{m: d.open(t, Options{Autosync: &Autosync{Off: true}}), built: map[string]int{}}
+	b.in = must(Register(b.m, "in", Spec[string, int]{}))
+	b.halves = must(Register(b.m, "halves", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		if err := b.count("half of " + k); err != nil {
+			return 0, err
+		}
+		v, err := b.in.Get(ctx, k)
+		if errors.Is(err, ErrNotFound) {
+			err = ErrNotFound
+		}
+		return v / 2, err
+	}}))
+	b.sum = must(Register(b.m, "sum", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		if err := b.count("sum of " + k); err != nil {
+			return 0, err
+		}
+		s := 0
+		for _, r := range k {
+			v, err := b.halves.Get(ctx, string(r))
+			if err != nil {
+				return 0, err
+			}
+			s += v
+		}
+		return s, nil
+	}}))
+	return b
+}
+
+func (b *bringing) count(what string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.built[what]++
+	if what == b.fail {
+		return errors.New("it fails")
+	}
+	return nil
+}
+
+// wants checks what was built since it was called last.
+func (b *bringing) wants(t *testing.T, what string, want ...string) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var got []string
+	for k, n := range b.built {
+		got = append(got, slices.Repeat([]string{k}, n)...)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: built were %q, want %q", what, got, want)
+	}
+	clear(b.built)
+}
+
+func (b *bringing) fill(t *testing.T) {
+	t.Helper()
+	for i, k := range []string{"a", "b", "c", "d"} {
+		ok(t, b.in.Set(k, 10*(i+1)))
+	}
+	for _, k := range []string{"ab", "bc", "cd"} {
+		must(b.sum.Get(t.Context(), k))
+	}
+	clear(b.built)
+}
+
+// TestBuild: exactly what has changed is built, once, also what is needed in caches
+// that were not named; reads that follow build nothing.
+func TestBuild(t *testing.T) {
+	d := newDisk()
+	b := newBringing(t, d)
+	b.fill(t)
+	ok(t, b.m.Build(t.Context(), All(), nil))
+	b.wants(t, "nothing has changed")
+
+	ok(t, b.in.Set("b", 21)) // half of it is the same
+	ok(t, b.m.Build(t.Context(), All(), nil))
+	b.wants(t, "an input has changed", "half of b")
+
+	ok(t, b.in.Set("b", 30))
+	ok(t, b.in.Set("d", 50))
+	ok(t, b.halves.Build(t.Context()))
+	b.wants(t, "one cache", "half of b", "half of d")
+	ok(t, b.sum.Build(t.Context()))
+	b.wants(t, "the other", "sum of ab", "sum of bc", "sum of cd")
+
+	ok(t, b.in.Set("b", 40))
+	ok(t, b.sum.Build(t.Context()))
+	b.wants(t, "what the cache needs of another", "half of b", "sum of ab", "sum of bc")
+	wantContents(t, b.sum, map[string]int{"ab": 25, "bc": 35, "cd": 40})
+
+	ok(t, b.m.Close())
+	again := newBringing(t, d)
+	ok(t, again.m.Build(t.Context(), All(), nil))
+	again.wants(t, "after a restart")
+	equal(t, "state", again.sum.Explain("ab").State, Clean)
+	ok(t, again.in.Set("a", 12))
+	ok(t, again.m.Build(t.Context(), Only("sum"), nil))
+	again.wants(t, "a change after a restart", "half of a", "sum of ab")
+}
+
+// TestBuildLeavesAlone: entries that were set stay, and what was deleted or has never
+// been asked for is not made.
+func TestBuildLeavesAlone(t *testing.T) {
+	b := newBringing(t, newDisk())
+	b.fill(t)
+	ok(t, b.sum.Set("ab", 1))
+	ok(t, b.sum.Delete("bc"))
+	ok(t, b.in.Set("b", 40))
+	ok(t, b.in.Set("e", 1))
+	ok(t, b.m.Build(t.Context(), All(), nil))
+	b.wants(t, "set and deleted", "half of b")
+	wantContents(t, b.sum, map[string]int{"ab": 1, "cd": 35})
+	wantContents(t, b.halves, map[string]int{"a": 5, "b": 20, "c": 15, "d": 20})
+}
+
+// TestBuildFailures: what fails is reported, and the others are built. What several
+// need that fails is called once.
+func TestBuildFailures(t *testing.T) {
+	b := newBringing(t, newDisk())
+	b.fill(t)
+	b.fail = "half of b"
+	for _, k := range []string{"a", "b", "c", "d"} {
+		ok(t, b.in.Set(k, 100))
+	}
+	ok(t, b.in.Delete("d"))
+	ok(t, b.sum.Delete("cd"))
+	must(b.sum.Get(t.Context(), "ac"))
+	ok(t, b.halves.Delete("d"))
+	if _, err := b.halves.Get(t.Context(), "d"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	b.wants(t, "before", "half of a", "half of c", "half of d", "sum of ac")
+	ok(t, b.in.Set("c", 90))
+	err := b.sum.Build(t.Context())
+	e, is := errors.AsType[*Error](err)
+	if !is || e.Op != "build" || e.Cache != "halves" || e.Key != "b" {
+		t.Fatalf("the error is %v", err)
+	}
+	if n := strings.Count(err.Error(), "it fails"); n != 2 {
+		t.Errorf("%d entries could not be built: %v", n, err)
+	}
+	b.wants(t, "one fails", "half of b", "half of c", "sum of ab", "sum of bc", "sum of ac")
+	ok(t, b.m.Build(t.Context(), Only("in"), nil))
+
+	if err := b.m.Build(t.Context(), Only("some"), nil); !errors.Is(err, ErrUnknown) {
+		t.Errorf("of an unknown cache: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if err := b.m.Build(ctx, All(), nil); err == nil || err.Error() != "enough" {
+		t.Errorf("with a ctx that has ended: %v", err)
+	}
+	inner := must(Register(b.m, "inner", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		return 0, b.m.Build(ctx, All(), nil)
+	}}))
+	if _, err := inner.Get(t.Context(), "k"); !errors.Is(err, ErrInBuilder) {
+		t.Errorf("in a builder: %v", err)
+	}
+	ok(t, b.m.Close())
+	if err := b.m.Build(t.Context(), All(), nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("when it is closed: %v", err)
+	}
+}
+
+// TestBuildProgress: it is told of all that is looked at, and can be stopped.
+func TestBuildProgress(t *testing.T) {
+	const n = 3000
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{0: 1}}))
+	var ran atomic.Int64
+	out := must(Register(m, "out", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		ran.Add(1)
+		v, err := in.Get(ctx, 0)
+		return v + k, err
+	}}))
+	for k := range n {
+		must(out.Get(t.Context(), k))
+	}
+	ok(t, in.Set(0, 2))
+	ran.Store(0)
+	ctx, stop := context.WithCancel(t.Context())
+	if err := m.Build(ctx, All(), func(done, total int) {
+		if total != n {
+			t.Errorf("%d of %d", done, total)
+		}
+		stop()
+	}); err != context.Canceled || ran.Load() == 0 || ran.Load() == n {
+		t.Errorf("when it is stopped: %v, %d runs", err, ran.Load())
+	}
+	var last atomic.Int64
+	ok(t, m.Build(t.Context(), All(), func(done, total int) {
+		if done == total {
+			last.Store(int64(total))
+		}
+	}))
+	if left := last.Load(); left == 0 || left >= n || ran.Load() < n || ran.Load() > n+100 { // some were under way
+		t.Errorf("%d were left, and there were %d runs in all", left, ran.Load())
+	}
+}
+
+// TestBuildWhole: contents that are built as a whole are brought up to date, and what
+// was computed from them.
+func TestBuildWhole(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{0: 1}}))
+	whole := must(Register(m, "whole", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		v, err := in.Get(ctx, 0)
+		return map[int]int{1: v, 2: 2 * v}, err
+	}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := whole.Get(ctx, k)
+		return 10 * v, err
+	}}))
+	ok(t, m.Build(t.Context(), Only("whole"), nil))
+	wantContents(t, whole, map[int]int{1: 1, 2: 2})
+	must(top.Get(t.Context(), 2))
+	ok(t, in.Set(0, 5))
+	ok(t, m.Build(t.Context(), All(), nil))
+	wantContents(t, whole, map[int]int{1: 5, 2: 10})
+	wantContents(t, top, map[int]int{2: 100})
+}
+
+// TestBuildWhileItChanges: entries that are set, invalidated and replaced meanwhile
+// are no older afterwards than when it was called.
+func TestBuildWhileItChanges(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	out := must(Register(m, "out", Spec[int, string]{Build: func(ctx context.Context, k int) (string, error) {
+		v, err := in.Get(ctx, k%10)
+		return fmt.Sprint(k, " of ", v), err
+	}}))
+	for k := range 10 {
+		ok(t, in.Set(k, 0))
+	}
+	var wg sync.WaitGroup
+	for g := range 3 {
+		wg.Go(func() {
+			for i := range 200 {
+				k := (7*i + g) % 40
+				switch i % 5 {
+				case 0:
+					ok(t, in.Set(k%10, i))
+				case 1:
+					ok(t, out.Invalidate(k))
+				case 2:
+					must(out.Get(t.Context(), k))
+				case 3:
+					ok(t, m.Build(t.Context(), All(), nil))
+				case 4:
+					if i%50 == 4 {
+						ok(t, out.InvalidateAll())
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	ok(t, m.Build(t.Context(), All(), nil))
+	for k, v := range maps.Collect(out.All()) {
+		if want := fmt.Sprint(k, " of ", must(in.Get(t.Context(), k%10))); v != want {
+			t.Errorf("%d is %q, want %q", k, v, want)
+		}
+	}
+}
+
+// TestBuildWaits: with an entry that somebody else is building it waits for that.
+func TestBuildWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := must(Open("", Options{Store: newDisk()}))
+		defer m.Close()
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{0: 1}}))
+		var ran atomic.Int64
+		goOn := make(chan struct{}, 1)
+		out := must(Register(m, "out", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			ran.Add(1)
+			<-goOn
+			return in.Get(ctx, 0)
+		}}))
+		goOn <- struct{}{}
+		must(out.Get(t.Context(), 1))
+		ok(t, in.Set(0, 2))
+		go out.Get(context.Background(), 1)
+		synctest.Wait()
+		done := make(chan error)
+		go func() { done <- m.Build(context.Background(), All(), nil) }()
+		synctest.Wait()
+		goOn <- struct{}{}
+		ok(t, <-done)
+		equal(t, "runs", ran.Load(), 2)
+	})
+}
