@@ -29,7 +29,7 @@ func takeLock(fs vfs.FS, dir string) (io.Closer, error) {
 	lock, err := fs.Lock(lockName)
 	if errors.Is(err, vfs.ErrLocked) {
 		h := readHolder(fs)
-		return nil, &store.LockedError{Path: dir, PID: h.PID, Host: h.Host, Since: h.Since}
+		return nil, &store.LockedError{Path: dir, PID: h.PID, Host: h.Host, Since: h.Since.Local()}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("taking the lock: %w", err)
@@ -64,11 +64,11 @@ func writeHolder(fs vfs.FS) (left bool) {
 	}
 	defer f.Close()
 	host, _ := os.Hostname()
-	// Not by package json, which takes longer than all else that Open does when it
-	// is used for the first time.
+	// Not by package json, and in UTC: to use json or the local time zone for the first
+	// time takes longer than all else that Open does.
 	b := strconv.AppendInt([]byte(`{"pid":`), int64(os.Getpid()), 10)
 	b = append(append(append(b, `,"host":"`...), strings.Map(plain, host)...), `","since":"`...)
-	b = append(time.Now().Round(time.Second).AppendFormat(b, time.RFC3339), "\"}\n"...)
+	b = append(time.Now().UTC().Round(time.Second).AppendFormat(b, time.RFC3339), "\"}\n"...)
 	_, _ = f.WriteAt(b, 0)
 	return left
 }
