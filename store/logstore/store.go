@@ -149,8 +149,8 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 }
 
 // Close waits for batches that are being applied, and gives the directory free.
-// It stops a compaction, unless that is long overdue: where every process ends
-// soon after its last batch, one of them must see it through. It returns nil.
+// It stops a compaction, unless that is short or long overdue: where every process
+// ends soon after its last batch, one of them must see it through. It returns nil.
 func (s *Store) Close() error {
 	if s.overdue() {
 		_ = s.Compact(s.ctx) // there is an event if it fails
