@@ -506,3 +506,39 @@ func TestCloseEndsHooks(t *testing.T) {
 		})
 	}
 }
+
+// How many records there are may not be known before they are loaded: then the
+// table is divided when it turns out that they are many. Several entries are unsaved
+// then, since a version that is not the one that saved them has nothing built.
+func TestLoadOfUnknownNumber(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, growAt, growAt + 1, 3 * growAt} {
+		want := map[int]int{}
+		for i := range n {
+			want[i] = i * i
+		}
+		d := newDisk()
+		m := d.open(t, Options{})
+		c := must(Register(m, "c", Spec[int, int]{}))
+		ok(t, c.SetAll(maps.All(want)))
+		ok(t, m.Sync(t.Context()))
+		equal(t, "known records", c.slot.records, -1)
+		ok(t, c.Reload(t.Context()))
+		checkTable(t, c)
+		wantContents(t, c, want)
+		equal(t, "shards", len(c.table.Load().shards), shardsFor(n))
+		ok(t, m.Close())
+
+		m = d.open(t, Options{})
+		b := must(Register(m, "c", Spec[int, int]{
+			Version: "2",
+			Build:   func(context.Context, int) (int, error) { return -1, nil },
+		}))
+		b.slot.records = -1
+		b.state.Store(stateUnloaded)
+		ok(t, b.Load(t.Context()))
+		checkTable(t, b)
+		equal(t, "entries", b.Len(), 0)
+		ok(t, m.Close())
+	}
+}

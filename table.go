@@ -21,6 +21,9 @@ type table[K comparable, V any] struct {
 	hash   func(K) uint64
 	spare  []entry[K, V] // allocated and not used yet; see fill
 
+	filled  [][]*entry[K, V] // by shard: made by fill, and not in its map yet; see settle
+	touched byte             // means nothing; see touch
+
 	whole    string // what the contents as a whole were built from, as it was stored
 	partial  bool   // what it has not may be in the store; not changed once readers have it
 	recorded bool   // changes are recorded, to be saved

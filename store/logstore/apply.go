@@ -239,6 +239,9 @@ func (s *Store) poison(j *journal, err error) {
 // ready makes sure that there is a journal that can be written to, and a
 // manifest that leads to it. The caller holds applying.
 func (s *Store) ready() error {
+	if err := s.syncFound(); err != nil {
+		return err
+	}
 	if j := s.current(); j == nil || j.bad != nil {
 		if err := s.rotate(); err != nil {
 			return err
@@ -257,6 +260,9 @@ func (s *Store) ready() error {
 
 // rotate starts a new journal after the current one. The caller holds applying.
 func (s *Store) rotate() error {
+	if err := s.syncFound(); err != nil {
+		return err
+	}
 	seq := s.nextSeq
 	s.nextSeq++ // also if this fails: something may be left of it
 	j, err := newJournal(s.fs, seq, s.current())

@@ -107,10 +107,9 @@ func (r *recovery) settle() {
 	s.setAside(aside)
 }
 
-// sweep removes the files of the store that nothing refers to.
-func (r *recovery) sweep() {
+// unused returns the files of the store that nothing refers to.
+func (r *recovery) unused() (names []string) {
 	s := r.s
-	var names []string
 	for _, name := range r.files.snapshots {
 		if !slices.ContainsFunc(s.snapshots, func(x *snapshot) bool { return x.name == name }) {
 			names = append(names, name)
@@ -126,7 +125,7 @@ func (r *recovery) sweep() {
 			names = append(names, manifestName(n))
 		}
 	}
-	r.remove(names)
+	return names
 }
 
 func (r *recovery) remove(names []string) {

@@ -294,7 +294,7 @@ func (x *snapshot) header() error {
 
 // ordered checks what a search in the file relies on.
 func (x *snapshot) ordered(b block, recs []store.Record, last []byte) error {
-	if len(recs) != int(b.count) || len(recs) == 0 || string(recs[0].Key) != b.first {
+	if len(recs) != int(b.count) || len(recs) == 0 || !bytes.Equal(recs[0].Key, b.first) {
 		return x.damage(b.off, "block does not agree with the index")
 	}
 	for i, r := range recs {

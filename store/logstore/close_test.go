@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
 
@@ -52,5 +53,49 @@ func TestShortLives(t *testing.T) {
 	state, _ := dump(t, s)
 	if len(state) != 1 {
 		t.Errorf("there are %v", state)
+	}
+}
+
+// A compaction that is due is made at Close where there is little to write, and
+// otherwise left to the background: nobody opens a small store again and again
+// only to replay its journal.
+func TestCloseCompacts(t *testing.T) {
+	t.Parallel()
+	const at = 10_000
+	value := string(bytes.Repeat([]byte("v"), 1000))
+	fill := func(s *logstore.Store, n int) {
+		for i := range n {
+			apply(t, s, put("c", fmt.Sprint(i), value))
+		}
+	}
+	for _, c := range []struct {
+		snapshot, journal int // how many values there are
+		compacts          bool
+	}{
+		{0, 8, false},
+		{0, 12, true},
+		{0, 70, true},
+		{30, 20, false}, // it is not due
+		{30, 40, true},
+		{60, 70, false}, // it would be long
+	} {
+		fs := faultfs.New()
+		opts := quiet(fs) // compacts only if it is told to
+		opts.Uncompressed = true
+		s := open(t, opts)
+		fill(s, c.snapshot)
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fill(s, c.journal)
+		s.Close()
+
+		compacted := false
+		opts.CompactAt, opts.Observe = at, func(e logstore.Event) { compacted = compacted || e.Kind == logstore.Compacted }
+		s = open(t, opts)
+		s.Close()
+		if compacted != c.compacts {
+			t.Errorf("%d values and %d in the journal: Close compacts %v", c.snapshot, c.journal, compacted)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package logstore_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -144,6 +145,103 @@ func TestProcessDeath(t *testing.T) {
 		want(t, s, now)
 		s.Close()
 	}
+}
+
+// The same, but what the dead process left does not say that it was not closed, as
+// if somebody had copied it there. Now what was only seen may be lost, but not what was
+// acknowledged, nor what that was built upon.
+func TestProcessDeathUnnoticed(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		fs := faultfs.New()
+		fs.KillAt(n)
+		p := player{opts: quiet(fs)}
+		if p.play(t, scenario) == nil {
+			return
+		}
+		fs.NewProcess()
+		_ = fs.Remove("HOLDER")
+		s := open(t, quiet(fs))
+		now := p.check(t, s)
+		if n%2 == 0 {
+			if err := s.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply(t, s, put("new", "k", "v"))
+		for seed := range uint64(8) {
+			s := open(t, quiet(fs.Restart(seed)))
+			want(t, s, now.after(put("new", "k", "v")))
+			s.Close()
+		}
+		s.Close()
+	}
+}
+
+// Opening what was closed changes and syncs nothing but HOLDER; the first batch syncs
+// what was found before it writes. What was not closed is synced at once, also if
+// an Open before could not do it.
+func TestOpenSyncs(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	var calls []string
+	record := func() {
+		calls = nil
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op.Changes() && name != "HOLDER" {
+				calls = append(calls, fmt.Sprint(op, " ", name))
+			}
+			return nil
+		})
+	}
+	expect := func(what string, list ...string) {
+		t.Helper()
+		if !slices.Equal(calls, list) {
+			t.Errorf("%s: %q, not %q", what, calls, list)
+		}
+	}
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	s.Close()
+
+	record()
+	s = open(t, quiet(fs))
+	want(t, s, state{}.after(put("a", "1", "one")))
+	s.Close()
+	expect("closed")
+
+	record()
+	s = open(t, quiet(fs))
+	apply(t, s, put("a", "2", "two"))
+	synced := []string{"sync MANIFEST-1", "syncdir .", "sync j-1.log"}
+	expect("the first batch", append(synced, "write j-1.log", "sync j-1.log")...)
+	record()
+	apply(t, s, put("a", "3", "three"))
+	expect("the second batch", "write j-1.log", "sync j-1.log")
+
+	for range 2 {
+		fs.NewProcess() // and nobody has closed s
+		fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+			if op == faultfs.OpSync {
+				return syscall.EIO
+			}
+			return nil
+		})
+		if _, err := logstore.Open("test", quiet(fs)); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("Open: %v", err)
+		}
+	}
+	record()
+	s = open(t, quiet(fs))
+	expect("not closed", synced...)
+	record()
+	apply(t, s, put("a", "4", "four"))
+	expect("the first batch after that", "write j-1.log", "sync j-1.log")
+	s.Close()
+	record()
+	s = open(t, quiet(fs))
+	expect("closed again")
+	s.Close()
 }
 
 // A call fails, once or from then on. Whoever made it is told, what was

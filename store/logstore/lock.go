@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
@@ -13,8 +15,9 @@ import (
 )
 
 // holder is the content of HOLDER: who has the lock. It is a file of its own
-// because on Windows nobody else can read what is locked. It only ever
-// improves a message, so failing to write or read it is no error.
+// because on Windows nobody else can read what is locked. Its content only ever
+// improves a message, so failing to write or read it is no error. That it is there
+// says that who made it has not closed the store.
 type holder struct {
 	PID   int       `json:"pid"`
 	Host  string    `json:"host"`
@@ -26,12 +29,11 @@ func takeLock(fs vfs.FS, dir string) (io.Closer, error) {
 	lock, err := fs.Lock(lockName)
 	if errors.Is(err, vfs.ErrLocked) {
 		h := readHolder(fs)
-		return nil, &store.LockedError{Path: dir, PID: h.PID, Host: h.Host, Since: h.Since}
+		return nil, &store.LockedError{Path: dir, PID: h.PID, Host: h.Host, Since: h.Since.Local()}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("taking the lock: %w", err)
 	}
-	writeHolder(fs)
 	return lock, nil
 }
 
@@ -49,17 +51,32 @@ func readHolder(fs vfs.FS) (h holder) {
 	return h
 }
 
-func writeHolder(fs vfs.FS) {
-	_ = fs.Remove(holderName) // left by a crash
+// writeHolder reports whether there is a HOLDER from before, or may be: who had
+// the lock did not close the store. At no moment is there none then.
+func writeHolder(fs vfs.FS) (left bool) {
 	f, err := fs.Create(holderName)
 	if err != nil {
-		return
+		left = true
+		if f, err = fs.OpenWrite(holderName); err != nil {
+			return left
+		}
+		_ = f.Truncate(0)
 	}
 	defer f.Close()
 	host, _ := os.Hostname()
-	b, err := json.Marshal(holder{os.Getpid(), host, time.Now().Round(time.Second)})
-	if err != nil {
-		return
+	// Not by package json, and in UTC: to use json or the local time zone for the first
+	// time takes longer than all else that Open does.
+	b := strconv.AppendInt([]byte(`{"pid":`), int64(os.Getpid()), 10)
+	b = append(append(append(b, `,"host":"`...), strings.Map(plain, host)...), `","since":"`...)
+	b = append(time.Now().UTC().Round(time.Second).AppendFormat(b, time.RFC3339), "\"}\n"...)
+	_, _ = f.WriteAt(b, 0)
+	return left
+}
+
+// plain drops what would have to be escaped, which names of hosts do not have.
+func plain(r rune) rune {
+	if r < ' ' || r == '"' || r == '\\' {
+		return -1
 	}
-	_, _ = f.WriteAt(append(b, '\n'), 0)
+	return r
 }

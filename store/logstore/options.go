@@ -15,8 +15,10 @@ type Options struct {
 
 	// CompactAt is the size in bytes that the journal may reach before it is
 	// compacted in the background; below the total size of the snapshots it
-	// never is. At eight times the larger of both, Close compacts before it
-	// returns. Zero means 4 MiB. If it is negative, only Compact compacts.
+	// never is. Close compacts before it returns at eight times the larger of
+	// both, and also below that if journal and snapshots together have at most
+	// eight times CompactAt, which takes some tenths of a second at most. Zero
+	// means 4 MiB. If it is negative, only Compact compacts.
 	//
 	// A batch that would come to journals of more than four times CompactAt
 	// and four times what is live waits for a compaction. So the directory has

@@ -32,22 +32,27 @@ func (s *Store) wakeIfLarge() {
 // limit is how large the journals may be before they are compacted: as large
 // as the snapshots, so that compacting costs no more than writing did. The
 // caller holds applying.
-func (s *Store) limit() int64 {
-	var snapshots int64
+func (s *Store) limit() int64 { return max(s.opts.CompactAt, s.snapshotSize()) }
+
+func (s *Store) snapshotSize() (n int64) {
 	for _, x := range s.snapshots {
-		snapshots += x.size
+		n += x.size
 	}
-	return max(s.opts.CompactAt, snapshots)
+	return n
 }
 
-// overdue reports whether the journals are so large that Close should compact.
+// overdue reports whether Close should compact: the journals are very large, or
+// they are larger than they may be and there is little to write. Who stops a short
+// compaction saves less than the next few who open the store pay for the replay.
 func (s *Store) overdue() bool {
 	if s.opts.CompactAt < 0 || s.closed.Load() {
 		return false
 	}
 	s.applying <- struct{}{}
 	defer s.applying.release()
-	return s.retryAt == 0 && s.journalSize() > 8*s.limit()
+	size, limit := s.journalSize(), s.limit()
+	little := size+s.snapshotSize() <= 8*s.opts.CompactAt
+	return s.retryAt == 0 && (size > 8*limit || size > limit && little)
 }
 
 // journalSize is what a replay would read. The caller holds applying.

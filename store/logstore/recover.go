@@ -58,14 +58,20 @@ func (s *Store) recover() error {
 			return err
 		}
 	}
-	if err := r.sync(); err != nil {
-		return fmt.Errorf("syncing what is there: %w", err)
+	s.unsynced = true
+	var unused []string
+	if !r.discarded {
+		unused = r.unused()
+	}
+	if s.left || r.discarded || len(unused) > 0 {
+		if err := s.syncFound(); err != nil {
+			return err
+		}
 	}
 	if r.discarded {
 		r.settle()
-	} else {
-		r.sweep()
 	}
+	r.remove(unused)
 	return nil
 }
 
@@ -113,7 +119,7 @@ func (r *recovery) manifest() error {
 // came to be, or of one whose manifest is gone; the latter are set aside.
 func (r *recovery) withoutManifest() error {
 	s := r.s
-	s.unpublished = &manifest{}
+	s.unpublished, s.left = &manifest{}, false
 	names := r.files.dataFiles()
 	used := len(r.files.snapshots) > 0
 	for _, seq := range r.files.journals {
@@ -360,25 +366,37 @@ func (r *recovery) cut(j *journal, off int64, frame uint64, size int64) {
 	}
 }
 
-// sync makes durable what was read: the one who wrote it may have died before it
-// could, and from now on it is built upon.
-func (r *recovery) sync() error {
-	s := r.s
-	f, err := s.fs.OpenWrite(manifestName(r.m.n))
-	if err != nil {
-		return err
+// syncFound makes durable what Open found, unless it is known to be: who wrote it
+// may have died before doing so, or copied it there. Open does so at once if it was
+// not closed by who had it before, so what was read once is there after a loss of
+// power too. Otherwise it happens before the first change, which builds upon
+// it: syncing takes longer than all else that Open does. The caller holds applying, or is Open.
+func (s *Store) syncFound() error {
+	if !s.unsynced {
+		return nil
 	}
-	err = f.Sync()
-	f.Close()
-	if err != nil {
-		return err
+	sync := func() error {
+		f, err := s.fs.OpenWrite(manifestName(s.manifests[0]))
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		f.Close()
+		if err != nil {
+			return err
+		}
+		if err := s.fs.SyncDir("."); err != nil {
+			return err
+		}
+		// The other journals were synced before their successors were made.
+		if j := s.current(); j != nil {
+			return j.f.Sync()
+		}
+		return nil
 	}
-	if err := s.fs.SyncDir("."); err != nil {
-		return err
+	if err := sync(); err != nil {
+		return fmt.Errorf("syncing what is there: %w", err)
 	}
-	// The other journals were synced before their successors were made.
-	if j := s.current(); j != nil {
-		return j.f.Sync()
-	}
+	s.unsynced, s.left = false, false
 	return nil
 }

@@ -38,7 +38,7 @@ type snapshot struct {
 	records int
 
 	indexMu sync.Mutex
-	index   []block // nil until read
+	index   *index // nil until read
 
 	// What single records were read from last, by the number of the block modulo
 	// how many these are: who reads one often reads its neighbours.
@@ -56,7 +56,24 @@ type block struct {
 	off   int64
 	size  uint32 // with the header
 	count uint32
-	first string // the lowest key in it
+	first []byte // the lowest key in it
+}
+
+// index is where the blocks of a snapshot are, as it stands in the file. Who wants
+// one record looks at a few places of it: to make a block of every entry would take
+// several times what reading one does.
+type index struct {
+	raw   []byte
+	n     int    // blocks
+	marks []mark // every markEvery-th of them
+}
+
+const markEvery = 16
+
+// mark is where in index.raw the entry of a block is, and where the block.
+type mark struct {
+	at  int
+	off int64
 }
 
 func openSnapshot(dir vfs.FS, c *manifestCache) *snapshot {
@@ -134,8 +151,8 @@ func putBlockHeader(b []byte, magic uint32, count uint32, tag uint64, off int64)
 	le.PutUint32(b[4:], checksum(b[8:]))
 }
 
-// blocks returns where the blocks are.
-func (x *snapshot) blocks() ([]block, error) {
+// find returns where the blocks are.
+func (x *snapshot) find() (*index, error) {
 	x.indexMu.Lock()
 	defer x.indexMu.Unlock()
 	if x.index != nil {
@@ -163,31 +180,81 @@ func (x *snapshot) blocks() ([]block, error) {
 	return x.index, nil
 }
 
-// parseIndex decodes the payload of an index that lies at offset end.
-func parseIndex(b []byte, end int64) ([]block, error) {
-	d := decoder{b: b}
-	index := make([]block, 0, 16)
-	off := int64(snapshotHeader)
-	var keys []byte
-	var lens []int
+// blocks returns where all blocks are.
+func (x *snapshot) blocks() ([]block, error) {
+	index, err := x.find()
+	if err != nil {
+		return nil, err
+	}
+	return index.blocks(), nil
+}
+
+// parseIndex checks the payload of an index that lies at offset end.
+func parseIndex(b []byte, end int64) (*index, error) {
+	x := &index{raw: b}
+	d, off := decoder{b: b}, int64(snapshotHeader)
 	for len(d.b) > 0 {
+		if x.n%markEvery == 0 {
+			x.marks = append(x.marks, mark{len(b) - len(d.b), off})
+		}
 		size, count := d.uvarint(), d.uvarint()
-		key := d.bytes(d.uvarint())
+		d.bytes(d.uvarint())
 		if d.bad || size < blockHeader || size > uint64(end-off) || size > 1<<31 || count > size {
 			return nil, errors.New("index makes no sense")
 		}
-		index = append(index, block{off: off, size: uint32(size), count: uint32(count)})
-		keys, lens = append(keys, key...), append(lens, len(key))
 		off += int64(size)
-	}
-	all := string(keys)
-	for i, n := range lens {
-		index[i].first, all = all[:n], all[n:]
+		x.n++
 	}
 	if off != end {
 		return nil, errors.New("index is incomplete")
 	}
-	return index, nil
+	return x, nil
+}
+
+// indexed takes the next block, which lies at off, from the front of an index.
+func (d *decoder) indexed(off int64) block {
+	size, count := d.uvarint(), d.uvarint()
+	return block{off: off, size: uint32(size), count: uint32(count), first: d.bytes(d.uvarint())}
+}
+
+// from returns the block at a mark, and what to go on with.
+func (x *index) from(m mark) (decoder, block) {
+	d := decoder{b: x.raw[m.at:]}
+	b := d.indexed(m.off)
+	return d, b
+}
+
+func (x *index) blocks() []block {
+	all := make([]block, 0, x.n)
+	d, off := decoder{b: x.raw}, int64(snapshotHeader)
+	for len(d.b) > 0 {
+		all = append(all, d.indexed(off))
+		off += int64(all[len(all)-1].size)
+	}
+	return all
+}
+
+// search returns the block that key would be in, and its number; -1 if it would be
+// before all.
+func (x *index) search(key []byte) (block, int) {
+	at := sort.Search(len(x.marks), func(i int) bool {
+		_, b := x.from(x.marks[i])
+		return bytes.Compare(b.first, key) > 0
+	}) - 1
+	if at < 0 {
+		return block{}, -1
+	}
+	d, b := x.from(x.marks[at])
+	for number := at * markEvery; ; number++ {
+		if len(d.b) == 0 {
+			return b, number
+		}
+		next := d.indexed(b.off + int64(b.size))
+		if bytes.Compare(next.first, key) > 0 {
+			return b, number
+		}
+		b = next
+	}
 }
 
 // payload reads the records of a block, as they follow each other in it.
@@ -233,17 +300,17 @@ func parseBlock(p []byte, recs []store.Record) ([]store.Record, error) {
 
 // get returns the record of key.
 func (x *snapshot) get(key []byte) (store.Record, error) {
-	index, err := x.blocks()
+	index, err := x.find()
 	if err != nil {
 		return store.Record{}, err
 	}
-	i := sort.Search(len(index), func(i int) bool { return index[i].first > string(key) }) - 1
+	b, i := index.search(key)
 	if i < 0 {
 		return store.Record{}, store.ErrNotFound
 	}
 	u := x.recent[i%len(x.recent)].Load()
 	if u == nil || u.number != i {
-		p, err := x.payload(index[i])
+		p, err := x.payload(b)
 		if err != nil {
 			return store.Record{}, err
 		}
@@ -256,7 +323,7 @@ func (x *snapshot) get(key []byte) (store.Record, error) {
 	for len(d.b) > 0 {
 		k, meta, value := d.record()
 		if d.bad {
-			return store.Record{}, x.damage(index[i].off, "record makes no sense")
+			return store.Record{}, x.damage(b.off, "record makes no sense")
 		}
 		if string(k) == string(key) {
 			return copyRecord(k, meta, value), nil

@@ -22,6 +22,9 @@ type Store struct {
 	fs     vfs.FS
 	ownsFS bool
 	lock   io.Closer
+	// left is set while HOLDER has to stay, for the next Open to see that what it
+	// reads may not be on the disk. Guarded by applying.
+	left bool
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -41,6 +44,9 @@ type Store struct {
 	// unpublished, if not nil, is the manifest that there must be before
 	// anything is written. While there is one no compaction runs.
 	unpublished *manifest
+	// unsynced is set until what Open found is synced, which must be before
+	// anything is written.
+	unsynced bool
 
 	// Guarded by compacting; by applying while there is an unpublished manifest.
 	nextGen   uint64    // of manifests, snapshots and damaged directories; higher than any has
@@ -129,7 +135,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		s.release()
 		return nil, err
 	}
-	s.lock = lock
+	s.lock, s.left = lock, writeHolder(s.fs)
 	err = s.recover()
 	s.tell()
 	if err != nil {
@@ -143,8 +149,8 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 }
 
 // Close waits for batches that are being applied, and gives the directory free.
-// It stops a compaction, unless that is long overdue: where every process ends
-// soon after its last batch, one of them must see it through. It returns nil.
+// It stops a compaction, unless that is short or long overdue: where every process
+// ends soon after its last batch, one of them must see it through. It returns nil.
 func (s *Store) Close() error {
 	if s.overdue() {
 		_ = s.Compact(s.ctx) // there is an event if it fails
@@ -159,7 +165,7 @@ func (s *Store) Close() error {
 	defer s.tell()
 	if j := s.current(); j != nil && j.bad != nil {
 		// Record that what failed does not count, if that is possible by now.
-		_ = s.ready()
+		s.left = s.ready() != nil
 	}
 	s.release()
 	return nil
@@ -173,7 +179,9 @@ func (s *Store) release() {
 	s.journals, s.snapshots, s.caches = nil, nil, nil
 	s.mu.Unlock()
 	if s.lock != nil {
-		_ = s.fs.Remove(holderName)
+		if !s.left {
+			_ = s.fs.Remove(holderName)
+		}
 		s.lock.Close()
 	}
 	if s.ownsFS {

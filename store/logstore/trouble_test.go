@@ -38,7 +38,7 @@ func TestTroubleThatPasses(t *testing.T) {
 			t.Parallel()
 			fs := faultfs.New()
 			p := player{opts: quiet(fs)}
-			if err := p.play(t, append(scenario[:5:5], step{word: reopen})); err != nil {
+			if err := p.play(t, append(scenario[:5:5], step{word: reopen}, step{ops: []store.Op{put("a", "9", "nine")}})); err != nil {
 				t.Fatal(err)
 			}
 			before := p.sure
