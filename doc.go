@@ -91,7 +91,8 @@
 //
 // Each is asked once after the Manager was opened, when it is first needed, and
 // then is trusted until Refresh asks again, [Cache.Recheck] says that it may
-// have changed, or ProbeEvery has passed. What was computed from it is built
+// have changed, or ProbeEvery has passed; or until an entry that a Probe has read
+// with its ctx is another. What was computed from it is built
 // again only if the answer is another. For the rest there is [Untracked]: the
 // result is used until the Manager is closed or refreshed.
 //

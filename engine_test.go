@@ -248,6 +248,32 @@ func TestEqualResultStopsChange(t *testing.T) {
 	equal(t, "builds", builds, 1)
 }
 
+// TestAskedWhenTold: the world outside is asked when somebody says that it may have
+// changed, and not because what a probe has read was built and came out as before.
+func TestAskedWhenTold(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+	half := must(Register(m, "half", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		return v / 100, err
+	}}))
+	world := 1
+	probe := must(Register(m, "probe", Spec[int, int]{Probe: func(ctx context.Context, k, _ int, _ bool) (int, error) {
+		v, err := half.Get(ctx, k)
+		return world + v, err
+	}}))
+	equal(t, "probe", must(probe.Get(t.Context(), 1)), 1)
+	world = 2
+	ok(t, in.Set(1, 2))
+	equal(t, "probe, not told", must(probe.Get(t.Context(), 1)), 1)
+	probe.Recheck(1)
+	equal(t, "probe, told", must(probe.Get(t.Context(), 1)), 2)
+	world = 3
+	probe.Recheck()
+	ok(t, in.Set(1, 3))
+	equal(t, "probe, told of all", must(probe.Get(t.Context(), 1)), 3)
+}
+
 // TestInvalidatedIsBuilt: what was invalidated is built, though nothing that it
 // was computed from has changed.
 func TestInvalidatedIsBuilt(t *testing.T) {

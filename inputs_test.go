@@ -464,6 +464,70 @@ func TestProbeEvery(t *testing.T) {
 	})
 }
 
+// A probe may read entries. It is asked anew if one of them has really changed,
+// and otherwise when one that reads nothing is.
+func TestProbeThatReads(t *testing.T) {
+	world, asked := 0, 0
+	var in, probe, below *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		half := must(Register(m, "half", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+			n, err := in.Get(ctx, k)
+			return n / 2, err
+		}}))
+		below = must(Register(m, "below", Spec[string, int]{Probe: func(context.Context, string, int, bool) (int, error) { return 1, nil }}))
+		probe = must(Register(m, "probe", Spec[string, int]{Probe: func(ctx context.Context, k string, _ int, _ bool) (int, error) {
+			asked++
+			a, err1 := half.Get(ctx, k)
+			b, err2 := below.Get(ctx, k)
+			return 100*a + 10*b + world, errors.Join(err1, err2)
+		}}))
+		return func(ctx context.Context) (string, error) {
+			n, err := probe.Get(ctx, "k")
+			return fmt.Sprint(n), err
+		}
+	})
+	want := func(asks, runs int, value string) {
+		t.Helper()
+		asked = 0
+		x.want(runs, value)
+		equal(t, "asked", asked, asks)
+	}
+	in.Set("k", 0)
+	want(1, 1, "10")
+	world = 1
+	in.Set("k", 1) // half of it is the same
+	want(0, 0, "10")
+	below.Recheck()
+	want(0, 0, "10")
+	below.Recheck("k")
+	want(0, 0, "10")
+	in.Set("k", 2)
+	want(1, 1, "111")
+	for _, keys := range [][]string{{"k"}, nil} {
+		for _, v := range []int{3, 2} {
+			probe.Recheck(keys...)
+			want(1, 0, "111")
+			probe.Recheck(keys...)
+			in.Set("k", v)
+			below.Recheck()
+			want(1, 0, "111")
+			in.Set("k", 5-v)
+			below.Recheck()
+			probe.Recheck(keys...)
+			want(1, 0, "111")
+			want(0, 0, "111")
+		}
+	}
+	x.reopen()
+	want(1, 0, "111")
+	in.Set("k", 3)
+	want(0, 0, "111")
+	x.reopen()
+	in.Set("k", 4)
+	want(1, 1, "211")
+}
+
 func TestUntracked(t *testing.T) {
 	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
 		return func(ctx context.Context) (string, error) { return "v", Untracked(ctx, "a test") }

@@ -57,8 +57,9 @@ type Spec[K comparable, V any] struct {
 	// last, if there is one, also from before a restart, and returns that if
 	// nothing has changed. It is called once for a key after a Manager was
 	// opened, when somebody asks for the key, and again after Refresh, or when
-	// ProbeEvery has passed. What was computed from a value that turns out to be
-	// the same (see Equal) stays valid.
+	// ProbeEvery has passed. If it reads entries with its ctx, it is called again
+	// also when one of them has changed. What was computed from a value that turns
+	// out to be the same (see Equal) stays valid.
 	Probe func(ctx context.Context, key K, previous V, ok bool) (V, error)
 
 	// ProbeEvery is how long what Probe said is trusted; 0 means until Refresh.

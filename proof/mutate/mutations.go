@@ -130,6 +130,21 @@ var mutations = []mutation{
 		tests: "^TestEqualResultStopsChange$",
 	},
 	{
+		name:  "what a probe has read is checked before it is asked",
+		edits: []edit{{"internal/graph/resolve.go", "(x.kind != Probed || x.Asked())", "x.kind != Probed"}},
+		tests: "^TestAskedWhenTold$",
+	},
+	{
+		name:  "a probe is asked when its entry is doubted",
+		edits: []edit{{"internal/graph/node.go", "n.word.And(3)", "n.word.And(^uint64(0))"}},
+		tests: "^TestAskedWhenTold$",
+	},
+	{
+		name:  "a probe is asked when its cache is doubted",
+		edits: []edit{{"internal/graph/graph.go", "o.doubted = o.suspect", "o.doubted += 0"}},
+		tests: "^TestAskedWhenTold$",
+	},
+	{
 		name:  "edges are looked at again after the lock was released",
 		edits: []edit{{"internal/graph/resolve.go", "if top.since != releases {", "if top.since > releases {"}},
 		tests: "^TestCheckedAtOneInstant$",
