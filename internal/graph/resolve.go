@@ -126,6 +126,9 @@ search:
 					top.next = 0
 					continue search
 				}
+				if Debug && top.since == releases && (!e.Node.clean() || e.Node.Stamp != e.Stamp) {
+					x.assertOrder(e)
+				}
 				if !e.Node.clean() {
 					stack = append(stack, visit{node: e.Node})
 					continue search
