@@ -157,7 +157,8 @@ type Spec[K comparable, V any] struct {
 
 	// Store keeps this cache somewhere else than in the Manager's store. It
 	// is not closed by the Manager. Caches that share a Store are synced in
-	// one batch.
+	// one batch. Who deletes the Manager's directory is to delete what is in
+	// such stores as well, where it depends on other caches.
 	Store store.Store
 
 	// KeyCodec and Codec turn keys and values into bytes. The zero values

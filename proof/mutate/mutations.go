@@ -100,6 +100,16 @@ var mutations = []mutation{
 		tests: "^TestStampsAfterCrash$",
 	},
 	{
+		name:  "stamps are reserved where the next Open looks",
+		edits: []edit{{"save.go", "if err := b.reserve(ctx); err != nil {", "if err := ctx.Err(); err != nil {"}},
+		tests: "^TestStampsAcrossStores$",
+	},
+	{
+		name:  "what is lost elsewhere is not linked",
+		edits: []edit{{"record.go", "if elsewhere && e.stamp > on.cache().base() {", "if elsewhere && e.stamp < 0 {"}},
+		tests: "^TestStampsAcrossStores$",
+	},
+	{
 		name:  "invalidation is not undone by comparing",
 		edits: []edit{{"internal/graph/node.go", "n.kind = kind\n\tn.Distrust(why)", "n.kind = kind\n\tn.why = why\n\tn.set(Check)"}},
 		tests: "^TestInvalidatedIsBuilt$",
