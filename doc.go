@@ -200,5 +200,7 @@
 // [Manager.Follow]). Values are shared and must be treated as immutable. A
 // [Limit] does not bound what memory holds of entries besides their values. A builder that reads
 // caches of another Manager makes results that are not kept. Stores that keep
-// values only, and Load hooks, do not bring back what an entry was built from.
+// values only, and Load hooks, do not bring back what an entry was built from: it
+// counts as set by hand then, and what is promised of builders and of a Version is
+// not promised of it, until it is invalidated.
 package cacheman

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/store/csvstore"
 	"github.com/cacheman-go/cacheman/store/memstore"
 )
 
@@ -526,6 +527,55 @@ func TestProbeThatReads(t *testing.T) {
 	x.reopen()
 	in.Set("k", 4)
 	want(1, 1, "211")
+}
+
+// TestBuiltInStoreOfValues: what was built, or a Probe has said, and comes back from a
+// store that keeps values only, or from a Load hook, counts as set by hand: until it
+// is invalidated nothing makes it anew.
+func TestBuiltInStoreOfValues(t *testing.T) {
+	var saved map[string]int
+	for name, spec := range map[string]Spec[string, int]{
+		"hooks": {
+			Load: func(context.Context) (map[string]int, error) { return saved, nil },
+			Save: func(_ context.Context, all map[string]int) error { saved = all; return nil },
+		},
+		"store": {Store: must(csvstore.Open(t.TempDir(), csvstore.Options{}))},
+	} {
+		for _, probes := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, probe %v", name, probes), func(t *testing.T) {
+				d := newDisk()
+				version := "1"
+				open := func() (m *Manager, in, c *Cache[string, int]) {
+					m = d.open(t, Options{})
+					in = must(Register(m, "in", Spec[string, int]{}))
+					s := spec
+					s.Version = version
+					if probes {
+						s.Probe = func(ctx context.Context, k string, _ int, _ bool) (int, error) { return in.Get(ctx, k) }
+					} else {
+						s.Build = in.Get
+					}
+					return m, in, must(Register(m, fmt.Sprint("c", probes), s))
+				}
+				saved = nil
+				m, in, c := open()
+				in.Set("k", 1)
+				equal(t, "built", must(c.Get(t.Context(), "k")), 1)
+				in.Set("k", 2)
+				equal(t, "changed", must(c.Get(t.Context(), "k")), 2)
+				ok(t, m.Close())
+				version = "2"
+				m, in, c = open()
+				in.Set("k", 3)
+				ok(t, m.Refresh(t.Context(), nil))
+				equal(t, "after a restart", must(c.Get(t.Context(), "k")), 2)
+				ok(t, c.Invalidate("k"))
+				equal(t, "invalidated", must(c.Get(t.Context(), "k")), 3)
+				in.Set("k", 4)
+				equal(t, "built again", must(c.Get(t.Context(), "k")), 4)
+			})
+		}
+	}
 }
 
 func TestUntracked(t *testing.T) {

@@ -87,7 +87,10 @@ type Spec[K comparable, V any] struct {
 
 	// Load replaces reading the contents from the store. An error means that
 	// there is nothing valid to load; return ErrNotFound to say that nothing
-	// was saved, which is no failure.
+	// was saved, which is no failure. What it returns counts as set by hand, also
+	// what a builder had made: it is not built anew when something that it was
+	// computed from changes, nor for another Version, and Probe is not called for
+	// it, until it is invalidated.
 	Load func(ctx context.Context) (map[K]V, error)
 
 	// Save replaces writing changes to the store: it gets the whole contents,
@@ -157,7 +160,9 @@ type Spec[K comparable, V any] struct {
 
 	// Store keeps this cache somewhere else than in the Manager's store. It
 	// is not closed by the Manager. Caches that share a Store are synced in
-	// one batch. Who deletes the Manager's directory is to delete what is in
+	// one batch. What comes back from a store that keeps values only (its Caps do
+	// not say Described: csvstore, jsonstore) counts as set by hand, as for Load.
+	// Who deletes the Manager's directory is to delete what is in
 	// such stores as well, where it depends on other caches.
 	Store store.Store
 
