@@ -529,6 +529,24 @@ func TestProbeThatReads(t *testing.T) {
 	want(1, 1, "211")
 }
 
+// TestProbeInPlaceOfBuild: a cache has got a Probe in place of its builder, or the
+// other way round, and the same Version. What there is is asked for, or built.
+func TestProbeInPlaceOfBuild(t *testing.T) {
+	d := newDisk()
+	for i := range 4 {
+		m := d.open(t, Options{})
+		var spec Spec[string, int]
+		if i%2 == 0 {
+			spec.Build = func(context.Context, string) (int, error) { return i, nil }
+		} else {
+			spec.Probe = func(context.Context, string, int, bool) (int, error) { return i, nil }
+		}
+		c := must(Register(m, "c", spec))
+		equal(t, "c", must(c.Get(t.Context(), "k")), i)
+		ok(t, m.Close())
+	}
+}
+
 // TestBuiltInStoreOfValues: what was built, or a Probe has said, and comes back from a
 // store that keeps values only, or from a Load hook, counts as set by hand: until it
 // is invalidated nothing makes it anew.
