@@ -78,7 +78,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		e.stamp.Store(c.stampFor(k, v))
 		s.live++
 	}
-	records := recorder{m: m, g: m.graph}
+	records := recorder{m: m, g: m.graph, c: &c.core}
 	m.graph.Lock()
 	edges := b.Edges()
 	m.graph.Unlock()

@@ -31,6 +31,8 @@ type core struct {
 	epoch  uint64       // counts what replaced the contents; guarded by the gate
 	sealed bool         // writes are refused, for it is being deregistered; guarded by the gate
 
+	foreign atomic.Uint64 // no stamp that records of it have of an entry kept elsewhere is above this; see batch.reserve
+
 	reads atomic.Int64 // of single records, while the contents are partial
 
 	limits []*limiter // that c is subject to; not changed once it is registered

@@ -91,7 +91,8 @@
 //
 // Each is asked once after the Manager was opened, when it is first needed, and
 // then is trusted until Refresh asks again, [Cache.Recheck] says that it may
-// have changed, or ProbeEvery has passed. What was computed from it is built
+// have changed, or ProbeEvery has passed; or until an entry that a Probe has read
+// with its ctx is another. What was computed from it is built
 // again only if the answer is another. For the rest there is [Untracked]: the
 // result is used until the Manager is closed or refreshed.
 //
@@ -199,5 +200,7 @@
 // [Manager.Follow]). Values are shared and must be treated as immutable. A
 // [Limit] does not bound what memory holds of entries besides their values. A builder that reads
 // caches of another Manager makes results that are not kept. Stores that keep
-// values only, and Load hooks, do not bring back what an entry was built from.
+// values only, and Load hooks, do not bring back what an entry was built from: it
+// counts as set by hand then, and what is promised of builders and of a Version is
+// not promised of it, until it is invalidated.
 package cacheman

@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -248,6 +249,32 @@ func TestEqualResultStopsChange(t *testing.T) {
 	equal(t, "builds", builds, 1)
 }
 
+// TestAskedWhenTold: the world outside is asked when somebody says that it may have
+// changed, and not because what a probe has read was built and came out as before.
+func TestAskedWhenTold(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+	half := must(Register(m, "half", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		return v / 100, err
+	}}))
+	world := 1
+	probe := must(Register(m, "probe", Spec[int, int]{Probe: func(ctx context.Context, k, _ int, _ bool) (int, error) {
+		v, err := half.Get(ctx, k)
+		return world + v, err
+	}}))
+	equal(t, "probe", must(probe.Get(t.Context(), 1)), 1)
+	world = 2
+	ok(t, in.Set(1, 2))
+	equal(t, "probe, not told", must(probe.Get(t.Context(), 1)), 1)
+	probe.Recheck(1)
+	equal(t, "probe, told", must(probe.Get(t.Context(), 1)), 2)
+	world = 3
+	probe.Recheck()
+	ok(t, in.Set(1, 3))
+	equal(t, "probe, told of all", must(probe.Get(t.Context(), 1)), 3)
+}
+
 // TestInvalidatedIsBuilt: what was invalidated is built, though nothing that it
 // was computed from has changed.
 func TestInvalidatedIsBuilt(t *testing.T) {
@@ -385,6 +412,63 @@ func TestStampsAfterCrash(t *testing.T) {
 	_, in, c = open()
 	ok(t, in.Set(1, 2))
 	equal(t, "c", must(c.Get(t.Context(), 1)), 2)
+}
+
+// TestStampsAcrossStores: a builder whose results are in a store of their own has read
+// what was lost with the process. That is not taken for what is set afterwards, whenever
+// the cache of the builder is registered again.
+func TestStampsAcrossStores(t *testing.T) {
+	for _, memory := range []bool{false, true} { // the input is not saved at all
+		for _, lost := range []bool{false, true} { // nothing is left of the Manager's own store
+			for _, when := range []string{"before the write", "after the write", "and not read", "in the run after"} {
+				if lost && (when == "and not read" || when == "in the run after") {
+					continue // there is no telling
+				}
+				t.Run(fmt.Sprintf("memory %v, lost %v, %s", memory, lost, when), func(t *testing.T) {
+					d, own := newDisk(), newDisk()
+					var m *Manager
+					var in *Cache[int, int]
+					open := func() {
+						m = must(Open("", Options{Store: d, Autosync: &Autosync{Off: true}}))
+						in = must(Register(m, "in", Spec[int, int]{Memory: memory}))
+					}
+					register := func() *Cache[int, int] {
+						return must(Register(m, "c", Spec[int, int]{Store: own, Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
+					}
+					open()
+					ok(t, m.Sync(t.Context()))
+					c := register()
+					ok(t, in.Set(1, 1))
+					equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+					ok(t, c.Sync(t.Context()))
+					d, own = &disk{Store: d.Store}, &disk{Store: own.Store} // the process is gone
+					if lost {
+						d = newDisk()
+					}
+					open()
+					if when == "before the write" {
+						c = register()
+					}
+					ok(t, in.Set(1, 2))
+					switch when {
+					case "after the write":
+						c = register()
+					case "and not read":
+						register()
+						fallthrough
+					case "in the run after":
+						ok(t, m.Close())
+						open()
+						if memory {
+							ok(t, in.Set(1, 2))
+						}
+						c = register()
+					}
+					equal(t, "c, later", must(c.Get(t.Context(), 1)), 2)
+				})
+			}
+		}
+	}
 }
 
 // TestOtherVersionIsBuilt: what another version of a builder has made is not

@@ -128,6 +128,9 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 	case Dirty:
 		return m.reason(n.Why())
 	}
+	if n.Kind() == graph.Probed && !n.Asked() {
+		return "the world outside is to be asked again"
+	}
 	if n.Saved() != "" {
 		return "it was loaded, and what it was built from was not looked at yet"
 	}
@@ -138,9 +141,6 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 			return name + " has changed"
 		}
 		return name + " may have changed"
-	}
-	if n.Kind() == graph.Probed {
-		return "the world outside is to be asked again"
 	}
 	return "contents that it was built from were replaced"
 }

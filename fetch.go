@@ -153,7 +153,11 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 		s.live += held(st.kind)
 		return
 	}
-	n := nodes.Node(e, kindOf(r.flags), r.stamp, r.edges)
+	kind := kindOf(r.flags)
+	if c.spec.Probe != nil {
+		kind = graph.Probed // also what a builder had made in its place
+	}
+	n := nodes.Node(e, kind, r.stamp, r.edges)
 	n.Built = r.built
 	n.SetTook(r.took)
 	e.node = n

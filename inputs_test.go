@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/store/csvstore"
 	"github.com/cacheman-go/cacheman/store/memstore"
 )
 
@@ -462,6 +463,137 @@ func TestProbeEvery(t *testing.T) {
 		equal(t, "asked", asked, 3)
 		x.m.Close()
 	})
+}
+
+// A probe may read entries. It is asked anew if one of them has really changed,
+// and otherwise when one that reads nothing is.
+func TestProbeThatReads(t *testing.T) {
+	world, asked := 0, 0
+	var in, probe, below *Cache[string, int]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "in", Spec[string, int]{}))
+		half := must(Register(m, "half", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+			n, err := in.Get(ctx, k)
+			return n / 2, err
+		}}))
+		below = must(Register(m, "below", Spec[string, int]{Probe: func(context.Context, string, int, bool) (int, error) { return 1, nil }}))
+		probe = must(Register(m, "probe", Spec[string, int]{Probe: func(ctx context.Context, k string, _ int, _ bool) (int, error) {
+			asked++
+			a, err1 := half.Get(ctx, k)
+			b, err2 := below.Get(ctx, k)
+			return 100*a + 10*b + world, errors.Join(err1, err2)
+		}}))
+		return func(ctx context.Context) (string, error) {
+			n, err := probe.Get(ctx, "k")
+			return fmt.Sprint(n), err
+		}
+	})
+	want := func(asks, runs int, value string) {
+		t.Helper()
+		asked = 0
+		x.want(runs, value)
+		equal(t, "asked", asked, asks)
+	}
+	in.Set("k", 0)
+	want(1, 1, "10")
+	world = 1
+	in.Set("k", 1) // half of it is the same
+	want(0, 0, "10")
+	below.Recheck()
+	want(0, 0, "10")
+	below.Recheck("k")
+	want(0, 0, "10")
+	in.Set("k", 2)
+	want(1, 1, "111")
+	for _, keys := range [][]string{{"k"}, nil} {
+		for _, v := range []int{3, 2} {
+			probe.Recheck(keys...)
+			want(1, 0, "111")
+			probe.Recheck(keys...)
+			in.Set("k", v)
+			below.Recheck()
+			want(1, 0, "111")
+			in.Set("k", 5-v)
+			below.Recheck()
+			probe.Recheck(keys...)
+			want(1, 0, "111")
+			want(0, 0, "111")
+		}
+	}
+	x.reopen()
+	want(1, 0, "111")
+	in.Set("k", 3)
+	want(0, 0, "111")
+	x.reopen()
+	in.Set("k", 4)
+	want(1, 1, "211")
+}
+
+// TestProbeInPlaceOfBuild: a cache has got a Probe in place of its builder, or the
+// other way round, and the same Version. What there is is asked for, or built.
+func TestProbeInPlaceOfBuild(t *testing.T) {
+	d := newDisk()
+	for i := range 4 {
+		m := d.open(t, Options{})
+		var spec Spec[string, int]
+		if i%2 == 0 {
+			spec.Build = func(context.Context, string) (int, error) { return i, nil }
+		} else {
+			spec.Probe = func(context.Context, string, int, bool) (int, error) { return i, nil }
+		}
+		c := must(Register(m, "c", spec))
+		equal(t, "c", must(c.Get(t.Context(), "k")), i)
+		ok(t, m.Close())
+	}
+}
+
+// TestBuiltInStoreOfValues: what was built, or a Probe has said, and comes back from a
+// store that keeps values only, or from a Load hook, counts as set by hand: until it
+// is invalidated nothing makes it anew.
+func TestBuiltInStoreOfValues(t *testing.T) {
+	var saved map[string]int
+	for name, spec := range map[string]Spec[string, int]{
+		"hooks": {
+			Load: func(context.Context) (map[string]int, error) { return saved, nil },
+			Save: func(_ context.Context, all map[string]int) error { saved = all; return nil },
+		},
+		"store": {Store: must(csvstore.Open(t.TempDir(), csvstore.Options{}))},
+	} {
+		for _, probes := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, probe %v", name, probes), func(t *testing.T) {
+				d := newDisk()
+				version := "1"
+				open := func() (m *Manager, in, c *Cache[string, int]) {
+					m = d.open(t, Options{})
+					in = must(Register(m, "in", Spec[string, int]{}))
+					s := spec
+					s.Version = version
+					if probes {
+						s.Probe = func(ctx context.Context, k string, _ int, _ bool) (int, error) { return in.Get(ctx, k) }
+					} else {
+						s.Build = in.Get
+					}
+					return m, in, must(Register(m, fmt.Sprint("c", probes), s))
+				}
+				saved = nil
+				m, in, c := open()
+				in.Set("k", 1)
+				equal(t, "built", must(c.Get(t.Context(), "k")), 1)
+				in.Set("k", 2)
+				equal(t, "changed", must(c.Get(t.Context(), "k")), 2)
+				ok(t, m.Close())
+				version = "2"
+				m, in, c = open()
+				in.Set("k", 3)
+				ok(t, m.Refresh(t.Context(), nil))
+				equal(t, "after a restart", must(c.Get(t.Context(), "k")), 2)
+				ok(t, c.Invalidate("k"))
+				equal(t, "invalidated", must(c.Get(t.Context(), "k")), 3)
+				in.Set("k", 4)
+				equal(t, "built again", must(c.Get(t.Context(), "k")), 4)
+			})
+		}
+	}
 }
 
 func TestUntracked(t *testing.T) {

@@ -14,11 +14,12 @@ import (
 
 // lane is the way to one place where contents are saved: a store, with all
 // caches in it, or the Save hook of one cache. On a lane one save follows
-// another; lanes do not wait for each other.
+// another; lanes do not wait for each other, but for batch.reserve.
 type lane struct {
 	m     *Manager
 	store store.Store   // nil for a hook
 	busy  chan struct{} // holds a token while a save is under way
+	base  uint64        // the revision at which the lane was made: its store had no stamp above it then, and nothing gets one below it
 
 	mu      sync.Mutex
 	pending []*slot       // those with listed set: they have something to save
@@ -30,7 +31,7 @@ type lane struct {
 }
 
 func (m *Manager) newLane(s store.Store) *lane {
-	return &lane{m: m, store: s, busy: make(chan struct{}, 1)}
+	return &lane{m: m, store: s, busy: make(chan struct{}, 1), base: m.graph.Revision()}
 }
 
 // laneOf returns the lane of s. The gate is held exclusively, or m not shared.
@@ -207,7 +208,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		return err
 	}
 	start := time.Now()
-	b := &batch{graph: l.m.graph, described: l.store != nil && l.store.Caps().Described}
+	b := &batch{m: l.m, described: l.store != nil && l.store.Caps().Described, elsewhere: l != l.m.main}
 	for _, c := range cuts {
 		// Hooks first: where one fails, the others are saved all the same.
 		if err := b.callDelete(ctx, c); err != nil {
@@ -220,6 +221,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		err = b.callSave(ctx)
 	} else if len(b.cuts) > 0 {
 		err = l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
+	}
+	if err == nil && !b.elsewhere {
+		l.m.mark.Store(max(b.mark, l.m.mark.Load()))
 	}
 	l.finish(b.cuts, err)
 	b.errs.add(err)

@@ -82,8 +82,9 @@ type Manager struct {
 
 	renamed map[string]string // new names of caches by those in old records; guarded by gate
 
-	main   *lane       // the lane of store
-	passed atomic.Bool // there is a cache that passes
+	main   *lane         // the lane of store
+	mark   atomic.Uint64 // a revision that store has, and no stamp in it is above; changed only by who has locked main
+	passed atomic.Bool   // there is a cache that passes
 
 	partialFrom int   // the constants of fetch.go,
 	readCost    int64 // but for tests
@@ -172,7 +173,8 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 	}
 	for _, info := range infos {
 		if info.Cache == revisions {
-			m.graph.Raise(revisionOf(info.Description))
+			m.mark.Store(revisionOf(info.Description))
+			m.graph.Raise(m.mark.Load())
 			continue
 		}
 		s := m.slot(info.Cache)
@@ -185,6 +187,7 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 		}
 		m.restoreDependencies(m.slots[info.Cache])
 	}
+	m.main.base = m.graph.Revision()
 	m.followEvery()
 	return m, nil
 }

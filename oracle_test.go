@@ -18,7 +18,8 @@ import (
 
 // The oracle runs random programs. A program is a set of entries in a few
 // caches: inputs, derived ones, each with an expression over entries before it,
-// and probed ones, for which the world outside is asked. After every step two
+// and probed ones, for which the world outside is asked, some of which have such
+// an expression as well. After every step two
 // things are compared: values with what comes out when
 // everything is computed from the inputs alone, and the builders that ran, one
 // by one and in order, with those that an ideal engine would have run.
@@ -30,7 +31,8 @@ import (
 // an entry that a builder says is not there, have the stamp 0. A kept error is
 // like a value. What an entry had when it was invalidated is remembered, also over
 // a restart, and compared with what is built. What the world outside has said is
-// so until somebody says that it may have changed, or until a restart. An entry whose value was evicted is read again like any other; it is
+// so until somebody says that it may have changed, or until a restart, or until
+// something that the probe has read differs. An entry whose value was evicted is read again like any other; it is
 // built when its value is wanted.
 
 var (
@@ -57,7 +59,7 @@ var oracleCaches = []struct {
 
 const (
 	oracleIn     = iota // is an input
-	oracleProbe         // is what the world outside has
+	oracleProbe         // is what the world outside has, and nothing else
 	oracleSum           // of all arguments
 	oracleMod           // of one by a constant
 	oracleSelect        // the second or the third, as the first says
@@ -76,15 +78,19 @@ const (
 type oracleExpr struct {
 	kind int
 	args [3]int
-	n    int // a constant, or what the world outside has
+	n    int // a constant
+
+	asks  bool // the world outside …
+	world int  // … which has this
 }
 
 var errOracle = errors.New("planned")
 
-// eval computes e, of a cache in the given version.
+// eval computes e, of a cache in the given version. What a probe reads depends
+// on the world outside, and so does what it makes of that.
 func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error) {
-	if e.kind == oracleProbe {
-		switch e.n {
+	if e.asks {
+		switch e.world {
 		case 5:
 			return 0, errOracle
 		case 6:
@@ -92,9 +98,12 @@ func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error)
 		case 7:
 			return 0, Keep(errOracle)
 		}
-		return e.n, nil
+		if e.kind == oracleProbe || e.world == 4 {
+			return e.world, nil
+		}
 	}
 	a, err := read(e.args[0])
+	a += e.world
 	switch e.kind {
 	case oracleElse:
 		if errors.Is(err, ErrNotFound) {
@@ -162,7 +171,8 @@ type oracleNode struct {
 	has, none bool // a value; a builder that says there is none
 	val       int
 	broken    string // the text of an error that is kept
-	asked     bool   // the world outside, and nobody has said since that it may have changed
+	asked     bool   // the world outside, and nobody has said since that it may have changed …
+	world     int    // … and had this
 	told      bool   // it was set
 	forced    bool   // it is to be built whatever its edges say
 	dropped   bool   // its value was evicted, and is old
@@ -243,18 +253,28 @@ func newOracle(rng *rand.Rand) *oracle {
 			continue
 		}
 		if oracleCaches[id%n].probe {
-			e.kind, e.n = oracleProbe, rng.IntN(8)
+			e.kind, e.asks, e.world = oracleProbe, true, rng.IntN(8)
 			continue
 		}
-		e.kind, e.n = oracleSum+rng.IntN(oracleKinds-oracleSum), 2+rng.IntN(5)
-		for i := range e.args {
-			e.args[i] = rng.IntN(id)
-			if rng.IntN(2) == 0 {
-				e.args[i] = max(0, id-1-rng.IntN(4))
-			}
+		e.compute(rng, id)
+	}
+	for id := range o.exprs {
+		if e := &o.exprs[id]; e.asks && rng.IntN(2) == 0 {
+			e.compute(rng, id)
 		}
 	}
 	return o
+}
+
+// compute makes e, of the entry of a number, an expression over those before it.
+func (e *oracleExpr) compute(rng *rand.Rand, id int) {
+	e.kind, e.n = oracleSum+rng.IntN(oracleKinds-oracleSum), 2+rng.IntN(5)
+	for i := range e.args {
+		e.args[i] = rng.IntN(id)
+		if rng.IntN(2) == 0 {
+			e.args[i] = max(0, id-1-rng.IntN(4))
+		}
+	}
 }
 
 // handEntry and handWhole number what the ideal notes of an entry, or all, of a
@@ -267,20 +287,21 @@ func (o *oracle) cache(id int) int { return id % len(oracleCaches) }
 
 // Truth.
 
-// truth computes an entry from the inputs, and what was told.
+// truth computes an entry from the inputs, what was told, and what the world
+// outside has, or had when the ideal asked.
 func (o *oracle) truth(id int) (int, error) {
 	n := &o.nodes[id]
 	if n.told {
 		return n.val, nil
 	}
-	if n.asked {
-		r := n.result()
-		return r.val, r.err
-	}
 	if oracleCaches[o.cache(id)].input {
 		return 0, ErrNotFound
 	}
-	return o.exprs[id].eval(o.versions[o.cache(id)], func(id int) (int, error) {
+	e := o.exprs[id]
+	if _, failed := o.failed[id]; n.asked && !failed {
+		e.world = n.world
+	}
+	return e.eval(o.versions[o.cache(id)], func(id int) (int, error) {
 		v, err := o.truth(id)
 		if err != nil {
 			err = fmt.Errorf("read: %w", err)
@@ -315,9 +336,9 @@ func (o *oracle) bring(id int, wanted bool) oracleResult {
 	switch {
 	case o.verified[id] && n.dropped && wanted:
 		return o.build(id)
-	case n.told || oracleCaches[o.cache(id)].input || o.verified[id] || n.asked:
+	case n.told || oracleCaches[o.cache(id)].input || o.verified[id]:
 		return n.result()
-	case n.forced || !n.there() || oracleCaches[o.cache(id)].probe:
+	case n.forced || !n.there() || o.exprs[id].asks && !n.asked:
 		return o.build(id)
 	}
 	if !n.linked {
@@ -363,14 +384,14 @@ func (o *oracle) bring(id int, wanted bool) oracleResult {
 // since the call from outside began, it is told when it asks for the first time.
 func (o *oracle) build(id int) oracleResult {
 	o.want = append(o.want, id)
-	n, probe := &o.nodes[id], oracleCaches[o.cache(id)].probe
-	if probe {
+	n, e := &o.nodes[id], &o.exprs[id]
+	if e.asks {
 		o.want = append(o.want, previous(n.val, n.has))
 	}
 	var edges []oracleEdge
 	volatile := false
 	told := map[int]bool{}
-	val, err := o.exprs[id].eval(o.versions[o.cache(id)], func(on int) (int, error) {
+	val, err := e.eval(o.versions[o.cache(id)], func(on int) (int, error) {
 		r, is := o.failed[on]
 		if !is || told[on] {
 			r = o.bring(on, true)
@@ -411,7 +432,7 @@ func (o *oracle) build(id int) oracleResult {
 		o.stamp++
 		n.stamp = o.stamp
 	}
-	*n = oracleNode{has: err == nil, none: err == ErrNotFound, val: val, broken: broken, stamp: n.stamp, edges: edges, unsaved: true, linked: true, asked: probe}
+	*n = oracleNode{has: err == nil, none: err == ErrNotFound, val: val, broken: broken, stamp: n.stamp, edges: edges, unsaved: true, linked: true, asked: e.asks, world: e.world}
 	o.verified[id] = true
 	return n.result()
 }
@@ -607,7 +628,9 @@ func (o *oracle) open() {
 			spec.Probe = func(ctx context.Context, id, last int, ok bool) (int, error) {
 				o.got = append(o.got, id, previous(last, ok))
 				o.builds++
-				return o.exprs[id].eval(version, nil)
+				return o.exprs[id].eval(version, func(id int) (int, error) {
+					return o.caches[o.cache(id)].Get(ctx, id)
+				})
 			}
 		case !kind.input:
 			spec.Codec = oracleCodec
@@ -633,7 +656,7 @@ func (o *oracle) fatal(format string, args ...any) {
 	var b strings.Builder
 	for id, e := range o.exprs {
 		if e.kind != oracleIn {
-			fmt.Fprintf(&b, "%d in %s: kind %d of %v, %d\n", id, oracleCaches[o.cache(id)].name, e.kind, e.args, e.n)
+			fmt.Fprintf(&b, "%d in %s: kind %d of %v, %d, %d outside\n", id, oracleCaches[o.cache(id)].name, e.kind, e.args, e.n, e.world)
 		}
 	}
 	panic(oracleFault(fmt.Sprintf("%s\nafter %s\nin the program\n%s", fmt.Sprintf(format, args...), strings.Join(o.log, ", "), &b)))
@@ -649,8 +672,8 @@ func (o *oracle) ok(err error) {
 func (o *oracle) get(id int) {
 	o.got, o.want = o.got[:0], o.want[:0]
 	o.verified, o.failed = map[int]bool{}, map[int]oracleResult{}
-	val, err := o.truth(id)
 	ideal := o.bring(id, true)
+	val, err := o.truth(id) // as of what the ideal has asked
 	if ideal.err == nil && (err != nil || ideal.val != val) || ideal.err != nil && err == nil {
 		o.fatal("the ideal engine has %d, %v for %d, which is %d, %v", ideal.val, ideal.err, id, val, err)
 	}
@@ -797,7 +820,7 @@ func (o *oracle) step(op, key, val byte) {
 		switch {
 		case op%32 == 21:
 			note("outside")
-			o.exprs[id].n = v
+			o.exprs[id].world = v
 		case op%32 == 22 && v < 6:
 			note("recheck")
 			o.caches[c].Recheck(id)

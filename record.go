@@ -185,6 +185,7 @@ type keyed interface {
 type recorder struct {
 	m       *Manager
 	g       *graph.Graph
+	c       *core                        // whose records they are
 	by      []savedEdge                  // for what edges pass through
 	known   map[*graph.Node][2]savedEdge // of what they may pass through
 	edges   []graph.Edge
@@ -263,13 +264,20 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 			dst = append(dst, name...)
 		}
 	}
+	foreign := uint64(0)
 	for _, e := range r.by {
+		if r.c.lane != r.m.main {
+			foreign = max(foreign, e.stamp)
+		}
 		name(e.cache)
 		dst = append(binary.AppendUvarint(dst, uint64(len(e.key))), e.key...)
 		dst = binary.AppendUvarint(dst, e.stamp)
 	}
 	for i, e := range r.edges {
 		t := e.Node.Owner().Type.(keyed)
+		if t.cache().lane != r.c.lane {
+			foreign = max(foreign, e.Stamp)
+		}
 		name(t.cache().slot.name)
 		var err error
 		if r.key, err = t.appendKey(r.key[:0], r.entries[i]); err != nil {
@@ -278,6 +286,9 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 		dst = binary.AppendUvarint(dst, uint64(len(r.key)))
 		dst = append(dst, r.key...)
 		dst = binary.AppendUvarint(dst, e.Stamp)
+	}
+	for was := r.c.foreign.Load(); was < foreign && !r.c.foreign.CompareAndSwap(was, foreign); {
+		was = r.c.foreign.Load()
 	}
 	return dst, nil
 }
@@ -426,6 +437,12 @@ func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge
 		linked := room[:0]
 		var on keyed
 		name := ""
+		elsewhere := c.lane != nil && c.lane != c.m.main
+		if elsewhere {
+			c.m.graph.Lock()
+			elsewhere = n.Built <= c.lane.base // it was not written since
+			c.m.graph.Unlock()
+		}
 		for e, err := range savedEdges(saved) {
 			if err != nil {
 				return nil, err
@@ -436,6 +453,9 @@ func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge
 					return nil, err
 				}
 				on, name = c.owner.Type.(keyed), e.cache
+			}
+			if elsewhere && e.stamp > on.cache().base() {
+				return nil, errLost
 			}
 			n, err := on.nodeOf(ctx, e.key)
 			if err != nil {
@@ -462,6 +482,19 @@ func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge
 		linked[i].Node = n
 	}
 	return linked, nil
+}
+
+// errLost is why an edge cannot be linked that is from an earlier process, if its
+// stamp was not saved where it was issued: it may have been issued again since.
+var errLost = errors.New("what was read is lost")
+
+// base is the revision up to which entries of c may have stamps of earlier processes;
+// those that they get in this one are above it.
+func (c *core) base() uint64 {
+	if c.lane == nil {
+		return c.m.main.base
+	}
+	return c.lane.base
 }
 
 // reason says why a builder runs, for people.

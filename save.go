@@ -4,14 +4,15 @@ import (
 	"context"
 	"encoding/binary"
 
-	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
 )
 
 // batch writes cuts as one batch of the store.
 type batch struct {
-	graph     *graph.Graph
+	m         *Manager
 	described bool // the store can keep a revision
+	elsewhere bool // it is not the Manager's own
+	mark      uint64
 	cuts      []*cut
 	errs      errorList // of entries that cannot be encoded
 
@@ -49,9 +50,48 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 		c.bytes = b.bytes - before + b.meta - meta
 	}
 	if b.described && len(b.cuts) > 0 { // last, so that no stamp in the batch is above it
-		mark := binary.AppendUvarint(nil, b.graph.Revision())
-		yield(store.Op{Kind: store.Describe, Cache: revisions, Value: mark}, nil)
+		if b.elsewhere {
+			if err := b.reserve(ctx); err != nil {
+				yield(store.Op{}, err)
+				return
+			}
+		}
+		b.mark = b.m.graph.Revision()
+		yield(markOf(b.mark), nil)
 	}
+}
+
+func markOf(rev uint64) store.Op {
+	return store.Op{Kind: store.Describe, Cache: revisions, Value: binary.AppendUvarint(nil, rev)}
+}
+
+// reserve sees to it that the stamps that b has of entries kept elsewhere are not
+// issued again after a crash: the Manager's own store, which is all that the next
+// Open looks at, has a mark that is not below them. Mostly it has one already.
+func (b *batch) reserve(ctx context.Context) error {
+	stamp := uint64(0)
+	for _, c := range b.cuts {
+		if c.cache != nil {
+			stamp = max(stamp, c.cache.foreign.Load())
+		}
+	}
+	m := b.m
+	if stamp <= m.mark.Load() || !m.store.Caps().Described {
+		return nil
+	}
+	if err := m.main.lock(ctx); err != nil { // nobody who has this one waits for another
+		return err
+	}
+	defer m.main.unlock()
+	if stamp <= m.mark.Load() {
+		return nil
+	}
+	mark := m.graph.Revision()
+	err := m.store.Apply(ctx, func(yield func(store.Op, error) bool) { yield(markOf(mark), nil) })
+	if err == nil {
+		m.mark.Store(mark)
+	}
+	return err
 }
 
 // callDelete calls the Delete hook of c if that was invalidated.
@@ -160,7 +200,7 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 		return false
 	}
 	var key, value, meta []byte
-	records := recorder{m: p.c.m, g: p.c.m.graph}
+	records := recorder{m: p.c.m, g: p.c.m.graph, c: &p.c.core}
 	valuesOnly := !p.c.lane.store.Caps().Described
 	var some [256]saving[K, V]
 	var sizes [len(some)]uint32

@@ -57,8 +57,9 @@ type Spec[K comparable, V any] struct {
 	// last, if there is one, also from before a restart, and returns that if
 	// nothing has changed. It is called once for a key after a Manager was
 	// opened, when somebody asks for the key, and again after Refresh, or when
-	// ProbeEvery has passed. What was computed from a value that turns out to be
-	// the same (see Equal) stays valid.
+	// ProbeEvery has passed. If it reads entries with its ctx, it is called again
+	// also when one of them has changed. What was computed from a value that turns
+	// out to be the same (see Equal) stays valid.
 	Probe func(ctx context.Context, key K, previous V, ok bool) (V, error)
 
 	// ProbeEvery is how long what Probe said is trusted; 0 means until Refresh.
@@ -86,7 +87,10 @@ type Spec[K comparable, V any] struct {
 
 	// Load replaces reading the contents from the store. An error means that
 	// there is nothing valid to load; return ErrNotFound to say that nothing
-	// was saved, which is no failure.
+	// was saved, which is no failure. What it returns counts as set by hand, also
+	// what a builder had made: it is not built anew when something that it was
+	// computed from changes, nor for another Version, and Probe is not called for
+	// it, until it is invalidated.
 	Load func(ctx context.Context) (map[K]V, error)
 
 	// Save replaces writing changes to the store: it gets the whole contents,
@@ -156,7 +160,10 @@ type Spec[K comparable, V any] struct {
 
 	// Store keeps this cache somewhere else than in the Manager's store. It
 	// is not closed by the Manager. Caches that share a Store are synced in
-	// one batch.
+	// one batch. What comes back from a store that keeps values only (its Caps do
+	// not say Described: csvstore, jsonstore) counts as set by hand, as for Load.
+	// Who deletes the Manager's directory is to delete what is in
+	// such stores as well, where it depends on other caches.
 	Store store.Store
 
 	// KeyCodec and Codec turn keys and values into bytes. The zero values

@@ -84,7 +84,8 @@ type Caps struct {
 	// Persistent: records survive Close and can be read by another Open.
 	Persistent bool
 	// Described: descriptions and metadata come back as they were given. A
-	// store without it keeps keys and values only.
+	// store without it keeps keys and values only: what it gives back counts as
+	// set by hand, also what a builder has made.
 	Described bool
 }
 

@@ -61,6 +61,35 @@ func (n *Node) assertChange(stamp uint64) {
 	n.assertMarked(stamp == n.Stamp)
 }
 
+// assertSame: n, which was built, may get stamp: if its value is the same, it keeps
+// the one that it has (I3), and else it gets another (I2).
+func (n *Node) assertSame(stamp uint64, same, absent bool) {
+	switch {
+	case absent:
+		assert(stamp == 0, n, "I3: there is no value, and it gets a stamp")
+	case same && n.Stamp != 0:
+		assert(stamp == n.Stamp, n, "I3: its value is the same, and its stamp is not")
+	default:
+		assert(stamp != n.Stamp, n, "I2: its value is another, and its stamp is not")
+	}
+}
+
+// assertOrder: e, an edge of n that is not unchanged, is the first of those (I7). The
+// lock was not released since the ones before it were looked at.
+func (n *Node) assertOrder(e *Edge) {
+	edges := n.Edges()
+	if len(edges) > 1000 {
+		return
+	}
+	for i := range edges {
+		d := &edges[i]
+		if d == e {
+			return
+		}
+		assert(d.Node.clean() && d.Node.Stamp == d.Stamp, n, "I7: an edge is looked at before another that was read earlier")
+	}
+}
+
 // assertMarked: nothing that was computed from n is clean, unless its value stays.
 func (n *Node) assertMarked(same bool) {
 	if same {

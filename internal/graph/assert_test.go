@@ -23,6 +23,10 @@ func TestAssertions(t *testing.T) {
 		"old stamp": {func(p *pair) { p.g.Mark(p.in); p.in.Stamp = p.g.Next(); p.in.SetInput(1) }, "I2"},
 		"no stamp":  {func(p *pair) { p.g.Mark(p.in); p.in.SetInput(p.g.Revision() + 1) }, "I2"},
 		"changed":   {func(p *pair) { p.in.Stamp++; p.out.assertClean() }, "I1"},
+		"new stamp": {func(p *pair) { p.out.assertSame(p.g.Next(), true, false) }, "I3"},
+		"the same":  {func(p *pair) { p.out.assertSame(p.out.Stamp, false, false) }, "I2"},
+		"nothing":   {func(p *pair) { p.out.assertSame(p.out.Stamp, true, true) }, "I3"},
+		"order":     {func(p *pair) { p.in.Stamp++; p.out.assertOrder(&p.out.Edges()[1]) }, "I7"},
 		"unlisted":  {func(p *pair) { p.in.lenAbove = 0; p.out.assertClean() }, "I1"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -80,7 +80,8 @@ type Owner struct {
 
 	clean   atomic.Uint64 // the word of a node that is clean
 	marks   atomic.Uint64 // see Marks
-	suspect uint64        // counts what made all nodes doubtful at once; guarded by g.mu
+	suspect uint64        // counts what made all nodes doubtful at once, from 1 on; guarded by g.mu
+	doubted uint64        // suspect since the world outside is to be asked anew for all nodes; guarded by g.mu
 	epoch   uint32        // counts replaced contents: nodes of another epoch are dead; guarded by g.mu
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
@@ -91,8 +92,8 @@ type Owner struct {
 
 // NewOwner adds a cache to the graph; asks says that its nodes are Probed.
 func (g *Graph) NewOwner(t Type, asks bool) *Owner {
-	o := &Owner{g: g, Type: t, asks: asks}
-	o.clean.Store(word(Clean, 0))
+	o := &Owner{g: g, Type: t, asks: asks, suspect: 1, doubted: 1}
+	o.clean.Store(word(Clean, 1))
 	return o
 }
 
@@ -124,10 +125,12 @@ func (o *Owner) Replace() {
 }
 
 // Doubt makes all nodes of o, and all that have read one of them, doubtful:
-// they are checked when they are read. The graph is locked.
+// they are checked when they are read, and for those of o that are Probed the
+// world outside is asked. The graph is locked.
 func (o *Owner) Doubt() {
 	o.g.Wrote()
 	o.doubtAbove(true)
+	o.doubted = o.suspect
 }
 
 // Overtake supersedes the runs of nodes of o. The graph is locked.

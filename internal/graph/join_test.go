@@ -6,10 +6,12 @@ import (
 	"testing/synctest"
 )
 
-// pair is an input and what is built from it: its double.
+// pair is two inputs and what is built from them: the double of the first, whatever
+// the second is.
 type pair struct {
 	g         *Graph
 	in, out   *Node
+	second    *Node
 	input     int
 	double    int
 	published func() // called once, when a run has published and is not over
@@ -21,16 +23,22 @@ func newPair() *pair {
 	defer p.g.Unlock()
 	o := p.g.NewOwner(p, false)
 	p.in, p.out = o.NewNode(nil, Input, Clean, p.g.Next()), o.NewNode(nil, Derived, Dirty, 0)
+	p.second = o.NewNode(nil, Input, Clean, p.g.Next())
 	return p
 }
 
-// set gives the input another value.
+// set gives the first input another value.
 func (p *pair) set(v int) {
 	p.g.Lock()
 	defer p.g.Unlock()
-	p.g.Mark(p.in)
 	p.input = v
-	p.in.SetInput(p.g.Next())
+	p.change(p.in)
+}
+
+// change notes that n, an input, has another value. The graph is locked.
+func (p *pair) change(n *Node) {
+	p.g.Mark(n)
+	n.SetInput(p.g.Next())
 }
 
 // get returns what is built.
@@ -68,9 +76,12 @@ func (d *doubling) Keeps(error) bool { return false }
 func (d *doubling) Done()            {}
 
 func (d *doubling) Build(ctx context.Context) error {
-	for f := FrameOf(ctx); f.Read(d.in) == Doubtful; {
-		if !f.Recheck() {
-			return ErrStale
+	f := FrameOf(ctx)
+	for _, n := range []*Node{d.in, d.second} {
+		for f.Read(n) == Doubtful {
+			if !f.Recheck() {
+				return ErrStale
+			}
 		}
 	}
 	d.g().Lock()
@@ -82,15 +93,20 @@ func (d *doubling) Build(ctx context.Context) error {
 func (d *doubling) g() *Graph { return d.pair.g }
 
 func (d *doubling) Publish() Outcome {
-	d.g().Lock()
-	outcome := d.Commit(false, false, Derived)
-	if outcome == Published {
-		d.double = d.v
-	}
-	d.g().Unlock()
+	outcome := d.commit()
 	if f := d.published; f != nil && outcome == Published {
 		d.published = nil
 		f()
+	}
+	return outcome
+}
+
+func (d *doubling) commit() Outcome {
+	d.g().Lock()
+	defer d.g().Unlock() // also if an assertion fails
+	outcome := d.Commit(d.v == d.double, false, Derived)
+	if outcome == Published {
+		d.double = d.v
 	}
 	return outcome
 }

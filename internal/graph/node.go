@@ -66,7 +66,7 @@ type Kind uint8
 const (
 	Input   = Kind(iota) // it was set, or there is no builder
 	Derived              // a builder made it, or is to make it
-	Probed               // like Derived, but the world outside has to be asked once after each start
+	Probed               // like Derived, but the world outside has to be asked once after each start, and after each Doubt
 )
 
 // State is what is known of a node's value.
@@ -100,6 +100,9 @@ const (
 	Evicted                    // there was no room for its value
 )
 
+// word is what is known of a node, and since when: how often all nodes of its
+// owner had been made doubtful when it was last clean, or was to be built; 0 is
+// before any of that.
 func word(s State, suspect uint64) uint64 { return uint64(s) | suspect<<2 }
 
 // NewNode returns a node of o. The graph is locked.
@@ -135,7 +138,7 @@ func (r *Restorer) Node(entry any, kind Kind, stamp uint64, saved string) *Node 
 	n, k := &r.nodes[0], &r.kept[0]
 	r.nodes, r.kept = r.nodes[1:], r.kept[1:]
 	n.Entry, n.Stamp, n.owner, n.epoch, n.kind = entry, stamp, r.owner, r.epoch, kind
-	n.word.Store(uint64(Check))
+	n.word.Store(word(Check, 0))
 	if saved != "" {
 		k.saved, k.extra.kept = saved, k
 		n.extra = &k.extra
@@ -249,6 +252,11 @@ func (n *Node) clean() bool {
 	return false
 }
 
+// Asked reports that nobody has said that the world outside may have changed since
+// it was asked for n, which is Probed: n is checked like what is Derived. The graph
+// is locked.
+func (n *Node) Asked() bool { return n.word.Load()>>2 >= n.owner.doubted }
+
 // Dead reports that the contents n belongs to were replaced. The graph is locked.
 func (n *Node) Dead() bool { return n.dead() }
 
@@ -268,7 +276,11 @@ func (n *Node) dead() bool { return n.epoch != n.owner.epoch }
 
 func (n *Node) set(s State) {
 	was := n.word.Load()
-	n.word.Store(word(s, n.owner.suspect))
+	since := n.owner.suspect
+	if s == Check {
+		since = was >> 2 // for Asked
+	}
+	n.word.Store(word(s, since))
 	if was&3 == uint64(Clean) && s != Clean {
 		n.owner.marks.Add(1) // afterwards
 	}
@@ -315,9 +327,10 @@ func (n *Node) Restore(kind Kind, saved string) {
 	n.set(Check)
 }
 
-// Doubt makes n a node that is to be checked. A run that is finding out its
-// value is superseded, for it may have looked too early. Mark was called before,
-// in the same critical section. The graph is locked.
+// Doubt makes n a node that is to be checked, and if it is Probed the world
+// outside asked. A run that is finding out its value is superseded, for it may
+// have looked too early. Mark was called before, in the same critical section.
+// The graph is locked.
 func (n *Node) Doubt() {
 	if Debug {
 		n.assertMarked(false)
@@ -328,6 +341,7 @@ func (n *Node) Doubt() {
 	if State(n.word.Load()&3) == Clean {
 		n.set(Check)
 	}
+	n.word.And(3) // not asked
 }
 
 // supersede notes that n is changed from outside.

@@ -102,7 +102,7 @@ search:
 			continue
 		}
 		why := Cause{Reason: x.why}
-		if x.run() == nil && top.why == nil && State(x.word.Load()&3) != Dirty && x.kind != Probed {
+		if x.run() == nil && top.why == nil && State(x.word.Load()&3) != Dirty && (x.kind != Probed || x.Asked()) {
 			if int64(len(stack)) > g.nodes.Load() {
 				// Longer than any path without a circle: records from different
 				// times are mixed.
@@ -130,6 +130,9 @@ search:
 					}
 					top.next = 0
 					continue search
+				}
+				if Debug && top.since == releases && (!e.Node.clean() || e.Node.Stamp != e.Stamp) {
+					x.assertOrder(e)
 				}
 				if !e.Node.clean() {
 					stack = append(stack, visit{node: e.Node})
@@ -164,7 +167,7 @@ search:
 			}
 		} else if top.why != nil {
 			why = *top.why
-		} else if x.kind == Probed && State(x.word.Load()&3) != Dirty {
+		} else if x.kind == Probed && State(x.word.Load()&3) != Dirty && !x.Asked() {
 			why = Cause{Reason: Asked}
 		}
 

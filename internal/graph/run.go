@@ -282,6 +282,7 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 	}
 	if Debug {
 		n.assertChange(stamp)
+		n.assertSame(stamp, same, absent)
 	}
 	n.Stamp, n.Built = stamp, r.graph().Revision()
 	n.keep(nil, "")

@@ -100,6 +100,16 @@ var mutations = []mutation{
 		tests: "^TestStampsAfterCrash$",
 	},
 	{
+		name:  "stamps are reserved where the next Open looks",
+		edits: []edit{{"save.go", "if err := b.reserve(ctx); err != nil {", "if err := ctx.Err(); err != nil {"}},
+		tests: "^TestStampsAcrossStores$",
+	},
+	{
+		name:  "what is lost elsewhere is not linked",
+		edits: []edit{{"record.go", "if elsewhere && e.stamp > on.cache().base() {", "if elsewhere && e.stamp < 0 {"}},
+		tests: "^TestStampsAcrossStores$",
+	},
+	{
 		name:  "invalidation is not undone by comparing",
 		edits: []edit{{"internal/graph/node.go", "n.kind = kind\n\tn.Distrust(why)", "n.kind = kind\n\tn.why = why\n\tn.set(Check)"}},
 		tests: "^TestInvalidatedIsBuilt$",
@@ -128,6 +138,21 @@ var mutations = []mutation{
 		name:  "an equal value keeps its stamp",
 		edits: []edit{{"internal/graph/run.go", "} else if !same || stamp == 0 {", "} else if !same || stamp >= 0 {"}},
 		tests: "^TestEqualResultStopsChange$",
+	},
+	{
+		name:  "what a probe has read is checked before it is asked",
+		edits: []edit{{"internal/graph/resolve.go", "(x.kind != Probed || x.Asked())", "x.kind != Probed"}},
+		tests: "^TestAskedWhenTold$",
+	},
+	{
+		name:  "a probe is asked when its entry is doubted",
+		edits: []edit{{"internal/graph/node.go", "n.word.And(3)", "n.word.And(^uint64(0))"}},
+		tests: "^TestAskedWhenTold$",
+	},
+	{
+		name:  "a probe is asked when its cache is doubted",
+		edits: []edit{{"internal/graph/graph.go", "o.doubted = o.suspect", "o.doubted += 0"}},
+		tests: "^TestAskedWhenTold$",
 	},
 	{
 		name:  "edges are looked at again after the lock was released",

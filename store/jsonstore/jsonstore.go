@@ -12,6 +12,12 @@
 // [store.ErrCorrupt] and names the file and the line; other lines are loaded,
 // but the cache cannot be changed, except by clearing or dropping it, until
 // the file is mended.
+//
+// What a builder has made, and is read again after a restart, counts as set by
+// hand, for a file has no room for what it was computed from: it is not built anew
+// when that changes, nor for another Version, and no Probe is asked for it, until
+// it is invalidated. Such files are for inputs, for what is computed once, and for
+// results that others read.
 package jsonstore
 
 import (
