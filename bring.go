@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -66,7 +67,8 @@ func (c *Cache[K, V]) Build(ctx context.Context) error {
 // builds them, telling done how many it has looked at.
 type bringer func(ctx context.Context, q *graph.Request, done func(n int)) error
 
-// bringAtOnce is how many entries are looked at between two reports.
+// bringAtOnce is how many entries are built side by side, before it is looked whether
+// others still hold, and reported.
 const bringAtOnce = 256
 
 // stale implements typed: it returns how many entries of c may have to be built, and
@@ -76,46 +78,73 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 		return 0, nil, err
 	}
 	var all []doubtful[K]
-	t := c.table.Load()
+	restored := false // some edges are as they were stored
+	g, t := c.m.graph, c.table.Load()
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.RLock()
 		all = slices.Grow(all, len(s.entries))
+		g.Lock()
 		for _, e := range s.entries {
 			if e.node != nil && e.kind != absent && e.kind != dropped && !e.node.Fresh() {
-				all = append(all, doubtful[K]{e.key, e.node})
+				all = append(all, doubtful[K]{e.key, e.node, e.node.Built})
+				restored = restored || e.node.Saved() != ""
 			}
 		}
+		g.Unlock()
 		s.mu.RUnlock()
 	}
-	return len(all), func(ctx context.Context, q *graph.Request, done func(int)) error { return c.bring(ctx, q, all, done) }, nil
+	slices.SortFunc(all, func(a, b doubtful[K]) int { return cmp.Compare(a.built, b.built) })
+	return len(all), func(ctx context.Context, q *graph.Request, done func(int)) error {
+		if restored {
+			if err := each(ctx, 1, slices.Collect(slices.Chunk(all, bringAtOnce)), func(ctx context.Context, part []doubtful[K]) {
+				for _, d := range part {
+					g.Link(ctx, d.node)
+				}
+			}); err != nil {
+				return err
+			}
+		}
+		return c.bring(ctx, q, all, done)
+	}, nil
 }
 
 // doubtful is an entry that may have to be built.
 type doubtful[K comparable] struct {
-	key  K
-	node *graph.Node
+	key   K
+	node  *graph.Node
+	built uint64
 }
 
-// bring brings entries to clean.
+// bring brings entries to clean. It goes through them in the order in which they were
+// built, so what an entry was built from is mostly looked at before, and a look at that
+// is all it takes.
 func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, all []doubtful[K], done func(int)) error {
+	g := c.m.graph
 	var errs errorList
-	if err := each(ctx, 1, slices.Collect(slices.Chunk(all, bringAtOnce)), func(ctx context.Context, part []doubtful[K]) {
+	build := func(ctx context.Context, d doubtful[K]) {
+		run, err := g.ResolveFor(ctx, q, d.node)
+		if run == nil && err == nil && !d.node.Fresh() { // another is in its place, or it is being changed
+			_, err = c.get(ctx, nil, d.key)
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) && ctx.Err() == nil {
+			errs.add(c.err(ctx, "build", d.key, err))
+		}
+	}
+	var rest []doubtful[K]
+	for part := range slices.Chunk(all, bringAtOnce) {
+		rest = rest[:0]
 		for _, d := range part {
-			if ctx.Err() != nil {
-				return
+			if !g.Verify(d.node) {
+				rest = append(rest, d)
 			}
-			run, err := c.m.graph.ResolveFor(ctx, q, d.node)
-			if run == nil && err == nil && !d.node.Fresh() { // another is in its place, or it is being changed
-				_, err = c.get(ctx, nil, d.key)
-			}
-			if err != nil && !errors.Is(err, ErrNotFound) && ctx.Err() == nil {
-				errs.add(c.err(ctx, "build", d.key, err))
+		}
+		if len(rest) > 0 || ctx.Err() != nil {
+			if err := each(ctx, 1, rest, build); err != nil {
+				return err
 			}
 		}
 		done(len(part))
-	}); err != nil {
-		return err
 	}
 	return errs.join()
 }

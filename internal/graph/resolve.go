@@ -142,26 +142,13 @@ search:
 					why = Cause{Reason: Changed, Node: e.Node}
 					break
 				}
-				if !e.Node.watched {
-					e.Node.watched = true
-				}
 			}
 			if why.Node == nil {
 				if top.since != releases { // look at all of them once more, at one instant
 					top.next = 0
 					continue
 				}
-				if !x.joined {
-					for _, e := range edges {
-						e.Node.join(x)
-					}
-					x.joined = true
-				}
-				if Debug {
-					assert(x.State() == Check && x.run() == nil, x, "I6: it has to be built, and is found unchanged")
-					x.assertClean()
-				}
-				x.set(Clean)
+				x.unchanged()
 				stack = stack[:len(stack)-1]
 				continue
 			}
@@ -230,6 +217,54 @@ search:
 		}
 	}
 	return nil, nil
+}
+
+// unchanged makes n clean: all that it has read is, and has the stamps that were
+// read. The graph is locked, and was while that was found out.
+func (n *Node) unchanged() {
+	for _, e := range n.Edges() {
+		if !n.joined {
+			e.Node.join(n)
+		} else if !e.Node.watched {
+			e.Node.watched = true
+		}
+	}
+	n.joined = true
+	if Debug {
+		assert(n.State() == Check && n.run() == nil, n, "I6: it has to be built, and is found unchanged")
+		n.assertClean()
+	}
+	n.set(Clean)
+}
+
+// Verify is Resolve as far as that takes no more than a look at what n has read. It
+// reports whether n is clean.
+func (g *Graph) Verify(n *Node) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case n.clean():
+		return true
+	case n.dead() || n.kind == Input || n.run() != nil || State(n.word.Load()&3) != Check || n.kind == Probed && !n.Asked() || n.Saved() != "":
+		return false
+	}
+	for _, e := range n.Edges() {
+		if !e.Node.clean() || e.Node.Stamp != e.Stamp {
+			return false
+		}
+	}
+	n.unchanged()
+	return true
+}
+
+// Link brings the edges of n to nodes that are alive, if they are as they were
+// stored. Resolve does so as well; but this can be done for many nodes at once.
+func (g *Graph) Link(ctx context.Context, n *Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n.Saved() != "" && !n.dead() {
+		g.link(ctx, n)
+	}
 }
 
 // past reports whether a circle is of runs that need each other only because
