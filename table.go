@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"hash/maphash"
+	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -341,8 +342,10 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 
 // hasher returns a hash function for keys.
 func hasher[K comparable]() func(K) uint64 {
-	if f, ok := any(hashString).(func(K) uint64); ok {
-		return f
+	for _, f := range []any{hashString, hashInt[int], hashInt[int64], hashInt[int32], hashInt[uint], hashInt[uint64], hashInt[uint32]} {
+		if f, ok := f.(func(K) uint64); ok {
+			return f
+		}
 	}
 	return func(k K) uint64 { return maphash.Comparable(seed, k) }
 }
@@ -350,3 +353,11 @@ func hasher[K comparable]() func(K) uint64 {
 var seed = maphash.MakeSeed()
 
 func hashString(s string) uint64 { return maphash.String(seed, s) }
+
+// hashInt spreads keys that differ by a multiple of some number, as most do, evenly.
+func hashInt[K int | int64 | int32 | uint | uint64 | uint32](k K) uint64 {
+	hi, lo := bits.Mul64(uint64(k)^intSeed, 0x9e3779b97f4a7c15)
+	return hi ^ lo
+}
+
+var intSeed = maphash.Comparable(seed, 0)

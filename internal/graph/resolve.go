@@ -27,8 +27,8 @@ func (g *Graph) ResolveFor(ctx context.Context, q *Request, n *Node) (*Run, erro
 // visit is a node on the way from the root to where the search is.
 type visit struct {
 	node  *Node
-	next  int    // edges before this one were found unchanged …
-	since int    // … when the lock had been released so often
+	next  int32  // edges before this one were found unchanged …
+	since int32  // … when the lock had been released so often
 	why   *Cause // it is to be built without looking at its edges
 }
 
@@ -37,7 +37,7 @@ type visit struct {
 func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node, q *Request) (*Run, error) {
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
-	releases, steps := 0, 0
+	releases, steps := int32(0), 0
 	var task Task // for root, made without the lock
 	if root.owner.asks {
 		task = root.owner.Type.NewTask()
@@ -121,7 +121,7 @@ search:
 			}
 			why = Cause{}
 			edges := x.Edges()
-			for ; top.next < len(edges); top.next++ {
+			for ; int(top.next) < len(edges); top.next++ {
 				e := &edges[top.next]
 				if e.Node.dead() {
 					releases++
