@@ -3,7 +3,6 @@ package cacheman
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -13,10 +12,11 @@ import (
 
 // Build brings what the caches of scope hold up to date: of each entry that was
 // built it is found out whether it still holds, and if not it is built, as Get
-// would, several at once. Contents that are built as a whole are, if need be. It
-// costs less than to Get all keys, and makes those that follow cheap. Entries that
-// were set, and keys that nobody has asked for, are left alone. What a builder asks
-// for in caches outside of scope is brought up to date with it.
+// would, several at once; so are those of another Spec.Version. Contents that are
+// built as a whole are, if need be. It costs less than to Get all keys, and makes
+// those that follow cheap. Entries that were set stay, and keys that were deleted,
+// evicted, or never asked for are left alone. What a builder asks for in caches
+// outside of scope is brought up to date with it.
 //
 // progress, if not nil, is told how many of how many entries have been looked at,
 // from several goroutines at once; each that is built is an event. Build goes on
@@ -86,7 +86,10 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 		all = slices.Grow(all, len(s.entries))
 		g.Lock()
 		for _, e := range s.entries {
-			if e.node != nil && e.kind != absent && e.kind != dropped && !e.node.Fresh() {
+			switch {
+			case e.node == nil || e.kind == dropped || e.node.Fresh():
+			case e.kind == absent && e.node.Why().Reason != graph.Outdated:
+			default:
 				all = append(all, doubtful[K]{e.key, e.node, e.node.Built})
 				restored = restored || e.node.Saved() != ""
 			}
@@ -127,7 +130,7 @@ func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, all []doubtfu
 		if run == nil && err == nil && !d.node.Fresh() { // another is in its place, or it is being changed
 			_, err = c.get(ctx, nil, d.key)
 		}
-		if err != nil && !errors.Is(err, ErrNotFound) && ctx.Err() == nil {
+		if err != nil && err != ErrNotFound && ctx.Err() == nil {
 			errs.add(c.err(ctx, "build", d.key, err))
 		}
 	}

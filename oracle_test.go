@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -228,9 +229,11 @@ type oracle struct {
 	d      *disk
 	m      *Manager
 	caches []*Cache[int, int]
-	got    []int // entries that were built
-	builds int
 	log    []string
+
+	mu     sync.Mutex // while builders run side by side
+	got    []int      // entries that were built
+	builds int
 }
 
 func newOracle(rng *rand.Rand) *oracle {
@@ -626,8 +629,7 @@ func (o *oracle) open() {
 		switch {
 		case kind.probe:
 			spec.Probe = func(ctx context.Context, id, last int, ok bool) (int, error) {
-				o.got = append(o.got, id, previous(last, ok))
-				o.builds++
+				o.built(id, previous(last, ok))
 				return o.exprs[id].eval(version, func(id int) (int, error) {
 					return o.caches[o.cache(id)].Get(ctx, id)
 				})
@@ -635,8 +637,7 @@ func (o *oracle) open() {
 		case !kind.input:
 			spec.Codec = oracleCodec
 			spec.Build = func(ctx context.Context, id int) (int, error) {
-				o.got = append(o.got, id)
-				o.builds++
+				o.built(id)
 				return o.exprs[id].eval(version, func(id int) (int, error) {
 					return o.caches[o.cache(id)].Get(ctx, id)
 				})
@@ -682,6 +683,45 @@ func (o *oracle) get(id int) {
 	if err == nil && v != val {
 		o.fatal("%d is %d, not %d", id, v, val)
 	}
+}
+
+// buildCache brings all of a cache up to date, as one call from outside, in whatever
+// order.
+func (o *oracle) buildCache(c int) {
+	o.want, o.verified, o.failed = o.want[:0], map[int]bool{}, map[int]oracleResult{}
+	o.load(c)
+	fails := false
+	for id := c; id < len(o.nodes) && !oracleCaches[c].input; id += len(oracleCaches) {
+		n := &o.nodes[id]
+		if n.told || !n.has && !n.none && n.broken == "" && !n.outdated {
+			continue
+		}
+		r, is := o.failed[id]
+		if !is {
+			r = o.bring(id, false)
+		}
+		_, result := errors.AsType[*KeptError](r.err)
+		fails = fails || !r.kept && r.err != nil && r.err != ErrNotFound && !result
+	}
+	if err := o.caches[c].Build(context.Background()); (err != nil) != fails {
+		o.fatal("building all of %s: %v, but fails is %v", oracleCaches[c].name, err, fails)
+	}
+	slices.Sort(o.got)
+	slices.Sort(o.want)
+	if !slices.Equal(o.got, o.want) {
+		o.fatal("in %s there were built %v, not %v", oracleCaches[c].name, o.got, o.want)
+	}
+	for fault := range o.m.Check() {
+		o.fatal("%v", fault)
+	}
+}
+
+// built notes that an entry is being built.
+func (o *oracle) built(what ...int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.got = append(o.got, what...)
+	o.builds++
 }
 
 // compare checks the error of a read, and the builders that ran.
@@ -804,6 +844,9 @@ func (o *oracle) step(op, key, val byte) {
 		for fault := range o.m.Check() {
 			o.fatal("%v", fault)
 		}
+	case 25:
+		note("build")
+		o.buildCache(c)
 	case 24:
 		if oracleCaches[c].probe {
 			break // the world outside would be asked again
