@@ -124,6 +124,12 @@
 // those that were saved in another form instead, and [Spec].Formerly takes over
 // what was saved under another name.
 //
+// # All at once
+//
+// Entries are brought up to date when somebody asks for them. [Manager.Build] does
+// so for all that caches hold, several at once, and builds exactly what reads of all
+// of them would build. [Manager.Refresh] asks the world outside before that.
+//
 // # Why
 //
 // Explain, on a Cache, says of an entry what state it is in, when it was built
