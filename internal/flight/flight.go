@@ -32,7 +32,7 @@ type Run struct {
 	rare    *rare        // nil as long as there is nothing in it; guarded by mu
 	waits   []*Run       // the runs this one waits for or leads, one for each of its goroutines; guarded by mu
 	depth   int32        // how many leaders there are above
-	over    atomic.Bool  // the context has ended
+	over    atomic.Bool  // the context has ended; not set if that has no run any more
 
 	finished bool // the function has returned; guarded by mu
 	leads    bool // leader counts among the callers; guarded by mu
@@ -78,9 +78,10 @@ func (r *Run) Init(ctx context.Context, name Named) {
 	}
 	r.ctx = &Context{values: ctx}
 	r.ctx.run.Store(r)
-	r.callers.Store(1)
+	if r.callers.Load() != 1 { // as it is if r is used again
+		r.callers.Store(1)
+	}
 	r.depth, r.finished, r.leads = 0, false, false
-	r.over.Store(false)
 }
 
 // Context returns what the function of r is called with.
@@ -262,8 +263,7 @@ func (r *Run) Finish() {
 	defer mu.Unlock()
 	r.finished = true
 	if r.rare == nil && len(r.waits) == 0 {
-		r.over.Store(true) // the usual case
-		r.ctx.run.Store(nil)
+		r.ctx.run.Store(nil) // the usual case
 	} else {
 		if r.rare != nil && r.rare.done != nil {
 			close(r.rare.done)
