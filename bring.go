@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync/atomic"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -18,10 +17,10 @@ import (
 // evicted, or never asked for are left alone. What a builder asks for in caches
 // outside of scope is brought up to date with it.
 //
-// progress, if not nil, is told how many of how many entries have been looked at,
-// from several goroutines at once; each that is built is an event. Build goes on
-// after errors and returns them. If ctx ends it returns the reason; what was built
-// stays. It fails in a builder, with ErrInBuilder.
+// progress, if not nil, is told how many of how many entries have been looked at, by
+// one call at a time; each entry that is built is an event. Build goes on after
+// errors and returns them. If ctx ends it returns the reason; what was built stays. It
+// fails in a builder, with ErrInBuilder.
 func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, total int)) error {
 	if graph.InBuilder() {
 		return &Error{Op: "build", Err: ErrInBuilder}
@@ -39,16 +38,16 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 		total += n
 		errs.add(c.err(ctx, "build", nil, err))
 	}
-	var done atomic.Int64
+	done := 0
 	q := &graph.Request{} // what fails is called once for all who need it
 	for _, bring := range work {
 		if bring == nil {
 			continue
 		}
 		errs.add(bring(ctx, q, func(n int) {
-			now := int(done.Add(int64(n)))
+			done += n
 			if progress != nil {
-				progress(now, total)
+				progress(done, total)
 			}
 		}))
 	}
@@ -64,7 +63,7 @@ func (c *Cache[K, V]) Build(ctx context.Context) error {
 }
 
 // bringer finds out which of the entries that it was made for have to be built, and
-// builds them, telling done how many it has looked at.
+// builds them, telling done, from its own goroutine, how many it has looked at.
 type bringer func(ctx context.Context, q *graph.Request, done func(n int)) error
 
 // bringAtOnce is how many entries are built side by side, before it is looked whether

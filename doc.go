@@ -208,5 +208,6 @@
 // caches of another Manager makes results that are not kept. Stores that keep
 // values only, and Load hooks, do not bring back what an entry was built from: it
 // counts as set by hand then, and what is promised of builders and of a Version is
-// not promised of it, until it is invalidated.
+// not promised of it, until it is invalidated. In a cache with a Probe it is asked
+// for again, also if it was set.
 package cacheman

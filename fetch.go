@@ -137,8 +137,11 @@ func (c *Cache[K, V]) readOne(ctx context.Context, k K) (st state[V], r record, 
 // shard is locked, or nobody else has it yet; nodes makes the entry's node.
 func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V], r record, outdated bool, nodes *graph.Restorer) {
 	e.size = r.size
-	if r.stamp == 0 && st.kind == encoded {
-		r.stamp = c.m.graph.Next() // the store keeps values only
+	if r.stamp == 0 && st.kind.held() { // the store keeps values only
+		r.stamp = c.m.graph.Next()
+		if c.spec.Probe != nil { // which may have made it, and is asked anew in any case
+			r.flags, r.version = flagBuilt, c.version
+		}
 	}
 	if r.flags&flagBuilt == 0 || !c.derives { // without a builder it is what it is
 		if r.flags&(flagDropped|flagForced) != 0 {

@@ -547,9 +547,9 @@ func TestProbeInPlaceOfBuild(t *testing.T) {
 	}
 }
 
-// TestBuiltInStoreOfValues: what was built, or a Probe has said, and comes back from a
-// store that keeps values only, or from a Load hook, counts as set by hand: until it
-// is invalidated nothing makes it anew.
+// TestBuiltInStoreOfValues: what was built and comes back from a store that keeps
+// values only, or from a Load hook, counts as set by hand: until it is invalidated
+// nothing makes it anew. What a Probe has said is asked for again.
 func TestBuiltInStoreOfValues(t *testing.T) {
 	var saved map[string]int
 	for name, spec := range map[string]Spec[string, int]{
@@ -562,14 +562,17 @@ func TestBuiltInStoreOfValues(t *testing.T) {
 		for _, probes := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, probe %v", name, probes), func(t *testing.T) {
 				d := newDisk()
-				version := "1"
+				version, last := "1", 0
 				open := func() (m *Manager, in, c *Cache[string, int]) {
 					m = d.open(t, Options{})
 					in = must(Register(m, "in", Spec[string, int]{}))
 					s := spec
 					s.Version = version
 					if probes {
-						s.Probe = func(ctx context.Context, k string, _ int, _ bool) (int, error) { return in.Get(ctx, k) }
+						s.Probe = func(ctx context.Context, k string, previous int, _ bool) (int, error) {
+							last = previous
+							return in.Get(ctx, k)
+						}
 					} else {
 						s.Build = in.Get
 					}
@@ -585,8 +588,14 @@ func TestBuiltInStoreOfValues(t *testing.T) {
 				version = "2"
 				m, in, c = open()
 				in.Set("k", 3)
-				ok(t, m.Refresh(t.Context(), nil))
-				equal(t, "after a restart", must(c.Get(t.Context(), "k")), 2)
+				if probes { // it is asked for again, and told what it gave last
+					v, _ := c.Peek("k")
+					equal(t, "before it is asked for", v, 2)
+					equal(t, "after a restart", must(c.Get(t.Context(), "k")), 3)
+					equal(t, "what it gave last", last, 2)
+				} else {
+					equal(t, "after a restart", must(c.Get(t.Context(), "k")), 2)
+				}
 				ok(t, c.Invalidate("k"))
 				equal(t, "invalidated", must(c.Get(t.Context(), "k")), 3)
 				in.Set("k", 4)

@@ -265,15 +265,14 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 	if errors.Is(err, ErrNotFound) {
 		return t, false, nil
 	}
+	nodes := c.restorer(min(256, max(1, len(contents))))
 	for k, v := range contents {
 		if err != nil {
 			break
 		}
 		if v, err = c.afterLoad(ctx, k, v); err == nil {
 			s, e := t.fill(k)
-			e.hold(state[V]{value: v, kind: decoded})
-			e.stamp.Store(c.m.graph.Next())
-			s.live++
+			c.restore(t, s, e, state[V]{value: v, kind: decoded}, record{}, false, nodes)
 		}
 	}
 	return t.settle(), err == nil, err

@@ -89,8 +89,8 @@ type Spec[K comparable, V any] struct {
 	// there is nothing valid to load; return ErrNotFound to say that nothing
 	// was saved, which is no failure. What it returns counts as set by hand, also
 	// what a builder had made: it is not built anew when something that it was
-	// computed from changes, nor for another Version, and Probe is not called for
-	// it, until it is invalidated.
+	// computed from changes, nor for another Version, until it is invalidated. With
+	// Probe it counts as what that gave last, and is asked for again.
 	Load func(ctx context.Context) (map[K]V, error)
 
 	// Save replaces writing changes to the store: it gets the whole contents,

@@ -93,9 +93,9 @@ func From(ctx context.Context) *Context {
 	return c
 }
 
-// Run returns the run of c, or nil if that is over and may be another by now. As
-// soon as it is, a run that was returned before may be too, unless its name says
-// what prevents that.
+// Run returns the run of c, or nil if that is over. What it returns may be over the
+// next moment, and used for something else: who looks at more than its name calls
+// Run once more under a lock that is held when runs are used again.
 func (c *Context) Run() *Run { return c.run.Load() }
 
 // Deadline implements context.Context: there is none.

@@ -9,7 +9,7 @@ type mutation struct {
 
 // engineTests are the files of the root package with the tests that are named
 // below. They are compiled without the others, which takes much longer.
-var engineTests = []string{"engine_test.go", "join_test.go", "helper_test.go"}
+var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "helper_test.go"}
 
 // edit replaces text that is in a file exactly once.
 type edit struct{ file, old, new string }
@@ -168,6 +168,16 @@ var mutations = []mutation{
 		name:  "what is marked is not seen to be clean without a look",
 		edits: []edit{{"internal/graph/node.go", "n.owner.marks.Add(1)", "n.owner.marks.Add(0)"}},
 		tests: "^TestSeenClean$",
+	},
+	{
+		name:  "what is brought up to date at a look has the stamps that were read",
+		edits: []edit{{"internal/graph/resolve.go", "if !e.Node.clean() || e.Node.Stamp != e.Stamp {\n\t\t\treturn false", "if !e.Node.clean() {\n\t\t\treturn false"}},
+		tests: "^TestBuild$",
+	},
+	{
+		name:  "what fails is called once for all that are brought up to date",
+		edits: []edit{{"bring.go", "g.ResolveFor(ctx, q, d.node)", "g.ResolveFor(ctx, nil, d.node)"}},
+		tests: "^TestBuildFailures$",
 	},
 	{
 		name:  "who reads for a builder looks whether that has returned",

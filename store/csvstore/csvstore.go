@@ -11,9 +11,9 @@
 //
 // What a builder has made, and is read again after a restart, counts as set by
 // hand, for a file has no room for what it was computed from: it is not built anew
-// when that changes, nor for another Version, and no Probe is asked for it, until
-// it is invalidated. Such files are for inputs, for what is computed once, and for
-// results that others read.
+// when that changes, nor for another Version, until it is invalidated. What a Probe
+// has given is asked for again. Such files are for inputs, for what is computed
+// once, and for results that others read.
 package csvstore
 
 import (
