@@ -276,6 +276,12 @@ func (w *worker) step() {
 	case x%(1<<14) == 5:
 		w.invalidations++
 		w.check(w.double.InvalidateAll())
+	case x%(1<<14) == 6:
+		before := w.ins[k].written.Load()
+		w.check(w.m.Build(context.Background(), cacheman.Only("sum"), nil))
+		if v, ok := w.sum.Peek(k); ok && v < 3*before {
+			w.wrong(&w.stale, "sum[%d] is %d when all are up to date, and %d was written before", k, v, 3*before)
+		}
 	case x%4 == 0:
 		w.read(w.in, k, &w.ins[k], 1)
 	case x%4 == 1:
