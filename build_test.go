@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // gated is a builder that waits until it is let go.
@@ -426,6 +427,40 @@ func TestOff(t *testing.T) {
 }
 
 // TestTimeInBuilds: statistics know what builders cost.
+// TestRunsAreForgotten: a run that is kept to be used again holds on to nothing of
+// what it was for.
+func TestRunsAreForgotten(t *testing.T) {
+	type k struct{}
+	type big [1 << 16]byte
+	m := newManager(t)
+	inner := must(Register(m, "inner", Spec[int, *big]{Memory: true, Build: func(context.Context, int) (*big, error) {
+		return new(big), nil
+	}}))
+	outer := must(Register(m, "outer", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) {
+		_, err := inner.Get(ctx, k)
+		return k, err
+	}}))
+	other := must(Register(m, "other", Spec[int, int]{Memory: true, Build: func(_ context.Context, k int) (int, error) { return k, nil }}))
+	ofCaller, value := func() (weak.Pointer[big], weak.Pointer[big]) {
+		v := new(big)
+		must(outer.Get(context.WithValue(t.Context(), k{}, v), 1))
+		made, _ := inner.Peek(1)
+		return weak.Make(v), weak.Make(made)
+	}()
+	ok(t, inner.Clear())
+	ok(t, outer.Clear())
+	for i := 0; i < 20 && (ofCaller.Value() != nil || value.Value() != nil); i++ {
+		must(other.Get(t.Context(), i)) // takes the place of what is on a stack that is over
+		runtime.GC()
+	}
+	if ofCaller.Value() != nil {
+		t.Error("what the caller had in its ctx is held")
+	}
+	if value.Value() != nil {
+		t.Error("the value that was built is held")
+	}
+}
+
 func TestTimeInBuilds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := must(Register(newManager(t), "c", Spec[int, int]{Build: func(context.Context, int) (int, error) {

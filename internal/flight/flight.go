@@ -280,6 +280,9 @@ func (r *Run) Finish() {
 // or will get it, who may use it again.
 func (r *Run) Alone() bool { return r.ctx.run.Load() == nil && r.callers.Load() == 1 }
 
+// Drop lets go of what r, which is Alone, was begun with, until it is used again.
+func (r *Run) Drop() { r.ctx = nil }
+
 // Lead says that the first caller of r, which is part of the run of self if that
 // is not nil, is going to execute it. If self ends, that caller leaves r.
 func (r *Run) Lead(self *Context) {

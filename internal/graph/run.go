@@ -157,6 +157,7 @@ func (r *Run) release() {
 	if r.shown || len(o.spare) == maxSpare || !r.Alone() {
 		return
 	}
+	r.Drop()
 	r.Err, r.Why, r.node, r.request = nil, Cause{}, nil, nil
 	r.edges, r.index, r.extra = nil, nil, extra{}
 	r.poison, r.sane, r.outcome = 0, 0, Unfinished
