@@ -126,7 +126,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "edges are checked in the order of reading",
-		edits: []edit{{"internal/graph/resolve.go", "e := &edges[top.next]", "e := &edges[len(edges)-1-top.next]"}},
+		edits: []edit{{"internal/graph/resolve.go", "e := &edges[top.next]", "e := &edges[len(edges)-1-int(top.next)]"}},
 		tests: "^TestCheckedInOrder$",
 	},
 	{
