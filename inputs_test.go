@@ -586,7 +586,7 @@ func TestBuiltInStoreOfValues(t *testing.T) {
 				equal(t, "changed", must(c.Get(t.Context(), "k")), 2)
 				ok(t, m.Close())
 				version = "2"
-				m, in, c = open()
+				_, in, c = open()
 				in.Set("k", 3)
 				if probes { // it is asked for again, and told what it gave last
 					v, _ := c.Peek("k")

@@ -361,6 +361,9 @@ func (r *Run) execute() {
 		if r.node.run() == r {
 			r.node.setRun(nil)
 		}
+		if (r.failure() != nil && r.Err != ErrStale) || r.outcome == Volatile { // before somebody else begins anew
+			r.request.note(r.node, r, nil, false)
+		}
 		if r.moved { // what it has read is dropped
 			r.node.strays = true
 		}
