@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // bringing is a cache of inputs, one of their halves, and one of what those add up to.
@@ -188,6 +190,54 @@ func TestBuildFailures(t *testing.T) {
 	if err := b.m.Build(t.Context(), All(), nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("when it is closed: %v", err)
 	}
+}
+
+// TestBuildFailsOnce: whoever comes when a builder has just failed is told so, also
+// if those who have called it do not know yet.
+func TestBuildFailsOnce(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		t.Skip("entries are built side by side on several processors only")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		m := must(Open("", Options{Store: newDisk(), Observe: func(e Event) {
+			if e.Kind == EventBuildFailed && e.Cache == "middle" {
+				time.Sleep(time.Minute)
+			}
+		}}))
+		defer m.Close()
+		in := must(Register(m, "in", Spec[int, int]{}))
+		runs, fails := 0, false
+		middle := must(Register(m, "middle", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			if runs++; fails {
+				return 0, errors.New("it fails")
+			}
+			return in.Get(ctx, 1)
+		}}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			v, err := in.Get(ctx, k)
+			if err != nil {
+				return 0, err
+			}
+			if k == 2 {
+				time.Sleep(time.Second) // the other has failed meanwhile
+			}
+			w, err := middle.Get(ctx, 0)
+			return v + w, err
+		}}))
+		for k := range 3 {
+			ok(t, in.Set(k, k))
+		}
+		must(top.Get(t.Context(), 1))
+		must(top.Get(t.Context(), 2))
+		runs, fails = 0, true
+		for k := range 3 {
+			ok(t, in.Set(k, 10+k))
+		}
+		if err := top.Build(t.Context()); err == nil {
+			t.Error("it has succeeded")
+		}
+		equal(t, "runs", runs, 1)
+	})
 }
 
 // TestBuildProgress: it is told of all that is looked at, and can be stopped.

@@ -427,6 +427,33 @@ func TestOff(t *testing.T) {
 }
 
 // TestTimeInBuilds: statistics know what builders cost.
+// TestAgainAfterDeadline: a builder that has given up waiting for another, and asks
+// again, does not get what became of the one that nobody waited for.
+func TestAgainAfterDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := must(Open("", Options{Store: newDisk()}))
+		defer m.Close()
+		runs := 0
+		slow := must(Register(m, "slow", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			if runs++; runs == 1 {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return runs, nil
+		}}))
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			if _, err := slow.Get(short, k); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the first time: %v", err)
+			}
+			time.Sleep(time.Second) // the other is over
+			return slow.Get(ctx, k)
+		}}))
+		equal(t, "the second time", must(c.Get(t.Context(), 1)), 2)
+	})
+}
+
 // TestRunsAreForgotten: a run that is kept to be used again holds on to nothing of
 // what it was for.
 func TestRunsAreForgotten(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 	"unsafe"
@@ -406,10 +407,7 @@ func (t *table[K, V]) fill(k K) (*shard[K, V], *entry[K, V]) {
 	e := &t.spare[0]
 	t.spare = t.spare[1:]
 	e.key = k
-	i := 0
-	if len(t.shards) > 1 {
-		i = int(t.hash(k) % manyShards)
-	}
+	i := t.place(k)
 	t.filled[i] = append(t.filled[i], e)
 	return &t.shards[i], e
 }
@@ -439,7 +437,8 @@ func (t *table[K, V]) settle() *table[K, V] {
 		}
 		t.filled[i] = nil
 	}
-	t.filled, t.touched = nil, touched
+	t.filled = nil
+	runtime.KeepAlive(touched)
 	return t
 }
 
@@ -449,7 +448,7 @@ func (t *table[K, V]) spread() {
 	t.shards = make([]shard[K, V], manyShards)
 	t.expect(len(filled))
 	for _, e := range filled {
-		i := t.hash(e.key) % manyShards
+		i := t.place(e.key)
 		t.filled[i] = append(t.filled[i], e)
 		t.shards[i].live += held(e.kind)
 	}

@@ -22,8 +22,7 @@ type table[K comparable, V any] struct {
 	hash   func(K) uint64
 	spare  []entry[K, V] // allocated and not used yet; see fill
 
-	filled  [][]*entry[K, V] // by shard: made by fill, and not in its map yet; see settle
-	touched byte             // means nothing; see touch
+	filled [][]*entry[K, V] // by shard: made by fill, and not in its map yet; see settle
 
 	whole    string // what the contents as a whole were built from, as it was stored
 	partial  bool   // what it has not may be in the store; not changed once readers have it
@@ -241,10 +240,15 @@ func shardsFor(n int) int {
 
 // shard returns the shard of k.
 func (t *table[K, V]) shard(k K) *shard[K, V] {
+	return &t.shards[t.place(k)]
+}
+
+// place returns the number of the shard of k.
+func (t *table[K, V]) place(k K) int {
 	if len(t.shards) == 1 {
-		return &t.shards[0]
+		return 0
 	}
-	return &t.shards[t.hash(k)%manyShards]
+	return int(t.hash(k) % manyShards)
 }
 
 // len returns the number of entries.

@@ -361,8 +361,8 @@ func (r *Run) execute() {
 		if r.node.run() == r {
 			r.node.setRun(nil)
 		}
-		if (r.failure() != nil && r.Err != ErrStale) || r.outcome == Volatile { // before somebody else begins anew
-			r.request.note(r.node, r, nil, false)
+		if r.failure() != nil && r.Err != ErrStale && !r.Over() || r.outcome == Volatile {
+			r.request.note(r.node, r, nil, false) // before somebody else begins anew
 		}
 		if r.moved { // what it has read is dropped
 			r.node.strays = true
