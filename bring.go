@@ -99,16 +99,22 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 	slices.SortFunc(all, func(a, b doubtful[K]) int { return cmp.Compare(a.built, b.built) })
 	return len(all), func(ctx context.Context, q *graph.Request, done func(int)) error {
 		if restored {
-			if err := each(ctx, 1, slices.Collect(slices.Chunk(all, bringAtOnce)), func(ctx context.Context, part []doubtful[K]) {
-				for _, d := range part {
-					g.Link(ctx, d.node)
-				}
-			}); err != nil {
+			if err := c.link(ctx, all); err != nil {
 				return err
 			}
 		}
 		return c.bring(ctx, q, all, done)
 	}, nil
+}
+
+// link finds, on all processors, what restored entries were built from.
+func (c *Cache[K, V]) link(ctx context.Context, all []doubtful[K]) error {
+	parts := slices.Collect(slices.Chunk(all, bringAtOnce))
+	return each(ctx, 1, parts, func(ctx context.Context, part []doubtful[K]) {
+		for _, d := range part {
+			c.m.graph.Link(ctx, d.node)
+		}
+	})
 }
 
 // doubtful is an entry that may have to be built.

@@ -51,7 +51,7 @@ type model struct {
 // newModel computes all values of w. If all is set, each entry is read, and
 // otherwise the top.
 func newModel(w *wiring, all bool) *model {
-	m := &model{w, make([]uint64, w.size()), w.wanted(all)}
+	m := &model{w, make([]uint64, w.size()), w.needed(all)}
 	for id := range w.inputs {
 		m.values[id] = inputOf(id, 0)
 	}
@@ -71,8 +71,8 @@ func (w *wiring) each(get func(id int) (uint64, error)) error {
 	return nil
 }
 
-// wanted says which ids the top needs, or of the entries all.
-func (w *wiring) wanted(all bool) []bool {
+// needed says which ids the top needs, or of the entries all.
+func (w *wiring) needed(all bool) []bool {
 	wanted := make([]bool, w.size())
 	wanted[w.top()] = true
 	for id := w.top(); id >= w.inputs; id-- {
@@ -89,7 +89,7 @@ func (w *wiring) wanted(all bool) []bool {
 // reach returns the entries that the top needs and that change with an input, in
 // the order in which they can be built.
 func (w *wiring) reach(input int) []int {
-	wanted, changed := w.wanted(false), make([]bool, w.size())
+	wanted, changed := w.needed(false), make([]bool, w.size())
 	changed[input] = true
 	var reached []int
 	for id := w.inputs; id < w.size(); id++ {

@@ -136,11 +136,7 @@ func TestProcessDeath(t *testing.T) {
 		now := p.check(t, s)
 		seen := fs.Restart(uint64(n))
 		apply(t, s, put("new", "k", "v"))
-		for seed := range uint64(4) {
-			s := open(t, quiet(fs.Restart(seed)))
-			want(t, s, now.after(put("new", "k", "v")))
-			s.Close()
-		}
+		survives(t, fs, 4, now.after(put("new", "k", "v")))
 		s = open(t, quiet(seen))
 		want(t, s, now)
 		s.Close()
@@ -169,11 +165,7 @@ func TestProcessDeathUnnoticed(t *testing.T) {
 			}
 		}
 		apply(t, s, put("new", "k", "v"))
-		for seed := range uint64(8) {
-			s := open(t, quiet(fs.Restart(seed)))
-			want(t, s, now.after(put("new", "k", "v")))
-			s.Close()
-		}
+		survives(t, fs, 8, now.after(put("new", "k", "v")))
 		s.Close()
 	}
 }

@@ -120,6 +120,17 @@ func dump(t *testing.T, s readable) (_ state, damaged int) {
 	return got, damaged
 }
 
+// survives checks what is there after a loss of power, in so many ways in which what
+// was not synced may be lost.
+func survives(t *testing.T, fs *faultfs.FS, ways uint64, now state) {
+	t.Helper()
+	for seed := range ways {
+		s := open(t, quiet(fs.Restart(seed)))
+		want(t, s, now)
+		s.Close()
+	}
+}
+
 func want(t *testing.T, s readable, want state) {
 	t.Helper()
 	got, damaged := dump(t, s)
