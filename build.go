@@ -314,7 +314,6 @@ func (b *building[K, V]) Keeps(err error) bool { return b.none || b.kept != nil 
 
 // Publish implements graph.Task.
 func (b *building[K, V]) Publish() graph.Outcome {
-	c, n := b.c, b.Node()
 	st := state[V]{value: b.value, kind: decoded}
 	switch {
 	case b.none:
@@ -322,33 +321,51 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	case b.kept != nil:
 		st = state[V]{kind: broken, raw: b.kept.Error()}
 	}
-	quiet := false // there is nothing to be saved
-	same, identical := c.sameAsBefore(n, b.k, st)
-	m := c.m
 	graph.At("publish")
+	outcome, was, compare := b.publish(st, comparison{})
+	if compare {
+		compared := b.c.compare(b.k, was, st)
+		graph.At("compared")
+		outcome, _, _ = b.publish(st, compared)
+	}
+	return outcome
+}
+
+// publish makes st the entry's state, if the run may publish. If st was not compared
+// yet with what the entry had before, and that takes code of the user's, publish
+// changes nothing, and returns what is to be compared.
+func (b *building[K, V]) publish(st state[V], compared comparison) (outcome graph.Outcome, was state[V], compare bool) {
+	c, n := b.c, b.Node()
+	m := c.m
+	quiet := false // there is nothing to be saved
 	m.gate.RLock()
 	t := c.table.Load()
 	s := t.shard(b.k)
 	s.mu.Lock()
 	m.graph.Lock()
-	outcome := b.Verdict()
+	outcome = b.Verdict()
 	if outcome == graph.Published && (c.off || c.writable() != nil) {
 		outcome = graph.Volatile
 	}
-	if outcome == graph.Published {
+	if outcome == graph.Published && !compared.done {
+		was, compared = c.compareAtOnce(n, st)
+		compare = !compared.done
+	}
+	publish := outcome == graph.Published && !compare
+	if publish {
 		e := n.Entry.(*entry[K, V])
-		if quiet = identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
+		if quiet = compared.identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, e.lockedVersion)
 		}
 		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
 			m.graph.Mark(keys)
 			keys.Force(graph.Probed, graph.Changed)
 		}
-		b.Commit(same, b.none, c.derived())
+		b.Commit(compared.same, b.none, c.derived())
 		n.SetTook(b.took)
-		was := e.kind
+		before := e.kind
 		e.hold(st)
-		s.live += held(e.kind) - held(was)
+		s.live += held(st.kind) - held(before)
 	}
 	m.graph.Unlock()
 	grow := len(t.shards) == 1 && len(s.entries) > growAt
@@ -356,7 +373,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 		delete(s.entries, b.k)
 	}
 	s.mu.Unlock()
-	if outcome == graph.Published && !quiet {
+	if publish && !quiet {
 		// Nobody can have seen another value since the last change of k was
 		// reported, so this concerns no declared dependents.
 		c.edited(1)
@@ -365,7 +382,7 @@ func (b *building[K, V]) Publish() graph.Outcome {
 	if grow {
 		c.grow()
 	}
-	return outcome
+	return outcome, was, compare
 }
 
 func held(k kind) int {

@@ -65,7 +65,13 @@ func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	c := b.c
 	m := c.m
-	if c.off {
+	m.graph.Lock()
+	outcome, edges := b.Verdict(), b.Edges() // what is read later is none of them
+	m.graph.Unlock()
+	switch {
+	case outcome != graph.Published:
+		return outcome
+	case c.off:
 		return graph.Volatile
 	}
 	t := newTable[K, V](shardsFor(len(b.contents)), c.saves())
@@ -79,9 +85,6 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		s.live++
 	}
 	records := recorder{m: m, g: m.graph, c: &c.core}
-	m.graph.Lock()
-	edges := b.Edges()
-	m.graph.Unlock()
 	saved, err := records.appendEdges(nil, edges)
 	if err != nil {
 		saved = nil // it will be built anew after a restart
@@ -90,7 +93,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	m.graph.Lock()
-	outcome := b.Verdict()
+	outcome = b.Verdict()
 	m.graph.Unlock()
 	if outcome != graph.Published {
 		return outcome

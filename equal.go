@@ -90,40 +90,49 @@ func (c *Cache[K, V]) same(k K, st state[V], v V) bool {
 	return same && failed == nil
 }
 
-// sameAsBefore reports whether st, which was built for n, equals what n had
-// before, and whether it would be saved as the same bytes.
-func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, identical bool) {
-	c.m.gate.RLock() // so that n keeps its entry
-	s := c.table.Load().shard(k)
-	s.mu.RLock()
-	c.m.graph.Lock()
-	known := !n.Dead() && (n.Stamp != 0 || st.kind == missing)
-	old, _ := n.Old().(state[V])
-	c.m.graph.Unlock()
-	was := old
-	if known {
-		if e := n.Entry.(*entry[K, V]); e.kind != absent {
-			was = e.state()
-		}
+// comparison is the result of comparing what was built with what there was before.
+type comparison struct {
+	done      bool
+	same      bool // they are equal
+	identical bool // and would be saved as the same bytes
+}
+
+// compareAtOnce compares st, which was built for n, with what n had before, unless
+// that takes code of the user's: then it returns what compare is to be called with.
+// The gate, the entry's shard and the graph are locked, and n is not dead.
+func (c *Cache[K, V]) compareAtOnce(n *graph.Node, st state[V]) (was state[V], _ comparison) {
+	if n.Stamp == 0 && st.kind != missing {
+		return was, comparison{done: true}
 	}
-	s.mu.RUnlock()
-	c.m.gate.RUnlock()
-	if !known {
-		return false, false
+	if e := n.Entry.(*entry[K, V]); e.kind != absent {
+		was = e.state()
+	} else {
+		was, _ = n.Old().(state[V])
 	}
 	switch {
 	case was.kind == dropped && st.kind.held():
-		b, err := c.encode(c.m.ctx, k, st.value, nil)
-		return err == nil && was.raw != "" && fingerprint(b) == was.raw, false
 	case !was.kind.held() || !st.kind.held():
-		same = was.kind == st.kind && was.raw == st.raw
-		return same, same
+		same := was.kind == st.kind && was.raw == st.raw
+		return was, comparison{true, same, same}
 	case was.kind == decoded && c.plain && any(was.value) == any(st.value):
-		return true, true
+		return was, comparison{true, true, true}
+	case was.kind == decoded && c.plain && c.spec.Equal == nil:
+		return was, comparison{done: true}
+	}
+	return was, comparison{}
+}
+
+// compare compares st, which was built for k, with what there was before. No lock is
+// held.
+func (c *Cache[K, V]) compare(k K, was, st state[V]) comparison {
+	switch {
+	case was.kind == dropped:
+		b, err := c.encode(c.m.ctx, k, st.value, nil)
+		return comparison{done: true, same: err == nil && was.raw != "" && fingerprint(b) == was.raw}
 	case !c.same(k, was, st.value):
-		return false, false
+		return comparison{done: true}
 	case c.spec.Equal == nil:
-		return true, true
+		return comparison{true, true, true}
 	}
 	a, b := []byte(was.raw), []byte(nil)
 	var err1, err2 error
@@ -131,7 +140,7 @@ func (c *Cache[K, V]) sameAsBefore(n *graph.Node, k K, st state[V]) (same, ident
 		a, err1 = c.encode(c.m.ctx, k, was.value, nil)
 	}
 	b, err2 = c.encode(c.m.ctx, k, st.value, nil)
-	return true, err1 == nil && err2 == nil && bytes.Equal(a, b)
+	return comparison{true, true, err1 == nil && err2 == nil && bytes.Equal(a, b)}
 }
 
 func rawBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

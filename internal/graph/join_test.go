@@ -104,8 +104,9 @@ func (d *doubling) Publish() Outcome {
 func (d *doubling) commit() Outcome {
 	d.g().Lock()
 	defer d.g().Unlock() // also if an assertion fails
-	outcome := d.Commit(d.v == d.double, false, Derived)
+	outcome := d.Verdict()
 	if outcome == Published {
+		d.Commit(d.v == d.double, false, Derived)
 		d.double = d.v
 	}
 	return outcome

@@ -25,8 +25,8 @@ type Task interface {
 	Reset()
 	// Build calls the builder; it may be called again. No lock is held.
 	Build(ctx context.Context) error
-	// Publish takes the locks of the entry, calls Run.Commit, and if that
-	// says so puts the value into the entry. No lock is held. It is not
+	// Publish takes the locks of the entry, and if Run.Verdict says so calls
+	// Run.Commit and puts the value into the entry. No lock is held. It is not
 	// called for an error, unless Keeps says that it is a result.
 	Publish() Outcome
 	// Keeps reports whether an error of Build is a result like any other.
@@ -247,9 +247,13 @@ func (r *Run) recheck() bool {
 	return !r.aborted
 }
 
-// Verdict says what Commit would. The graph is locked.
+// Verdict notes that the builder has returned, and decides whether its result is
+// published. The graph is locked.
 func (r *Run) Verdict() Outcome {
+	r.open = false
 	switch {
+	case r.aborted:
+		return Poisoned
 	case r.superseded || r.node.run() != r || r.node.dead():
 		return Superseded
 	case r.poison != r.sane:
@@ -260,14 +264,11 @@ func (r *Run) Verdict() Outcome {
 	return Published
 }
 
-// Commit decides whether the result of r is published. If so the node has
-// its new stamp when it returns, and the caller puts the value into the entry
-// before it releases its lock. same says that the value equals the one that the
-// entry had, absent that there is none. The graph is locked.
-func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
-	if v := r.Verdict(); v != Published {
-		return v
-	}
+// Commit publishes the result of r, as Verdict has said in the same critical
+// section: the node has its new stamp when it returns, and the caller puts the
+// value into the entry before it releases its lock. same says that the value equals
+// the one that the entry had, absent that there is none. The graph is locked.
+func (r *Run) Commit(same, absent bool, kind Kind) {
 	n := r.node
 	if Debug {
 		r.assertPublished()
@@ -286,15 +287,14 @@ func (r *Run) Commit(same, absent bool, kind Kind) Outcome {
 		n.assertSame(stamp, same, absent)
 	}
 	n.Stamp, n.Built = stamp, r.graph().Revision()
-	n.keep(nil, "")
 	r.handOver()
+	n.extra = nil
 	n.kind = kind
 	n.why = Missing
 	n.set(Clean)
 	if Debug {
 		n.assertClean()
 	}
-	return Published
 }
 
 // Settle is Commit for the node of contents as a whole, which were replaced
@@ -314,7 +314,8 @@ func (r *Run) Settle() {
 	}
 }
 
-// handOver gives the node of r the edges of r, with which it is registered.
+// handOver gives the node of r the edges of r, with which it is registered, and ends
+// that r is its run.
 func (r *Run) handOver() {
 	n := r.node
 	strays := n.strays || n.lenEdges > 0 && (r.moved || len(r.edges) != int(n.lenEdges))
@@ -324,6 +325,8 @@ func (r *Run) handOver() {
 	n.SetEdges(r.edges)
 	n.joined, n.strays = true, strays
 	r.moved = false
+	n.setRun(nil)
+	r.graph().forget(r)
 }
 
 // Edges returns what r has read. The graph is locked.
@@ -357,18 +360,9 @@ func (r *Run) Yield() {
 func (r *Run) execute() {
 	g := r.graph()
 	defer func() { // the builder may have ended the goroutine
-		g.mu.Lock()
-		if r.node.run() == r {
-			r.node.setRun(nil)
+		if r.outcome != Published {
+			r.fail()
 		}
-		if r.failure() != nil && r.Err != ErrStale && !r.Over() || r.outcome == Volatile {
-			r.request.note(r.node, r, nil, false) // before somebody else begins anew
-		}
-		if r.moved { // what it has read is dropped
-			r.node.strays = true
-		}
-		g.forget(r)
-		g.mu.Unlock()
 		builders.Add(-1)
 		r.task.Done()
 		r.Finish()
@@ -376,13 +370,17 @@ func (r *Run) execute() {
 	for attempt := 1; ; attempt++ {
 		r.outcome = Error
 		r.Err = r.task.Build(r.Context())
-		settled := r.settled()
 		At("built")
-		for ; settled; settled = r.settled() {
-			if r.Err != nil && !r.task.Keeps(r.Err) {
-				return
+		for failed := r.Err != nil && !r.task.Keeps(r.Err); ; {
+			if !failed {
+				if r.outcome = r.task.Publish(); r.outcome != Poisoned {
+					return
+				}
 			}
-			if r.outcome = r.task.Publish(); r.outcome != Poisoned {
+			if !r.settled() {
+				break
+			}
+			if failed {
 				return
 			}
 		}
@@ -405,6 +403,23 @@ func (r *Run) execute() {
 		r.patient = attempt >= patience
 		g.mu.Unlock()
 	}
+}
+
+// fail ends that r, which has published nothing, is the run of its node.
+func (r *Run) fail() {
+	g, n := r.graph(), r.node
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n.run() == r {
+		n.setRun(nil)
+	}
+	if r.failure() != nil && r.Err != ErrStale && !r.Over() || r.outcome == Volatile {
+		r.request.note(n, r, nil, false) // before somebody else begins anew
+	}
+	if r.moved { // what it has read is dropped
+		n.strays = true
+	}
+	g.forget(r)
 }
 
 // settled notes that the builder has returned, and reports whether all that it has
