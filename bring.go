@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -67,8 +69,12 @@ func (c *Cache[K, V]) Build(ctx context.Context) error {
 type bringer func(ctx context.Context, q *graph.Request, done func(n int)) error
 
 // bringAtOnce is how many entries are built side by side, before it is looked whether
-// others still hold, and reported.
-const bringAtOnce = 256
+// others still hold, and reported. Meanwhile it is found out what restored entries were
+// built from, of linkAtOnce times as many side by side.
+const (
+	bringAtOnce = 256
+	linkAtOnce  = 64
+)
 
 // stale implements typed: it returns how many entries of c may have to be built, and
 // what does so.
@@ -76,83 +82,104 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 	if err := c.prepare(ctx, true); err != nil || !c.derives {
 		return 0, nil, err
 	}
-	var all []doubtful[K]
-	restored := false // some edges are as they were stored
-	g, t := c.m.graph, c.table.Load()
-	for i := range t.shards {
+	type doubtful struct {
+		node  *graph.Node
+		built uint64
+	}
+	t := c.table.Load()
+	found := make([][]doubtful, len(t.shards))
+	var restored atomic.Bool // the edges of some may be as they were stored
+	err = each(ctx, 1, numbers(len(found)), func(_ context.Context, i int) {
 		s := &t.shards[i]
 		s.mu.RLock()
-		all = slices.Grow(all, len(s.entries))
-		g.Lock()
+		defer s.mu.RUnlock()
+		part := make([]doubtful, 0, len(s.entries))
 		for _, e := range s.entries {
-			switch {
-			case e.node == nil || e.kind == dropped || e.node.Fresh():
-			case e.kind == absent && e.node.Why().Reason != graph.Outdated:
-			default:
-				all = append(all, doubtful[K]{e.key, e.node, e.node.Built})
-				restored = restored || e.node.Saved() != ""
+			if e.node == nil || e.kind == dropped || e.node.Fresh() || e.kind == absent && !c.outdatedNode(e.node) {
+				continue
+			}
+			part = append(part, doubtful{e.node, e.node.Built})
+			if e.node.Untouched() && !restored.Load() {
+				restored.Store(true)
 			}
 		}
-		g.Unlock()
-		s.mu.RUnlock()
+		found[i] = part
+	})
+	if err != nil {
+		return 0, nil, err
 	}
-	slices.SortFunc(all, func(a, b doubtful[K]) int { return cmp.Compare(a.built, b.built) })
-	return len(all), func(ctx context.Context, q *graph.Request, done func(int)) error {
-		if restored {
-			if err := c.link(ctx, all); err != nil {
-				return err
-			}
-		}
-		return c.bring(ctx, q, all, done)
+	all := slices.Concat(found...)
+	slices.SortFunc(all, func(a, b doubtful) int { return cmp.Compare(a.built, b.built) })
+	nodes := make([]*graph.Node, len(all))
+	for i, d := range all {
+		nodes[i] = d.node
+	}
+	return len(nodes), func(ctx context.Context, q *graph.Request, done func(int)) error {
+		return c.bring(ctx, q, nodes, restored.Load(), done)
 	}, nil
 }
 
-// link finds, on all processors, what restored entries were built from.
-func (c *Cache[K, V]) link(ctx context.Context, all []doubtful[K]) error {
-	parts := slices.Collect(slices.Chunk(all, bringAtOnce))
-	return each(ctx, 1, parts, func(ctx context.Context, part []doubtful[K]) {
-		for _, d := range part {
-			c.m.graph.Link(ctx, d.node)
-		}
-	})
-}
-
-// doubtful is an entry that may have to be built.
-type doubtful[K comparable] struct {
-	key   K
-	node  *graph.Node
-	built uint64
-}
-
-// bring brings entries to clean. It goes through them in the order in which they were
-// built, so what an entry was built from is mostly looked at before, and a look at that
-// is all it takes.
-func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, all []doubtful[K], done func(int)) error {
+// bring brings nodes to clean, in the order in which they were built, so what an entry
+// was built from is mostly looked at before, and a look at that is all it takes.
+func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, nodes []*graph.Node, restored bool, done func(int)) error {
 	g := c.m.graph
 	var errs errorList
-	build := func(ctx context.Context, d doubtful[K]) {
-		run, err := g.ResolveFor(ctx, q, d.node)
-		if run == nil && err == nil && !d.node.Fresh() { // another is in its place, or it is being changed
-			_, err = c.get(ctx, nil, d.key)
+	build := func(ctx context.Context, n *graph.Node) {
+		run, err := g.ResolveFor(ctx, q, n)
+		if run == nil && err == nil && !n.Fresh() { // another is in its place, or it is being changed
+			_, err = c.get(ctx, nil, c.keyOf(n))
 		}
 		if err != nil && err != ErrNotFound && ctx.Err() == nil {
-			errs.add(c.err(ctx, "build", d.key, err))
+			errs.add(c.err(ctx, "build", c.keyOf(n), err))
 		}
 	}
-	var rest []doubtful[K]
-	for part := range slices.Chunk(all, bringAtOnce) {
-		rest = rest[:0]
-		for _, d := range part {
-			if !g.Verify(d.node) {
-				rest = append(rest, d)
+	ctx, cancel := context.WithCancel(ctx)
+	var linking sync.WaitGroup
+	defer linking.Wait()
+	defer cancel()
+	linked := make(chan []*graph.Node)
+	linking.Go(func() {
+		defer close(linked)
+		for group := range slices.Chunk(nodes, bringAtOnce*linkAtOnce) {
+			if restored {
+				each(ctx, 1, slices.Collect(slices.Chunk(group, bringAtOnce)), g.Link)
+			}
+			select {
+			case linked <- group:
+			case <-ctx.Done():
+				return
 			}
 		}
-		if len(rest) > 0 || ctx.Err() != nil {
-			if err := each(ctx, 1, rest, build); err != nil {
-				return err
+	})
+	for group := range linked {
+		for part := range slices.Chunk(group, bringAtOnce) {
+			n := len(part)
+			if part = g.Verify(part); len(part) > 0 || ctx.Err() != nil {
+				if err := each(ctx, 1, part, build); err != nil {
+					return err
+				}
 			}
+			done(n)
 		}
-		done(len(part))
+	}
+	if ctx.Err() != nil {
+		return flight.Cause(ctx)
 	}
 	return errs.join()
+}
+
+// outdatedNode reports that n is to be built because another version of c has built it.
+func (c *Cache[K, V]) outdatedNode(n *graph.Node) bool {
+	g := c.m.graph
+	g.Lock()
+	defer g.Unlock()
+	return n.Why().Reason == graph.Outdated
+}
+
+// keyOf returns the key of the entry of n.
+func (c *Cache[K, V]) keyOf(n *graph.Node) K {
+	g := c.m.graph
+	g.Lock()
+	defer g.Unlock()
+	return n.Entry.(*entry[K, V]).key
 }

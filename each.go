@@ -43,3 +43,12 @@ func each[T any](ctx context.Context, perCPU int, items []T, do func(context.Con
 	}
 	return nil
 }
+
+// numbers returns those from 0 on that are less than n.
+func numbers(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}

@@ -223,6 +223,9 @@ func (n *Node) setRun(r *Run) {
 	}
 }
 
+// Untouched reports, without any lock, that n may be as it was restored.
+func (n *Node) Untouched() bool { return n.word.Load() == word(Check, 0) }
+
 // Fresh reports, without any lock, that n is clean. It may be so without Fresh
 // knowing.
 func (n *Node) Fresh() bool { return n.word.Load() == n.owner.clean.Load() }

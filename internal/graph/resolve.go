@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"unsafe"
@@ -237,15 +238,25 @@ func (n *Node) unchanged() {
 	n.set(Clean)
 }
 
-// Verify is Resolve as far as that takes no more than a look at what n has read. It
-// reports whether n is clean.
-func (g *Graph) Verify(n *Node) bool {
+// Verify is Resolve of nodes, one after another, as far as that takes no more than a
+// look at what they have read. It returns those that are not clean then, in the memory
+// of nodes.
+func (g *Graph) Verify(nodes []*Node) []*Node {
+	rest := nodes[:0]
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case n.clean():
-		return true
-	case n.dead() || n.kind == Input || n.run() != nil || State(n.word.Load()&3) != Check || n.kind == Probed && !n.Asked() || n.Saved() != "":
+	for _, n := range nodes {
+		if !n.clean() && !n.holds() {
+			rest = append(rest, n)
+		}
+	}
+	return rest
+}
+
+// holds makes n clean, if a look at what it has read is enough to say that it is. The
+// graph is locked.
+func (n *Node) holds() bool {
+	if n.dead() || n.kind == Input || n.run() != nil || State(n.word.Load()&3) != Check || n.kind == Probed && !n.Asked() || n.Saved() != "" {
 		return false
 	}
 	for _, e := range n.Edges() {
@@ -257,14 +268,18 @@ func (g *Graph) Verify(n *Node) bool {
 	return true
 }
 
-// Link brings the edges of n to nodes that are alive, if they are as they were
-// stored. Resolve does so as well; but this can be done for many nodes at once.
-func (g *Graph) Link(ctx context.Context, n *Node) {
+// Link brings the edges of those of nodes whose edges are as they were stored to nodes
+// that are alive, as Resolve would.
+func (g *Graph) Link(ctx context.Context, nodes []*Node) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n.Saved() != "" && !n.dead() {
-		g.link(ctx, n)
+	saved := make([]*Node, 0, len(nodes))
+	for _, n := range nodes {
+		if n.Saved() != "" && !n.dead() {
+			saved = append(saved, n)
+		}
 	}
+	g.link(ctx, saved...)
 }
 
 // past reports whether a circle is of runs that need each other only because
@@ -278,20 +293,35 @@ func (g *Graph) past(circle *flight.CycleError) bool {
 	return false
 }
 
-// link brings the edges of x to nodes that are alive. It releases the lock
-// meanwhile.
-func (g *Graph) link(ctx context.Context, x *Node) error {
-	edges, saved := x.Edges(), x.Saved()
-	linked, err := func() ([]Edge, error) {
+// link brings the edges of nodes to nodes that are alive, where that is possible. It
+// releases the lock meanwhile, and returns the first error.
+func (g *Graph) link(ctx context.Context, nodes ...*Node) (failed error) {
+	type list struct {
+		edges, linked []Edge
+		saved         string
+	}
+	lists := make([]list, len(nodes))
+	for i, n := range nodes {
+		lists[i] = list{edges: n.Edges(), saved: n.Saved()}
+	}
+	func() {
 		g.mu.Unlock()
 		defer g.mu.Lock()
-		return x.owner.Type.Link(ctx, x, edges, saved)
+		for i, n := range nodes {
+			l, err := &lists[i], error(nil)
+			if l.linked, err = n.owner.Type.Link(ctx, n, l.edges, l.saved); err != nil {
+				l.linked, failed = nil, cmp.Or(failed, err)
+			}
+		}
 	}()
-	if err == nil && x.Saved() == saved && x.edges == unsafe.SliceData(edges) { // nobody else has replaced them
-		x.SetEdges(linked)
-		x.keep(x.Old(), "")
+	for i, n := range nodes {
+		l := &lists[i]
+		if l.linked != nil && n.Saved() == l.saved && n.edges == unsafe.SliceData(l.edges) { // nobody else has replaced them
+			n.SetEdges(l.linked)
+			n.keep(n.Old(), "")
+		}
 	}
-	return err
+	return failed
 }
 
 // deepStack is how many builders may run on one goroutine's stack, each called

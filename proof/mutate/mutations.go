@@ -38,6 +38,11 @@ var mutations = []mutation{
 		tests: "^TestChangeWhilePublishing$",
 	},
 	{
+		name:  "a run that has seen a change does not publish",
+		edits: []edit{{"internal/graph/run.go", "case r.aborted:\n\t\treturn Poisoned", "case false:\n\t\treturn Poisoned"}},
+		tests: "^TestBuilderSeesOneInstant$",
+	},
+	{
 		name:  "a superseded run does not publish",
 		edits: []edit{{"internal/graph/run.go", "case r.superseded || r.node.run() != r || r.node.dead():", "case r.node.dead():"}},
 		tests: "^TestSetWhileBuilding$",
@@ -176,7 +181,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what fails is called once for all that are brought up to date",
-		edits: []edit{{"bring.go", "g.ResolveFor(ctx, q, d.node)", "g.ResolveFor(ctx, nil, d.node)"}},
+		edits: []edit{{"bring.go", "g.ResolveFor(ctx, q, n)", "g.ResolveFor(ctx, nil, n)"}},
 		tests: "^TestBuildFailures$",
 	},
 	{
