@@ -40,7 +40,7 @@ var mutations = []mutation{
 	{
 		name:  "a run that has seen a change does not publish",
 		edits: []edit{{"internal/graph/run.go", "case r.aborted:\n\t\treturn Poisoned", "case false:\n\t\treturn Poisoned"}},
-		tests: "^TestBuilderSeesOneInstant$",
+		tests: "^TestSupersededRunSeesNoMixture$",
 	},
 	{
 		name:  "a superseded run does not publish",
