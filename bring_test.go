@@ -128,6 +128,24 @@ func TestBuild(t *testing.T) {
 	again.wants(t, "a change after a restart", "half of a", "sum of ab")
 }
 
+// TestBuildOfLost: what was computed from a cache that is not there after a restart is
+// built, though nothing says that it has changed.
+func TestBuildOfLost(t *testing.T) {
+	d := newDisk()
+	first := newBringing(t, d)
+	first.fill(t)
+	ok(t, first.m.Close())
+	m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+	var built atomic.Int64
+	halves := must(Register(m, "halves", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		built.Add(1)
+		return 1, nil
+	}}))
+	ok(t, halves.Build(t.Context()))
+	equal(t, "built", built.Load(), 4)
+	wantContents(t, halves, map[string]int{"a": 1, "b": 1, "c": 1, "d": 1})
+}
+
 // TestBuildLeavesAlone: entries that were set stay, and what was deleted or has never
 // been asked for is not made.
 func TestBuildLeavesAlone(t *testing.T) {

@@ -180,6 +180,11 @@ var mutations = []mutation{
 		tests: "^TestBuild$",
 	},
 	{
+		name:  "what was not linked is not brought up to date at a look",
+		edits: []edit{{"internal/graph/resolve.go", " || n.Saved() != \"\" {", " {"}},
+		tests: "^TestBuildOfLost$",
+	},
+	{
 		name:  "what fails is called once for all that are brought up to date",
 		edits: []edit{{"bring.go", "g.ResolveFor(ctx, q, n)", "g.ResolveFor(ctx, nil, n)"}},
 		tests: "^TestBuildFailures$",
