@@ -161,6 +161,47 @@ func TestBuildLeavesAlone(t *testing.T) {
 	wantContents(t, b.halves, map[string]int{"a": 5, "b": 20, "c": 15, "d": 20})
 }
 
+// TestBuildLeavesDeleted: what was deleted before another version built it is not built,
+// also after a further restart.
+func TestBuildLeavesDeleted(t *testing.T) {
+	for _, none := range []bool{false, true} {
+		for _, batch := range []bool{false, true} {
+			for _, synced := range []bool{false, true} {
+				d := newDisk()
+				built := 0
+				open := func(version string) (*Manager, *Cache[int, int]) {
+					m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+					return m, must(Register(m, "c", Spec[int, int]{Version: version, Build: func(ctx context.Context, k int) (int, error) {
+						if built++; none {
+							return 0, ErrNotFound
+						}
+						return k, nil
+					}}))
+				}
+				m, c := open("1")
+				c.Get(t.Context(), 1)
+				ok(t, m.Close())
+				m, c = open("2")
+				if synced {
+					ok(t, m.Sync(t.Context()))
+				}
+				if batch {
+					ok(t, m.Batch(func(b *Batch) error { c.DeleteIn(b, 1); return nil }))
+				} else {
+					ok(t, c.Delete(1))
+				}
+				ok(t, m.Close())
+				_, c = open("2")
+				built = 0
+				ok(t, c.Build(t.Context()))
+				if built != 0 {
+					t.Errorf("none %v, in a batch %v, synced %v: it was built", none, batch, synced)
+				}
+			}
+		}
+	}
+}
+
 // TestBuildFailures: what fails is reported, and the others are built. What several
 // need that fails is called once.
 func TestBuildFailures(t *testing.T) {

@@ -182,6 +182,25 @@ func TestCollect(t *testing.T) {
 	x.want(1, "4960")
 }
 
+// TestBatchBeforeLoading: what a batch deletes of a cache that was not read yet is gone
+// after a restart as well.
+func TestBatchBeforeLoading(t *testing.T) {
+	d := newDisk()
+	open := func() (*Manager, *Cache[int, int]) {
+		m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+		return m, must(Register(m, "c", Spec[int, int]{}))
+	}
+	m, c := open()
+	ok(t, c.Set(1, 1))
+	ok(t, c.Set(2, 2))
+	ok(t, m.Close())
+	m, c = open()
+	ok(t, m.Batch(func(b *Batch) error { c.DeleteIn(b, 1); return nil }))
+	ok(t, m.Close())
+	_, c = open()
+	wantContents(t, c, map[int]int{2: 2})
+}
+
 // TestBatch: what is written together is seen together.
 func TestBatch(t *testing.T) {
 	var a, b *Cache[string, int]

@@ -48,12 +48,15 @@ var oracleCaches = []struct {
 	input  bool
 	memory bool
 	probe  bool
+	apart  bool // it has a store of its own
 }{
 	{name: "in", input: true},
 	{name: "in in memory", input: true, memory: true},
 	{name: "a"},
 	{name: "b"},
 	{name: "in memory", memory: true},
+	{name: "in apart", input: true, apart: true},
+	{name: "apart", apart: true},
 	{name: "probed", probe: true},
 	{name: "probed in memory", memory: true, probe: true},
 }
@@ -227,6 +230,7 @@ type oracle struct {
 	readCost int64 // … until that has cost too much
 
 	d      *disk
+	apart  map[int]*disk // of caches with a store of their own
 	m      *Manager
 	caches []*Cache[int, int]
 	log    []string
@@ -249,6 +253,12 @@ func newOracle(rng *rand.Rand) *oracle {
 		partial:  rng.IntN(2) == 0,
 		readCost: int64(rng.IntN(2)),
 		d:        newDisk(),
+		apart:    map[int]*disk{},
+	}
+	for c, kind := range oracleCaches {
+		if kind.apart {
+			o.apart[c] = newDisk()
+		}
 	}
 	for id := range o.exprs {
 		e := &o.exprs[id]
@@ -510,24 +520,29 @@ func (o *oracle) drop(c int) {
 	o.epochs[c]++
 }
 
-// save makes changes durable: those in cache c, or all.
+// save makes changes durable: those in cache c, or all. What was invalidated as a
+// whole is so in all of a store.
 func (o *oracle) save(c int) {
+	concerned := func(i int) bool { return c < 0 || o.apart[i] == o.apart[c] }
 	for i := range oracleCaches {
-		if o.saved[i] != o.versions[i] {
+		if o.saved[i] != o.versions[i] && concerned(i) {
 			o.load(i) // by now
 		}
 	}
 	for id := range o.nodes {
-		if n, c := &o.nodes[id], oracleCaches[o.cache(id)]; n.early && !n.told && !c.input && !c.memory {
-			o.load(o.cache(id)) // by now, to know what it had
+		i := o.cache(id)
+		if n, c := &o.nodes[id], oracleCaches[i]; n.early && !n.told && !c.input && !c.memory && concerned(i) {
+			o.load(i) // by now, to know what it had
 		}
 	}
 	for id := range o.nodes {
-		if o.dropped[o.cache(id)] {
+		if i := o.cache(id); o.dropped[i] && concerned(i) {
 			delete(o.disk, id)
 		}
 	}
-	clear(o.dropped)
+	for i := range o.dropped {
+		o.dropped[i] = o.dropped[i] && !concerned(i)
+	}
 	if c < 0 {
 		o.handDisk = maps.Clone(o.hand)
 	}
@@ -622,6 +637,9 @@ func (o *oracle) open() {
 	o.caches = o.caches[:0]
 	for i, kind := range oracleCaches {
 		spec := Spec[int, int]{Memory: kind.memory}
+		if kind.apart {
+			spec.Store = o.apart[i]
+		}
 		version := o.versions[i]
 		if !kind.input {
 			spec.Version = fmt.Sprint(version)
@@ -814,6 +832,9 @@ func (o *oracle) step(op, key, val byte) {
 	case 17:
 		note("crash")
 		o.d = &disk{Store: o.d.Store}
+		for c, d := range o.apart {
+			o.apart[c] = &disk{Store: d.Store}
+		}
 		o.open()
 	case 18:
 		if v < 3 {

@@ -83,18 +83,12 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 	if e == nil && (loaded || !t.recorded) {
 		return !loaded, nil
 	}
-	left := false
 	if e != nil && c.derives {
 		c.m.graph.Lock()
 		c.remembers(e)
-		// What another version has left is not served, but the store has it yet.
-		if _, old := e.old(); old && t.recorded && e.dirty == 0 {
-			left = e.node.Why().Reason == graph.Outdated
-		}
 		c.m.graph.Unlock()
 	}
 	changed, wait = c.put(t, s, s.entry(k), state[V]{})
-	changed = changed || left
 	if wait == nil && !t.recorded && s.entries[k].node == nil {
 		delete(s.entries, k)
 	}
@@ -151,9 +145,11 @@ func (c *Cache[K, V]) mark(e *entry[K, V], keys *graph.Node) (wait *graph.Run) {
 // not nil.
 func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], keys *graph.Node, st state[V], stamp uint64) (changed bool) {
 	was := e.kind
+	left := false // what another version has left is not served, but the store has it yet
 	if n := e.node; n == nil {
 		s.change(t, e, e.version)
 	} else {
+		left = was == absent && e.dirty == 0 && t.recorded && n.Why().Reason == graph.Outdated
 		s.change(t, e, e.lockedVersion)
 		if c.derives && !st.kind.held() {
 			if was.stamped() {
@@ -170,7 +166,7 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	e.hold(st)
 	e.stamp.Store(stamp)
 	s.live += held(st.kind) - held(was)
-	return was != absent || st.kind != absent
+	return was != absent || st.kind != absent || left
 }
 
 // confirm makes v, which equals what e holds, its value as an input, and
