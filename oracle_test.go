@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -18,12 +19,13 @@ import (
 )
 
 // The oracle runs random programs. A program is a set of entries in a few
-// caches: inputs, derived ones, each with an expression over entries before it,
-// and probed ones, for which the world outside is asked, some of which have such
-// an expression as well. After every step two
-// things are compared: values with what comes out when
-// everything is computed from the inputs alone, and the builders that ran, one
-// by one and in order, with those that an ideal engine would have run.
+// caches, some of which have stores of their own: inputs, derived ones, each with
+// an expression over entries before it, probed ones, for which the world outside is
+// asked, some of which have such an expression as well, and what caches have to say
+// of others: their keys, and parts of values. After every step two things are
+// compared: values with what comes out when everything is computed from the inputs
+// alone, and the builders that ran, one by one and in order, with those that an ideal
+// engine would have run.
 //
 // The ideal is as simple as it can be: nothing is ever known to be clean. To
 // read an entry, whatever it was built from is read again, in the order in which
@@ -33,23 +35,37 @@ import (
 // like a value. What an entry had when it was invalidated is remembered, also over
 // a restart, and compared with what is built. What the world outside has said is
 // so until somebody says that it may have changed, or until a restart, or until
-// something that the probe has read differs. An entry whose value was evicted is read again like any other; it is
-// built when its value is wanted.
+// something that the probe has read differs. The keys of a cache are what they are
+// when they are read. An entry whose value was evicted is read again like any other;
+// it is built when its value is wanted.
 
 var (
 	oracleOps  = flag.Int("oracle.ops", 100000, "steps of TestOracle")
 	oracleSeed = flag.Int("oracle.seed", -1, "the only program of TestOracle")
 )
 
-// The caches of a program. Entries with the same number modulo the number of
-// caches are in one.
-var oracleCaches = []struct {
+// oracleCache is a cache of a program. Entries with the same number modulo the number
+// of caches are in one, under their number divided by that.
+type oracleCache struct {
 	name   string
 	input  bool
 	memory bool
 	probe  bool
 	apart  bool // it has a store of its own
-}{
+	facet  int  // it is of another cache, …
+	of     int  // … which is this one
+}
+
+// What a cache has to say of another. These are built as well, but not by builders of
+// the program, and but for the first only for builders.
+const (
+	oraclePart     = 1 + iota // of each value
+	oraclePresence            // of each key
+	oracleNumber              // of keys, under the key 0
+	oracleKeys                // all, under the key 0
+)
+
+var oracleCaches = []oracleCache{
 	{name: "in", input: true},
 	{name: "in in memory", input: true, memory: true},
 	{name: "a"},
@@ -57,26 +73,32 @@ var oracleCaches = []struct {
 	{name: "in memory", memory: true},
 	{name: "in apart", input: true, apart: true},
 	{name: "apart", apart: true},
+	{name: "part of a", facet: oraclePart, of: 2},
+	{name: "presence", facet: oraclePresence},
+	{name: "number", facet: oracleNumber},
+	{name: "keys", facet: oracleKeys},
 	{name: "probed", probe: true},
 	{name: "probed in memory", memory: true, probe: true},
 }
 
 const (
-	oracleIn     = iota // is an input
-	oracleProbe         // is what the world outside has, and nothing else
-	oracleSum           // of all arguments
-	oracleMod           // of one by a constant
-	oracleSelect        // the second or the third, as the first says
-	oracleElse          // a constant where there is no value
-	oracleRescue        // a constant where there is a failure
-	oracleFail          // fails for some values
-	oracleNone          // says for some values that there is none
-	oraclePass          // says that there is none if its argument says so
-	oracleCut           // reads, and is constant
-	oracleTwice         // reads the same twice, with another between
-	oracleNewer         // differs between some versions
-	oracleKeep          // fails for some values, which is kept
+	oracleIn      = iota // is an input
+	oracleProbe          // is what the world outside has, and nothing else
+	oracleSum            // of all arguments
+	oracleMod            // of one by a constant
+	oracleSelect         // the second or the third, as the first says
+	oracleElse           // a constant where there is no value
+	oracleRescue         // a constant where there is a failure
+	oracleFail           // fails for some values
+	oracleNone           // says for some values that there is none
+	oraclePass           // says that there is none if its argument says so
+	oracleCut            // reads, and is constant
+	oracleTwice          // reads the same twice, with another between
+	oracleNewer          // differs between some versions
+	oracleKeep           // fails for some values, which is kept
+	oracleCollect        // of all entries of the cache that the facets are of
 	oracleKinds
+	oracleFacet // what a facet is
 )
 
 type oracleExpr struct {
@@ -90,9 +112,16 @@ type oracleExpr struct {
 
 var errOracle = errors.New("planned")
 
+// oracleReader is how an expression reads.
+type oracleReader struct {
+	read    func(id int) (int, error)
+	collect func() (sum int, err error) // of the cache that the facets are of
+}
+
 // eval computes e, of a cache in the given version. What a probe reads depends
 // on the world outside, and so does what it makes of that.
-func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error) {
+func (e *oracleExpr) eval(version int, from oracleReader) (int, error) {
+	read := from.read
 	if e.asks {
 		switch e.world {
 		case 5:
@@ -106,12 +135,19 @@ func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error)
 			return e.world, nil
 		}
 	}
+	if e.kind == oracleCollect {
+		return from.collect()
+	}
 	a, err := read(e.args[0])
 	a += e.world
 	switch e.kind {
 	case oracleElse:
 		if errors.Is(err, ErrNotFound) {
 			return e.n, nil
+		}
+	case oracleFacet + oraclePresence:
+		if errors.Is(err, ErrNotFound) {
+			return 0, nil
 		}
 	case oracleRescue:
 		if err != nil {
@@ -140,6 +176,12 @@ func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error)
 		}
 	case oracleNewer:
 		return a + version/2, nil
+	case oracleFacet + oraclePart:
+		return partOf(a), nil
+	case oracleFacet + oraclePresence:
+		return 1, nil
+	case oracleFacet + oracleNumber:
+		return bits.OnesCount(uint(a)), nil
 	case oracleKeep:
 		if a%4 == 1 {
 			return 0, Keep(fmt.Errorf("%w: %d", errOracle, a%8))
@@ -164,6 +206,9 @@ func (e *oracleExpr) eval(version int, read func(int) (int, error)) (int, error)
 	}
 	return a, nil
 }
+
+// partOf is what a part of a value is.
+func partOf(v int) int { return v % 3 }
 
 type oracleEdge struct {
 	id, stamp int
@@ -226,6 +271,7 @@ type oracle struct {
 	failed   map[int]oracleResult // in the course of a call from outside
 	want     []int                // entries that are to be built, in order
 
+	kinds    []oracleCache
 	partial  bool  // caches are read entry by entry, …
 	readCost int64 // … until that has cost too much
 
@@ -243,6 +289,7 @@ type oracle struct {
 func newOracle(rng *rand.Rand) *oracle {
 	n := len(oracleCaches)
 	o := &oracle{
+		kinds:    slices.Clone(oracleCaches),
 		exprs:    make([]oracleExpr, 2*n+rng.IntN(6*n)),
 		disk:     map[int]oracleRecord{},
 		handDisk: map[int]int{},
@@ -255,39 +302,91 @@ func newOracle(rng *rand.Rand) *oracle {
 		d:        newDisk(),
 		apart:    map[int]*disk{},
 	}
-	for c, kind := range oracleCaches {
+	for c, kind := range o.kinds {
 		if kind.apart {
 			o.apart[c] = newDisk()
 		}
 	}
+	of := rng.IntN(3)
+	if of == 2 {
+		of = slices.IndexFunc(o.kinds, func(c oracleCache) bool { return c.input && c.apart })
+	}
+	for c := range o.kinds {
+		if k := &o.kinds[c]; k.facet > oraclePart {
+			k.of, k.memory = of, o.kinds[of].memory
+		}
+	}
 	for id := range o.exprs {
 		e := &o.exprs[id]
-		if oracleCaches[id%n].input {
+		if o.kinds[id%n].input {
 			continue
 		}
-		if oracleCaches[id%n].probe {
+		if k := o.kinds[id%n]; k.facet > 0 {
+			e.kind, e.args[0] = oracleFacet+k.facet, id-id%n+k.of
+			if k.facet == oracleNumber {
+				e.args[0] = o.keys()
+			}
+			continue
+		}
+		if o.kinds[id%n].probe {
 			e.kind, e.asks, e.world = oracleProbe, true, rng.IntN(8)
 			continue
 		}
-		e.compute(rng, id)
+		o.compute(rng, id)
 	}
 	for id := range o.exprs {
 		if e := &o.exprs[id]; e.asks && rng.IntN(2) == 0 {
-			e.compute(rng, id)
+			o.compute(rng, id)
 		}
 	}
 	return o
 }
 
-// compute makes e, of the entry of a number, an expression over those before it.
-func (e *oracleExpr) compute(rng *rand.Rand, id int) {
+// compute makes the entry of a number an expression over those before it.
+func (o *oracle) compute(rng *rand.Rand, id int) {
+	e := &o.exprs[id]
 	e.kind, e.n = oracleSum+rng.IntN(oracleKinds-oracleSum), 2+rng.IntN(5)
 	for i := range e.args {
 		e.args[i] = rng.IntN(id)
 		if rng.IntN(2) == 0 {
 			e.args[i] = max(0, id-1-rng.IntN(4))
 		}
+		if c := o.cache(e.args[i]); o.kinds[c].facet >= oracleNumber {
+			e.args[i] = c
+		}
 	}
+}
+
+// keys returns the entry with the keys of the cache that the facets are of: a bit for
+// each.
+func (o *oracle) keys() int {
+	return slices.IndexFunc(o.kinds, func(c oracleCache) bool { return c.facet == oracleKeys })
+}
+
+// keySet returns the keys of the cache that the facets are of, if has says which
+// entries have a value.
+func (o *oracle) keySet(has func(id int) bool) (set int) {
+	for id := o.kinds[o.keys()].of; id < len(o.exprs); id += len(o.kinds) {
+		if has(id) {
+			set |= 1 << o.key(id)
+		}
+	}
+	return set
+}
+
+// reader makes one that reads by read, which reads all entries after their keys.
+func (o *oracle) reader(read func(int) (int, error)) oracleReader {
+	return oracleReader{read, func() (sum int, err error) {
+		keys, err := read(o.keys())
+		for k := 0; err == nil && keys>>k > 0; k++ {
+			if keys>>k&1 > 0 {
+				var v int
+				v, err = read(o.kinds[o.keys()].of + k*len(o.kinds))
+				sum += v
+			}
+		}
+		return sum, err
+	}}
 }
 
 // handEntry and handWhole number what the ideal notes of an entry, or all, of a
@@ -296,7 +395,8 @@ func handEntry(id int) int   { return -1 - id }
 func handWhole(c int) int    { return -1000 - c }
 func (o *oracle) note(n int) { o.stamp++; o.hand[n] = o.stamp }
 
-func (o *oracle) cache(id int) int { return id % len(oracleCaches) }
+func (o *oracle) cache(id int) int { return id % len(o.kinds) }
+func (o *oracle) key(id int) int   { return id / len(o.kinds) }
 
 // Truth.
 
@@ -307,20 +407,23 @@ func (o *oracle) truth(id int) (int, error) {
 	if n.told {
 		return n.val, nil
 	}
-	if oracleCaches[o.cache(id)].input {
+	if o.kinds[o.cache(id)].input {
 		return 0, ErrNotFound
+	}
+	if id == o.keys() {
+		return o.keySet(func(id int) bool { return o.nodes[id].has }), nil
 	}
 	e := o.exprs[id]
 	if _, failed := o.failed[id]; n.asked && !failed {
 		e.world = n.world
 	}
-	return e.eval(o.versions[o.cache(id)], func(id int) (int, error) {
+	return e.eval(o.versions[o.cache(id)], o.reader(func(id int) (int, error) {
 		v, err := o.truth(id)
 		if err != nil {
 			err = fmt.Errorf("read: %w", err)
 		}
 		return v, err
-	})
+	}))
 }
 
 // The ideal.
@@ -346,10 +449,19 @@ func (n *oracleNode) left() bool { return n.hasOld || n.oldBroken != "" }
 func (o *oracle) bring(id int, wanted bool) oracleResult {
 	o.load(o.cache(id))
 	n := &o.nodes[id]
+	if id == o.keys() {
+		o.load(o.kinds[id].of)
+		set := o.keySet(func(id int) bool { return o.nodes[id].has })
+		if !n.has || n.val != set {
+			o.stamp++
+			*n = oracleNode{has: true, val: set, stamp: o.stamp, unsaved: true}
+		}
+		return n.result()
+	}
 	switch {
 	case o.verified[id] && n.dropped && wanted:
 		return o.build(id)
-	case n.told || oracleCaches[o.cache(id)].input || o.verified[id]:
+	case n.told || o.kinds[o.cache(id)].input || o.verified[id]:
 		return n.result()
 	case n.forced || !n.there() || o.exprs[id].asks && !n.asked:
 		return o.build(id)
@@ -396,15 +508,17 @@ func (o *oracle) bring(id int, wanted bool) oracleResult {
 // build runs the builder of an entry. What has come to nothing that can be kept
 // since the call from outside began, it is told when it asks for the first time.
 func (o *oracle) build(id int) oracleResult {
-	o.want = append(o.want, id)
 	n, e := &o.nodes[id], &o.exprs[id]
+	if o.kinds[o.cache(id)].facet == 0 {
+		o.want = append(o.want, id)
+	}
 	if e.asks {
 		o.want = append(o.want, previous(n.val, n.has))
 	}
 	var edges []oracleEdge
 	volatile := false
 	told := map[int]bool{}
-	val, err := e.eval(o.versions[o.cache(id)], func(on int) (int, error) {
+	val, err := e.eval(o.versions[o.cache(id)], o.reader(func(on int) (int, error) {
 		r, is := o.failed[on]
 		if !is || told[on] {
 			r = o.bring(on, true)
@@ -420,7 +534,7 @@ func (o *oracle) build(id int) oracleResult {
 			return 0, fmt.Errorf("read: %w", r.err)
 		}
 		return r.val, nil
-	})
+	}))
 	broken := ""
 	if kept, is := errors.AsType[*KeptError](err); is {
 		broken = kept.Text
@@ -460,7 +574,7 @@ func previous(v int, ok bool) int {
 
 // write makes v the value of an entry, or without has removes it.
 func (o *oracle) write(id int, has bool, v int) {
-	if c := oracleCaches[o.cache(id)]; c.memory && !c.input {
+	if c := o.kinds[o.cache(id)]; c.memory && !c.input {
 		o.note(handEntry(id))
 	}
 	n := &o.nodes[id]
@@ -470,7 +584,7 @@ func (o *oracle) write(id int, has bool, v int) {
 	}
 	was := *n
 	*n = oracleNode{has: has, told: has, val: v, early: early, unsaved: true}
-	switch derived := !oracleCaches[o.cache(id)].input; {
+	switch derived := !o.kinds[o.cache(id)].input; {
 	case has && was.has && was.val == v:
 		n.stamp, n.unsaved = was.stamp, was.unsaved || !was.told
 	case has:
@@ -495,7 +609,7 @@ func (o *oracle) load(c int) {
 		return
 	}
 	o.loaded[c] = true
-	for id := c; id < len(o.nodes); id += len(oracleCaches) {
+	for id := c; id < len(o.nodes); id += len(o.kinds) {
 		n := &o.nodes[id]
 		r, ok := o.disk[id]
 		if !n.early || !ok || r.told && o.saved[c] != o.versions[c] {
@@ -503,7 +617,7 @@ func (o *oracle) load(c int) {
 		}
 		if has := !r.none && r.broken == "" && !r.dropped && !r.forced; n.has && has && n.val == r.val && (r.told || r.version == o.versions[c]) {
 			n.stamp = r.stamp
-		} else if !n.has && !oracleCaches[c].input {
+		} else if !n.has && !o.kinds[c].input {
 			n.hasOld, n.old, n.oldBroken, n.stamp, n.forced = !r.none && r.broken == "", r.val, r.broken, r.stamp, true
 		}
 	}
@@ -512,7 +626,7 @@ func (o *oracle) load(c int) {
 // drop invalidates a cache.
 func (o *oracle) drop(c int) {
 	o.note(handWhole(c))
-	for id := c; id < len(o.nodes); id += len(oracleCaches) {
+	for id := c; id < len(o.nodes); id += len(o.kinds) {
 		o.nodes[id] = oracleNode{}
 	}
 	o.loaded[c] = true
@@ -524,14 +638,14 @@ func (o *oracle) drop(c int) {
 // whole is so in all of a store.
 func (o *oracle) save(c int) {
 	concerned := func(i int) bool { return c < 0 || o.apart[i] == o.apart[c] }
-	for i := range oracleCaches {
+	for i := range o.kinds {
 		if o.saved[i] != o.versions[i] && concerned(i) {
 			o.load(i) // by now
 		}
 	}
 	for id := range o.nodes {
 		i := o.cache(id)
-		if n, c := &o.nodes[id], oracleCaches[i]; n.early && !n.told && !c.input && !c.memory && concerned(i) {
+		if n, c := &o.nodes[id], o.kinds[i]; n.early && !n.told && !c.input && !c.memory && concerned(i) {
 			o.load(i) // by now, to know what it had
 		}
 	}
@@ -548,7 +662,7 @@ func (o *oracle) save(c int) {
 	}
 	for id := range o.nodes {
 		n, i := &o.nodes[id], o.cache(id)
-		if oracleCaches[i].memory || c >= 0 && c != i {
+		if o.kinds[i].memory || c >= 0 && c != i {
 			continue
 		}
 		o.saved[i] = o.versions[i]
@@ -587,7 +701,7 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 				continue
 			}
 			n := &o.nodes[e.id]
-			if c := oracleCaches[o.cache(e.id)]; c.memory && !c.input && !c.probe && !n.told && !n.forced && n.there() && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
+			if c := o.kinds[o.cache(e.id)]; c.memory && !c.input && !c.probe && c.facet != oracleKeys && !n.told && !n.forced && n.there() && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
 				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
 					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
 				}
@@ -604,7 +718,7 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 // restart is what is there after opening the store again.
 func (o *oracle) restart() {
 	o.nodes = make([]oracleNode, len(o.exprs))
-	o.loaded = make([]bool, len(oracleCaches))
+	o.loaded = make([]bool, len(o.kinds))
 	clear(o.dropped)
 	clear(o.epochs)
 	o.hand = maps.Clone(o.handDisk)
@@ -635,7 +749,7 @@ func (o *oracle) open() {
 		o.m.partialFrom, o.m.readCost = 0, o.readCost
 	}
 	o.caches = o.caches[:0]
-	for i, kind := range oracleCaches {
+	for i, kind := range o.kinds {
 		spec := Spec[int, int]{Memory: kind.memory}
 		if kind.apart {
 			spec.Store = o.apart[i]
@@ -646,26 +760,65 @@ func (o *oracle) open() {
 		}
 		switch {
 		case kind.probe:
-			spec.Probe = func(ctx context.Context, id, last int, ok bool) (int, error) {
+			spec.Probe = func(ctx context.Context, k, last int, ok bool) (int, error) {
+				id := k*len(o.kinds) + i
 				o.built(id, previous(last, ok))
-				return o.exprs[id].eval(version, func(id int) (int, error) {
-					return o.caches[o.cache(id)].Get(ctx, id)
-				})
+				return o.exprs[id].eval(version, o.engine(ctx))
 			}
 		case !kind.input:
 			spec.Codec = oracleCodec
-			spec.Build = func(ctx context.Context, id int) (int, error) {
+			spec.Build = func(ctx context.Context, k int) (int, error) {
+				id := k*len(o.kinds) + i
 				o.built(id)
-				return o.exprs[id].eval(version, func(id int) (int, error) {
-					return o.caches[o.cache(id)].Get(ctx, id)
-				})
+				return o.exprs[id].eval(version, o.engine(ctx))
 			}
 		}
-		c := must(Register(o.m, kind.name, spec))
+		var c *Cache[int, int]
+		switch {
+		case kind.facet == 0:
+			c = must(Register(o.m, kind.name, spec))
+		case kind.facet == oraclePart:
+			c = must(Select(o.caches[kind.of], kind.name, Spec[int, int]{Codec: oracleCodec}, partOf))
+		default:
+			o.caches = append(o.caches, nil)
+			o.loaded[i] = true
+			continue
+		}
 		if o.caches = append(o.caches, c); c.state.Load() == statePartial {
 			o.loaded[i] = true // whoever writes an entry knows what it was
 		}
 	}
+}
+
+// engine makes a reader of a builder that is called with ctx.
+func (o *oracle) engine(ctx context.Context) oracleReader {
+	return oracleReader{func(id int) (int, error) {
+		kind := o.kinds[o.cache(id)]
+		switch kind.facet {
+		case oraclePresence:
+			has, err := o.caches[kind.of].Contains(ctx, o.key(id))
+			if has {
+				return 1, err
+			}
+			return 0, err
+		case oracleNumber:
+			return o.caches[kind.of].Count(ctx)
+		case oracleKeys:
+			keys, err := o.caches[kind.of].CollectKeys(ctx)
+			set := 0
+			for _, k := range keys {
+				set |= 1 << k
+			}
+			return set, err
+		}
+		return o.caches[o.cache(id)].Get(ctx, o.key(id))
+	}, func() (sum int, err error) {
+		all, err := o.caches[o.kinds[o.keys()].of].Collect(ctx)
+		for _, v := range all {
+			sum += v
+		}
+		return sum, err
+	}}
 }
 
 // oracleFault is what a step panics with when the engine is wrong.
@@ -675,7 +828,7 @@ func (o *oracle) fatal(format string, args ...any) {
 	var b strings.Builder
 	for id, e := range o.exprs {
 		if e.kind != oracleIn {
-			fmt.Fprintf(&b, "%d in %s: kind %d of %v, %d, %d outside\n", id, oracleCaches[o.cache(id)].name, e.kind, e.args, e.n, e.world)
+			fmt.Fprintf(&b, "%d in %s: kind %d of %v, %d, %d outside\n", id, o.kinds[o.cache(id)].name, e.kind, e.args, e.n, e.world)
 		}
 	}
 	panic(oracleFault(fmt.Sprintf("%s\nafter %s\nin the program\n%s", fmt.Sprintf(format, args...), strings.Join(o.log, ", "), &b)))
@@ -696,7 +849,7 @@ func (o *oracle) get(id int) {
 	if ideal.err == nil && (err != nil || ideal.val != val) || ideal.err != nil && err == nil {
 		o.fatal("the ideal engine has %d, %v for %d, which is %d, %v", ideal.val, ideal.err, id, val, err)
 	}
-	v, got := o.caches[o.cache(id)].Get(context.Background(), id)
+	v, got := o.caches[o.cache(id)].Get(context.Background(), o.key(id))
 	o.compare(id, err, got)
 	if err == nil && v != val {
 		o.fatal("%d is %d, not %d", id, v, val)
@@ -709,7 +862,7 @@ func (o *oracle) buildCache(c int) {
 	o.want, o.verified, o.failed = o.want[:0], map[int]bool{}, map[int]oracleResult{}
 	o.load(c)
 	fails := false
-	for id := c; id < len(o.nodes) && !oracleCaches[c].input; id += len(oracleCaches) {
+	for id := c; id < len(o.nodes) && !o.kinds[c].input; id += len(o.kinds) {
 		n := &o.nodes[id]
 		if n.told || !n.has && !n.none && n.broken == "" && !n.outdated {
 			continue
@@ -722,12 +875,12 @@ func (o *oracle) buildCache(c int) {
 		fails = fails || !r.kept && r.err != nil && r.err != ErrNotFound && !result
 	}
 	if err := o.caches[c].Build(context.Background()); (err != nil) != fails {
-		o.fatal("building all of %s: %v, but fails is %v", oracleCaches[c].name, err, fails)
+		o.fatal("building all of %s: %v, but fails is %v", o.kinds[c].name, err, fails)
 	}
 	slices.Sort(o.got)
 	slices.Sort(o.want)
 	if !slices.Equal(o.got, o.want) {
-		o.fatal("in %s there were built %v, not %v", oracleCaches[c].name, o.got, o.want)
+		o.fatal("in %s there were built %v, not %v", o.kinds[c].name, o.got, o.want)
 	}
 	for fault := range o.m.Check() {
 		o.fatal("%v", fault)
@@ -765,9 +918,12 @@ func (o *oracle) compare(id int, err, got error) {
 func (o *oracle) step(op, key, val byte) {
 	ctx := context.Background()
 	id, v := int(key)%len(o.exprs), int(val)%8
+	if c := o.cache(id); o.kinds[c].facet > oraclePart {
+		id -= c - o.kinds[c].of
+	}
 	c := o.cache(id)
 	note := func(what string) {
-		o.log = append(o.log, fmt.Sprintf("%s(%s %d, %d)", what, oracleCaches[c].name, id, v))
+		o.log = append(o.log, fmt.Sprintf("%s(%s %d, %d)", what, o.kinds[c].name, id, v))
 	}
 	o.got = o.got[:0]
 	switch op % 32 {
@@ -777,28 +933,28 @@ func (o *oracle) step(op, key, val byte) {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // mostly inputs
 		if op%8 != 0 {
 			if id += int(op)%2 - c; id >= len(o.exprs) {
-				id -= len(oracleCaches)
+				id -= len(o.kinds)
 			}
 			c = o.cache(id)
 		}
 		note("set")
-		o.ok(o.caches[c].Set(id, v))
+		o.ok(o.caches[c].Set(o.key(id), v))
 		o.write(id, true, v)
 	case 8:
 		note("set as it is")
-		v, held := o.caches[c].Peek(id)
+		v, held := o.caches[c].Peek(o.key(id))
 		o.load(c) // also if there is none
 		if held {
-			o.ok(o.caches[c].Set(id, v))
+			o.ok(o.caches[c].Set(o.key(id), v))
 			o.write(id, true, v)
 		}
 	case 9:
 		note("delete")
-		o.ok(o.caches[c].Delete(id))
+		o.ok(o.caches[c].Delete(o.key(id)))
 		o.write(id, false, 0)
 	case 10, 11:
 		note("invalidate")
-		o.ok(o.caches[c].Invalidate(id))
+		o.ok(o.caches[c].Invalidate(o.key(id)))
 		o.write(id, false, 0)
 	case 12:
 		if v < 4 {
@@ -809,7 +965,7 @@ func (o *oracle) step(op, key, val byte) {
 		o.drop(c)
 	case 13:
 		note("peek")
-		got, held := o.caches[c].Peek(id)
+		got, held := o.caches[c].Peek(o.key(id))
 		o.load(c)
 		if n := &o.nodes[id]; held != n.has || held && got != n.val {
 			o.fatal("%d holds %d, %v, not %d, %v", id, got, held, n.val, n.has)
@@ -821,7 +977,7 @@ func (o *oracle) step(op, key, val byte) {
 	case 15:
 		note("sync one")
 		o.ok(o.caches[c].Sync(ctx))
-		if !oracleCaches[c].memory {
+		if !o.kinds[c].memory {
 			o.save(c)
 		}
 	case 16:
@@ -843,7 +999,7 @@ func (o *oracle) step(op, key, val byte) {
 		note("new version")
 		o.ok(o.m.Close())
 		o.save(-1)
-		if !oracleCaches[c].input && !oracleCaches[c].memory {
+		if k := o.kinds[c]; !k.input && !k.memory && k.facet == 0 {
 			o.versions[c]++
 		}
 		o.open()
@@ -851,25 +1007,43 @@ func (o *oracle) step(op, key, val byte) {
 		note("len")
 		o.load(c)
 		n := 0
-		for id := c; id < len(o.nodes); id += len(oracleCaches) {
+		for id := c; id < len(o.nodes); id += len(o.kinds) {
 			n += held(map[bool]kind{true: decoded}[o.nodes[id].has])
 		}
 		if got := o.caches[c].Len(); got != n {
-			o.fatal("%s has %d entries, not %d", oracleCaches[c].name, got, n)
+			o.fatal("%s has %d entries, not %d", o.kinds[c].name, got, n)
 		}
 	case 20:
 		note("get all")
 		for id := range o.exprs {
-			o.get(id)
+			if o.kinds[o.cache(id)].facet <= oraclePart {
+				o.get(id)
+			}
 		}
 		for fault := range o.m.Check() {
 			o.fatal("%v", fault)
+		}
+	case 26, 27:
+		writes := o.batch(id, v)
+		note(fmt.Sprint("batch of ", writes, " from"))
+		o.ok(o.m.Batch(func(b *Batch) error {
+			for _, w := range writes {
+				if c := o.caches[o.cache(w.id)]; w.has {
+					c.SetIn(b, o.key(w.id), w.v)
+				} else {
+					c.DeleteIn(b, o.key(w.id))
+				}
+			}
+			return nil
+		}))
+		for _, w := range writes {
+			o.write(w.id, w.has, w.v)
 		}
 	case 25:
 		note("build")
 		o.buildCache(c)
 	case 24:
-		if oracleCaches[c].probe {
+		if o.kinds[c].probe {
 			break // the world outside would be asked again
 		}
 		note("evict")
@@ -877,8 +1051,8 @@ func (o *oracle) step(op, key, val byte) {
 		o.load(c)
 		o.evict(id, v >= 5)
 	case 21, 22, 23:
-		if id += len(oracleCaches) - 2 + int(key)%2 - c; id >= len(o.exprs) {
-			id -= len(oracleCaches)
+		if id += len(o.kinds) - 2 + int(key)%2 - c; id >= len(o.exprs) {
+			id -= len(o.kinds)
 		}
 		c = o.cache(id)
 		switch {
@@ -887,12 +1061,12 @@ func (o *oracle) step(op, key, val byte) {
 			o.exprs[id].world = v
 		case op%32 == 22 && v < 6:
 			note("recheck")
-			o.caches[c].Recheck(id)
+			o.caches[c].Recheck(o.key(id))
 			o.nodes[id].asked = false
 		case op%32 == 22:
 			note("recheck all")
 			o.caches[c].Recheck()
-			for id := c; id < len(o.nodes); id += len(oracleCaches) {
+			for id := c; id < len(o.nodes); id += len(o.kinds) {
 				o.nodes[id].asked = false
 			}
 		default:
@@ -903,12 +1077,32 @@ func (o *oracle) step(op, key, val byte) {
 			if r.err == ErrNotFound {
 				r.err = nil
 			}
-			o.compare(id, r.err, o.caches[c].Refresh(ctx, id))
+			o.compare(id, r.err, o.caches[c].Refresh(ctx, o.key(id)))
 		}
 	}
 	if op%32 <= 19 && len(o.got) > 0 {
 		o.fatal("%v were built", o.got)
 	}
+}
+
+// oracleWrite is a part of a batch.
+type oracleWrite struct {
+	id  int
+	has bool
+	v   int
+}
+
+// batch returns writes that are to be one change: of an entry, of two inputs, and of
+// some entry further on.
+func (o *oracle) batch(id, v int) []oracleWrite {
+	writes := []oracleWrite{{id, v != 3, v}}
+	for i, next := range []int{id - o.cache(id), id - o.cache(id) + 1, (id + 5*v) % len(o.exprs)} {
+		known := slices.ContainsFunc(writes, func(w oracleWrite) bool { return w.id == next })
+		if next < len(o.exprs) && o.kinds[o.cache(next)].facet <= oraclePart && !known {
+			writes = append(writes, oracleWrite{next, (v+i)%4 > 0, (v + i) % 8})
+		}
+	}
+	return writes
 }
 
 // evict evicts the value of an entry, or the whole of it.
@@ -920,7 +1114,7 @@ func (o *oracle) evict(id int, whole bool) {
 	}
 	evicted := false
 	for _, r := range c.residents(nil) {
-		if r.entry.(*entry[int, int]).key == id {
+		if r.entry.(*entry[int, int]).key == o.key(id) {
 			_, evicted = c.evict(context.Background(), r.entry, r.age, whole)
 		}
 	}
@@ -929,7 +1123,7 @@ func (o *oracle) evict(id int, whole bool) {
 	}
 	switch {
 	case !evicted:
-	case n.told || oracleCaches[o.cache(id)].input:
+	case n.told || o.kinds[o.cache(id)].input:
 		o.write(id, false, 0)
 		n.hasOld = false
 	case n.has && !whole:
