@@ -23,6 +23,7 @@ type staged interface {
 	unlock(held map[any]bool)
 	mark() *graph.Run
 	apply(stamp uint64) (changed bool)
+	prune() // what nobody needs, when all are applied
 }
 
 // Batch calls fn, and then makes the writes that fn has put into the batch, as
@@ -113,6 +114,9 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 	}
 	m.graph.Unlock()
 	for _, w := range b.writes {
+		w.prune()
+	}
+	for _, w := range b.writes {
 		w.unlock(held)
 	}
 	seen := make(map[*core]bool)
@@ -138,6 +142,8 @@ type write[K comparable, V any] struct {
 	t *table[K, V]
 	s *shard[K, V]
 	e *entry[K, V]
+
+	unknown bool // the store may have another value
 
 	keys *graph.Node // to be told that the keys have changed
 }
@@ -169,8 +175,9 @@ func (w *write[K, V]) lock(held map[any]bool) {
 		held[w.s] = true
 		w.s.mu.Lock()
 	}
-	loaded := w.c.loaded()
-	if w.e = w.s.entries[w.key]; w.e == nil && (w.state.kind.held() || !loaded && w.t.recorded) {
+	w.e = w.s.entries[w.key]
+	w.unknown = w.c.unknown(w.e)
+	if w.e == nil && (w.state.kind.held() || w.unknown && w.t.recorded) {
 		w.e = w.s.entry(w.key)
 	}
 }
@@ -179,6 +186,13 @@ func (w *write[K, V]) unlock(held map[any]bool) {
 	if held[w.s] {
 		held[w.s] = false
 		w.s.mu.Unlock()
+	}
+}
+
+// prune takes out an entry that is absent, if nobody needs to know that.
+func (w *write[K, V]) prune() {
+	if e := w.s.entries[w.key]; e != nil && e.kind == absent && e.node == nil && !w.t.recorded {
+		delete(w.s.entries, w.key)
 	}
 }
 
@@ -208,6 +222,5 @@ func (w *write[K, V]) apply(stamp uint64) bool {
 	if w.state.kind.held() == w.e.kind.held() {
 		w.keys = nil // they stay the same
 	}
-	changed := w.c.putMarked(w.t, w.s, w.e, w.keys, w.state, stamp)
-	return changed || !w.c.loaded() // the store may have it
+	return w.c.putMarked(w.t, w.s, w.e, w.keys, w.state, stamp) || w.unknown
 }

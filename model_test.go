@@ -111,8 +111,12 @@ func FuzzModel(f *testing.F) {
 		want := newModel()
 		var m *Manager
 		var caches [4]*Cache[int, int]
+		single := len(steps) > 0 && steps[0]%2 == 0 // entries are read one by one
 		open := func() {
 			m = must(Open("", Options{Store: d, Autosync: &Autosync{Off: true}}))
+			if single {
+				m.partialFrom, m.readCost = 0, 0
+			}
 			specs := [4]Spec[int, int]{{}, {DependsOn: []string{"a"}}, {DependsOn: []string{"a"}, DependsOnChange: []string{"b"}}, {Memory: true}}
 			for i, spec := range specs {
 				caches[i] = must(Register(m, modelNames[i], spec))
@@ -122,7 +126,7 @@ func FuzzModel(f *testing.F) {
 		defer func() { m.Close() }()
 		var log []string
 		for n := 0; len(steps) >= 3; n++ {
-			op, i, k := int(steps[0])%20, int(steps[1])%4, int(steps[2])%8
+			op, i, k := int(steps[0])%22, int(steps[1])%4, int(steps[2])%8
 			steps = steps[3:]
 			c, ctx := caches[i], t.Context()
 			log = append(log, fmt.Sprintf("%d(%s,%d)", op, modelNames[i], k))
@@ -154,7 +158,7 @@ func FuzzModel(f *testing.F) {
 				want.edit(i)
 			case 8:
 				_, had := want.mem[i][k]
-				had = had || !c.loaded()
+				had = had || c.state.Load() == stateUnloaded
 				ok(t, c.Invalidate(k))
 				if delete(want.mem[i], k); had {
 					want.edit(i)
@@ -197,6 +201,23 @@ func FuzzModel(f *testing.F) {
 				want.restart() // a crash
 				d = &disk{Store: d.Store}
 				open()
+			case 20, 21:
+				j, l := (i+1)%4, (i+2+k%2)%4
+				_, had := want.mem[j][k]
+				had = had || caches[j].state.Load() == stateUnloaded
+				ok(t, m.Batch(func(b *Batch) error {
+					c.SetIn(b, k, n)
+					caches[j].DeleteIn(b, k)
+					caches[l].SetIn(b, k+1, n)
+					return nil
+				}))
+				want.mem[i][k], want.mem[l][k+1] = n, n
+				delete(want.mem[j], k)
+				if had {
+					want.edit(j)
+				}
+				want.edit(i)
+				want.edit(l)
 			case 19:
 				for i, c := range caches { // while it is not known what it holds
 					equal(t, "Len", c.Len(), len(want.mem[i]))

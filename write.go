@@ -78,10 +78,10 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 // take makes k absent. A trace of it is kept if the store may have it. The gate
 // and s.mu are held.
 func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, wait *graph.Run) {
-	loaded := c.loaded() // if not, what the store has is not known
 	e := s.entries[k]
-	if e == nil && (loaded || !t.recorded) {
-		return !loaded, nil
+	unknown := c.unknown(e)
+	if e == nil && (!unknown || !t.recorded) {
+		return unknown, nil
 	}
 	if e != nil && c.derives {
 		c.m.graph.Lock()
@@ -92,7 +92,14 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 	if wait == nil && !t.recorded && s.entries[k].node == nil {
 		delete(s.entries, k)
 	}
-	return changed || !loaded, wait
+	return changed || unknown, wait
+}
+
+// unknown reports that the store may have what the table does not know of: a value for
+// the key of e, or if that is nil, of one that the table does not have.
+func (c *Cache[K, V]) unknown(e *entry[K, V]) bool {
+	state := c.state.Load()
+	return state == stateUnloaded || state == statePartial && e == nil
 }
 
 // remembers gives e, which is to lose its value, the node that remembers it, so
