@@ -127,10 +127,10 @@ func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, nodes []*grap
 	build := func(ctx context.Context, n *graph.Node) {
 		run, err := g.ResolveFor(ctx, q, n)
 		if run == nil && err == nil && !n.Fresh() { // another is in its place, or it is being changed
-			_, err = c.get(ctx, nil, c.keyOf(n))
+			_, err = c.get(ctx, nil, c.keyOfNode(n))
 		}
 		if err != nil && err != ErrNotFound && ctx.Err() == nil {
-			errs.add(c.err(ctx, "build", c.keyOf(n), err))
+			errs.add(c.err(ctx, "build", c.keyOfNode(n), err))
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -176,8 +176,8 @@ func (c *Cache[K, V]) outdatedNode(n *graph.Node) bool {
 	return n.Why().Reason == graph.Outdated
 }
 
-// keyOf returns the key of the entry of n.
-func (c *Cache[K, V]) keyOf(n *graph.Node) K {
+// keyOfNode returns the key of the entry of n.
+func (c *Cache[K, V]) keyOfNode(n *graph.Node) K {
 	g := c.m.graph
 	g.Lock()
 	defer g.Unlock()
