@@ -189,12 +189,7 @@ func (w *write[K, V]) unlock(held map[any]bool) {
 	}
 }
 
-// prune takes out an entry that is absent, if nobody needs to know that.
-func (w *write[K, V]) prune() {
-	if e := w.s.entries[w.key]; e != nil && e.kind == absent && e.node == nil && !w.t.recorded {
-		delete(w.s.entries, w.key)
-	}
-}
+func (w *write[K, V]) prune() { w.s.prune(w.t, w.key) }
 
 func (w *write[K, V]) mark() *graph.Run {
 	if w.e == nil {

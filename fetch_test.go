@@ -184,6 +184,30 @@ func TestReadOneFails(t *testing.T) {
 	equal(t, "builders", *builds, 1)
 }
 
+// TestDeleteOneFails: what is deleted while it cannot be read is gone nevertheless, also
+// after a restart.
+func TestDeleteOneFails(t *testing.T) {
+	for _, remove := range []func(m *Manager, in *Cache[int, int]) error{
+		func(m *Manager, in *Cache[int, int]) error { return in.Delete(7) },
+		func(m *Manager, in *Cache[int, int]) error {
+			return m.Batch(func(b *Batch) error { in.DeleteIn(b, 7); return nil })
+		},
+	} {
+		s := large(t)
+		m := s.reopen(t)
+		in, _, _ := largeCaches(t, m)
+		broken := errors.New("the disk is on fire")
+		s.fail.Store(&broken)
+		ok(t, remove(m, in))
+		s.fail.Store(nil)
+		ok(t, m.Close())
+		in, _, _ = largeCaches(t, s.reopen(t))
+		if in.Has(7) || !in.Has(8) {
+			t.Errorf("7 is there: %v, and 8: %v", in.Has(7), in.Has(8))
+		}
+	}
+}
+
 // TestReadOneInvalidated: what was invalidated is not read again.
 func TestReadOneInvalidated(t *testing.T) {
 	s := large(t)

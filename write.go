@@ -89,10 +89,16 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 		c.m.graph.Unlock()
 	}
 	changed, wait = c.put(t, s, s.entry(k), state[V]{})
-	if wait == nil && !t.recorded && s.entries[k].node == nil {
+	s.prune(t, k)
+	return changed || unknown, wait
+}
+
+// prune takes the entry of k out if it is absent, and nobody needs to know that. The
+// gate and s.mu are held.
+func (s *shard[K, V]) prune(t *table[K, V], k K) {
+	if e := s.entries[k]; e != nil && e.kind == absent && e.node == nil && !t.recorded {
 		delete(s.entries, k)
 	}
-	return changed || unknown, wait
 }
 
 // unknown reports that the store may have what the table does not know of: a value for
@@ -156,7 +162,7 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	if n := e.node; n == nil {
 		s.change(t, e, e.version)
 	} else {
-		left = was == absent && e.dirty == 0 && t.recorded && n.Why().Reason == graph.Outdated
+		left = n.Why().Reason == graph.Outdated
 		s.change(t, e, e.lockedVersion)
 		if c.derives && !st.kind.held() {
 			if was.stamped() {
