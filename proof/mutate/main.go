@@ -255,7 +255,7 @@ func (r *runner) test(ctx context.Context, replace map[string]string, args ...st
 	if err := errors.Join(err, file.Close()); err != nil {
 		return "", err
 	}
-	args = append([]string{"test", "-json", "-short", "-failfast", "-vet=off", "-count=1", "-timeout=5m", "-overlay", file.Name()}, args...)
+	args = append([]string{"test", "-json", "-short", "-failfast", "-vet=off", "-gcflags=-N -l", "-count=1", "-timeout=5m", "-overlay", file.Name()}, args...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go passes it on to the tests
 	cmd.WaitDelay = 10 * time.Second
