@@ -88,11 +88,15 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 	}
 	t := c.table.Load()
 	found := make([][]doubtful, len(t.shards))
-	var restored atomic.Bool // the edges of some may be as they were stored
+	var restored, moved atomic.Bool // the edges of some may be as they were stored; some are in another table now
 	err = each(ctx, 1, numbers(len(found)), func(_ context.Context, i int) {
 		s := &t.shards[i]
 		s.mu.RLock()
 		defer s.mu.RUnlock()
+		if s.moved {
+			moved.Store(true)
+			return
+		}
 		part := make([]doubtful, 0, len(s.entries))
 		for _, e := range s.entries {
 			if e.node == nil || e.kind == dropped || e.node.Fresh() || e.kind == absent && !c.outdatedNode(e.node) {
@@ -107,6 +111,10 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 	})
 	if err != nil {
 		return 0, nil, err
+	}
+	if moved.Load() {
+		c.m.moved()
+		return c.stale(ctx)
 	}
 	all := slices.Concat(found...)
 	slices.SortFunc(all, func(a, b doubtful) int { return cmp.Compare(a.built, b.built) })

@@ -77,10 +77,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 				return v, ErrNotFound
 			}
 		}
-		graph.At("get")
-		t := c.table.Load()
-		s := t.shard(k)
-		s.mu.RLock()
+		t, s := c.rlock(k)
 		e := s.entries[k]
 		if e == nil || e.node == nil && (frame != nil || !e.kind.held()) {
 			s.mu.RUnlock()

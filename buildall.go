@@ -117,8 +117,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 
 // stampFor returns the stamp that k has if its value equals v, or a new one.
 func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
-	s := c.table.Load().shard(k)
-	s.mu.RLock()
+	_, s := c.rlock(k)
 	e := s.entries[k]
 	if e == nil || !e.kind.held() {
 		s.mu.RUnlock()

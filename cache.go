@@ -76,6 +76,29 @@ func (c *Cache[K, V]) held() *table[K, V] {
 	}
 }
 
+// rlock returns the contents, and the shard of k in them, which it has locked for
+// reading: what its entries have, and what their nodes say, belong together. It is
+// not called with the gate held exclusively.
+func (c *Cache[K, V]) rlock(k K) (*table[K, V], *shard[K, V]) {
+	for {
+		t := c.table.Load()
+		graph.At("look")
+		s := t.shard(k)
+		s.mu.RLock()
+		if !s.moved {
+			return t, s
+		}
+		s.mu.RUnlock()
+		c.m.moved()
+	}
+}
+
+// moved waits until the table that entries are being moved to is in place.
+func (m *Manager) moved() {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+}
+
 // peek is the fast part of a read: for a present entry that needs no work, and
 // if that is asked for is clean.
 func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
@@ -83,8 +106,9 @@ func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
 		return v, false
 	}
 	s := c.table.Load().shard(k)
+	graph.At("peek")
 	s.mu.RLock()
-	if e := s.entries[k]; e != nil && e.kind == decoded && (!clean || e.fresh(c.owner)) {
+	if e := s.entries[k]; e != nil && e.kind == decoded && !s.moved && (!clean || e.fresh(c.owner)) {
 		v, ok = e.value, true
 		s.mu.RUnlock()
 		s.hits.Add(1)
@@ -97,9 +121,7 @@ func (c *Cache[K, V]) peek(k K, clean bool) (v V, ok bool) {
 // lookup is the rest of it: it decodes the entry if need be. If the table does
 // not say what there is of k, known is false.
 func (c *Cache[K, V]) lookup(k K) (v V, ok, known bool) {
-	t := c.table.Load()
-	s := t.shard(k)
-	s.mu.RLock()
+	t, s := c.rlock(k)
 	e := s.entries[k]
 	if e == nil || !e.kind.held() {
 		s.mu.RUnlock()
@@ -310,8 +332,7 @@ func (c *Cache[K, V]) look(k K) (v V, ok bool, stamp uint64, err error) {
 		if c.state.Load() == stateClosed {
 			return v, false, 0, ErrClosed
 		}
-		s := c.table.Load().shard(k)
-		s.mu.RLock()
+		_, s := c.rlock(k)
 		e := s.entries[k]
 		if e == nil || !e.kind.held() {
 			s.mu.RUnlock()

@@ -11,7 +11,7 @@ import (
 )
 
 // Each test here fails when one mechanism of the engine is taken out; proof/mutate
-// does that. They need no other file than helper_test.go, so that it is quick.
+// does that, with few other files, so that it is quick.
 
 var errPlanned = errors.New("planned")
 

@@ -60,8 +60,7 @@ type Reached struct {
 func (c *Cache[K, V]) Explain(k K) Explanation {
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
 	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: true}
-	s := c.table.Load().shard(k)
-	s.mu.RLock()
+	_, s := c.rlock(k)
 	e := s.entries[k]
 	if e == nil || e.node == nil {
 		if e != nil && e.kind.held() {
@@ -208,8 +207,7 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 	var found []*graph.Node
 	depth := make(map[*graph.Node]int)
 	for _, k := range keys {
-		s := c.table.Load().shard(k)
-		s.mu.RLock()
+		_, s := c.rlock(k)
 		if e := s.entries[k]; e != nil && e.node != nil {
 			found = append(found, e.node)
 			depth[e.node] = 0

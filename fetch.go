@@ -60,8 +60,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, k K) error {
 	if ctx.Err() != nil {
 		return flight.Cause(ctx)
 	}
-	s := c.table.Load().shard(k)
-	s.mu.RLock()
+	_, s := c.rlock(k)
 	known := s.entries[k] != nil
 	s.mu.RUnlock()
 	if known {

@@ -573,7 +573,7 @@ var weavePrograms = []weaveProgram{
 			v, err := w.in.Get(ctx, k)
 			if v == 1 && err == nil {
 				failed = true
-				return 0, errOracle
+				return 0, errPlanned
 			}
 			return v, err
 		})
@@ -584,7 +584,7 @@ var weavePrograms = []weaveProgram{
 			switch v, err := c.Get(context.Background(), 1); {
 			case err == nil:
 				w.saw(least, "c", v, first(v))
-			case !errors.Is(err, errOracle) || !failed || least[1] > 1:
+			case !errors.Is(err, errPlanned) || !failed || least[1] > 1:
 				w.fault("%v", err)
 			}
 		}
@@ -662,6 +662,37 @@ var weavePrograms = []weaveProgram{
 			}
 		})
 		return []func(){w.reads(c, 1, digits), w.batches(2), func() { w.ok(w.m.Sync(context.Background())) }}
+	}},
+	{"moves, builder", 4, func(w *weave) []func() {
+		c := w.pair("pair", false)
+		w.finally(c, 1, 21)
+		return []func(){w.reads(c, 1, digits), steps(w.in.grow, w.sets(1, 2))}
+	}},
+	{"moves, reader", 4, func(w *weave) []func() {
+		c := w.pair("pair", false)
+		must(c.Get(context.Background(), 1))
+		w.finally(c, 1, 21)
+		return []func(){steps(w.sets(1, 2), w.reads(c, 1, digits)), steps(c.grow, w.reads(c, 1, digits))}
+	}},
+	{"moves, updates", 4, func(w *weave) []func() {
+		c := w.pair("pair", false)
+		must(c.Get(context.Background(), 1))
+		w.finally(c, 1, 31)
+		add := func() {
+			must(w.in.Update(1, func(v int, ok bool) (int, bool) { return v + 1, true }))
+		}
+		return []func(){add, steps(w.in.grow, add)}
+	}},
+	{"moves, set as before", 4, func(w *weave) []func() {
+		c := w.pair("pair", false)
+		must(c.Get(context.Background(), 1))
+		w.ends = append(w.ends, func() {
+			v, _ := w.in.Peek(1)
+			if pair := must(c.Get(context.Background(), 1)); pair != 10*v+1 {
+				w.fault("pair is %d in the end, and the input is %d", pair, v)
+			}
+		})
+		return []func(){func() { w.ok(w.in.Set(1, 1)) }, steps(w.in.grow, w.sets(1, 2), w.reads(c, 1, beside))}
 	}},
 	{"closed", 4, func(w *weave) []func() {
 		c := w.pair("pair", false)

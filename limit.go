@@ -296,8 +296,7 @@ func (e *entry[K, V]) isTrace() bool {
 func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) (left int64, ok bool) {
 	k := x.(*entry[K, V]).key
 	g := c.m.graph
-	s := c.table.Load().shard(k)
-	s.mu.RLock()
+	_, s := c.rlock(k)
 	e := s.entries[k]
 	if e == nil {
 		s.mu.RUnlock()
@@ -407,8 +406,7 @@ func (e *entry[K, V]) age() uint64 {
 // want sees to it that the value of k, which was evicted, is built by whoever
 // asks for it next.
 func (c *Cache[K, V]) want(k K) {
-	s := c.table.Load().shard(k)
-	s.mu.RLock()
+	_, s := c.rlock(k)
 	defer s.mu.RUnlock()
 	g := c.m.graph
 	g.Lock()

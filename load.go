@@ -489,7 +489,7 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 		return err
 	})
 	s.mu.Lock()
-	current := e.kind == encoded && e.raw == unsafe.StringData(raw)
+	current := !s.moved && e.kind == encoded && e.raw == unsafe.StringData(raw)
 	switch {
 	case current && err == nil:
 		e.hold(state[V]{value: v, kind: decoded})

@@ -110,8 +110,6 @@ type oracleExpr struct {
 	world int  // … which has this
 }
 
-var errOracle = errors.New("planned")
-
 // oracleReader is how an expression reads.
 type oracleReader struct {
 	read    func(id int) (int, error)
@@ -125,11 +123,11 @@ func (e *oracleExpr) eval(version int, from oracleReader) (int, error) {
 	if e.asks {
 		switch e.world {
 		case 5:
-			return 0, errOracle
+			return 0, errPlanned
 		case 6:
 			return 0, ErrNotFound
 		case 7:
-			return 0, Keep(errOracle)
+			return 0, Keep(errPlanned)
 		}
 		if e.kind == oracleProbe || e.world == 4 {
 			return e.world, nil
@@ -168,7 +166,7 @@ func (e *oracleExpr) eval(version int, from oracleReader) (int, error) {
 		return read(e.args[1+a&1])
 	case oracleFail:
 		if a%4 == 0 {
-			return 0, errOracle
+			return 0, errPlanned
 		}
 	case oracleNone:
 		if a%3 == 0 {
@@ -184,7 +182,7 @@ func (e *oracleExpr) eval(version int, from oracleReader) (int, error) {
 		return bits.OnesCount(uint(a)), nil
 	case oracleKeep:
 		if a%4 == 1 {
-			return 0, Keep(fmt.Errorf("%w: %d", errOracle, a%8))
+			return 0, Keep(fmt.Errorf("%w: %d", errPlanned, a%8))
 		}
 	case oracleSum, oracleCut, oracleTwice:
 		b, err := read(e.args[1])
@@ -903,7 +901,7 @@ func (o *oracle) compare(id int, err, got error) {
 	} else if is || kept != nil {
 		o.fatal("the error for %d is %v, not %v", id, got, err)
 	}
-	for _, e := range []error{nil, ErrNotFound, errOracle} {
+	for _, e := range []error{nil, ErrNotFound, errPlanned} {
 		if (e == nil && err == nil || e != nil && errors.Is(err, e)) != (e == nil && got == nil || e != nil && errors.Is(got, e)) {
 			o.fatal("the error for %d is %v, not %v", id, got, err)
 		}

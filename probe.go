@@ -27,8 +27,7 @@ func (c *Cache[K, V]) Recheck(keys ...K) {
 		return
 	}
 	for _, k := range keys {
-		s := c.table.Load().shard(k)
-		s.mu.RLock()
+		_, s := c.rlock(k)
 		if e := s.entries[k]; e != nil && e.node != nil {
 			g.Lock()
 			g.Mark(e.node)

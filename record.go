@@ -416,8 +416,7 @@ func (c *Cache[K, V]) node(ctx context.Context, k K) (*graph.Node, error) {
 		if err := c.ready(ctx, k); err != nil {
 			return nil, err
 		}
-		s := c.table.Load().shard(k)
-		s.mu.RLock()
+		_, s := c.rlock(k)
 		if e := s.entries[k]; e != nil && e.node != nil {
 			n := e.node
 			s.mu.RUnlock()

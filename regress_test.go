@@ -108,7 +108,7 @@ func TestPitfallSalsa101(t *testing.T) {
 	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
 		v, err := in.Get(ctx, k)
 		if fail {
-			return 0, errOracle
+			return 0, errPlanned
 		}
 		return v, err
 	}}))
@@ -116,7 +116,7 @@ func TestPitfallSalsa101(t *testing.T) {
 	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
 	ok(t, in.Set(1, 2))
 	fail = true
-	if _, err := top.Get(t.Context(), 1); !errors.Is(err, errOracle) {
+	if _, err := top.Get(t.Context(), 1); !errors.Is(err, errPlanned) {
 		t.Fatal(err)
 	}
 	fail = false
@@ -512,7 +512,7 @@ func TestPitfallNext96093(t *testing.T) {
 			Build: func(context.Context, int) (int, error) { builds++; return 7, nil },
 			Codec: codec.Codec[int]{Name: "own", Append: ints.Append, Decode: func(src []byte) (int, error) {
 				if bad {
-					return 0, errOracle
+					return 0, errPlanned
 				}
 				return ints.Decode(src)
 			}},
@@ -598,7 +598,7 @@ func TestPitfallGoIncr22(t *testing.T) {
 	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
 		v, err := in.Get(ctx, k)
 		if v%2 == 1 {
-			return 0, errOracle
+			return 0, errPlanned
 		}
 		return v, err
 	}}))
@@ -607,7 +607,7 @@ func TestPitfallGoIncr22(t *testing.T) {
 		ok(t, in.Set(1, v))
 		for range 2 {
 			got, err := top.Get(t.Context(), 1)
-			if v%2 == 1 && !errors.Is(err, errOracle) || v%2 == 0 && (err != nil || got != v) {
+			if v%2 == 1 && !errors.Is(err, errPlanned) || v%2 == 0 && (err != nil || got != v) {
 				t.Fatalf("top is %d, %v with %d", got, err, v)
 			}
 		}
@@ -628,7 +628,7 @@ func TestFailingChain(t *testing.T) {
 			return c.Get(ctx, k-1)
 		}
 		if fail {
-			return 0, errOracle
+			return 0, errPlanned
 		}
 		return in.Get(ctx, 0)
 	}}))
@@ -636,7 +636,7 @@ func TestFailingChain(t *testing.T) {
 	must(c.Get(t.Context(), n-1))
 	ok(t, in.Set(0, 2))
 	builds, fail = 0, true
-	if _, err := c.Get(t.Context(), n-1); !errors.Is(err, errOracle) {
+	if _, err := c.Get(t.Context(), n-1); !errors.Is(err, errPlanned) {
 		t.Fatal(err)
 	}
 	equal(t, "builds", builds, n)
@@ -692,7 +692,7 @@ func TestFailingAboveAnotherVersion(t *testing.T) {
 			if old {
 				return 1, nil
 			}
-			return 0, errOracle
+			return 0, errPlanned
 		})}))
 		half := must(Register(m, "half", Spec[int, int]{Memory: true, Build: builder("half", low.Get)}))
 		top = must(Register(m, "top", Spec[int, int]{Build: builder("top", half.Get)}))
@@ -705,7 +705,7 @@ func TestFailingAboveAnotherVersion(t *testing.T) {
 	version = "2"
 	_, top, _ = open()
 	built = nil
-	if _, err := top.Get(t.Context(), 1); !errors.Is(err, errOracle) {
+	if _, err := top.Get(t.Context(), 1); !errors.Is(err, errPlanned) {
 		t.Fatal(err)
 	}
 	equal(t, "built", strings.Join(built, " "), "half low top")

@@ -256,12 +256,15 @@ func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into [
 		p.touched += byte(e.kind)
 	}
 	for i, e := range entries {
-		into[i] = saving[K, V]{e, e.version()}
+		st, changed := s.before[e] // or moved
+		if changed {
+			delete(s.before, e)
+		} else {
+			st = e.version()
+		}
+		into[i] = saving[K, V]{e, st}
 		if e.dirty == p.gen {
 			e.dirty = 0
-		} else if st, ok := s.before[e]; ok {
-			into[i].version = st
-			delete(s.before, e)
 		}
 	}
 	for i := range entries {
@@ -374,7 +377,7 @@ func (p *tablePart[K, V]) finish(saved bool) {
 			case p.c.whole && e.dirty == p.gen:
 				e.dirty = 0
 			}
-			if saved && e.kind == absent && e.dirty == 0 && p.c.loaded() && s.entries[e.key] == e && e.forget() {
+			if saved && !s.moved && e.kind == absent && e.dirty == 0 && p.c.loaded() && s.entries[e.key] == e && e.forget() {
 				delete(s.entries, e.key)
 			}
 		}

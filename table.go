@@ -16,7 +16,9 @@ import (
 // whole (loading, clearing, growing) makes a new table and puts it in place of
 // the old one while the gate is held exclusively, so that writers, who hold it
 // shared, see one or the other. Readers do not hold it: they may go on with a
-// table that was just replaced, which is as if they had come a little earlier.
+// table that was just replaced, which is as if they had come a little earlier. But
+// where the entries have moved to the new one, and their nodes with them, what
+// those say is no more about the values that are left: see Cache.rlock.
 type table[K comparable, V any] struct {
 	shards []shard[K, V] // 1 or manyShards
 	hash   func(K) uint64
@@ -48,8 +50,10 @@ type shard[K comparable, V any] struct {
 	taken  []*entry[K, V]              // in the cut that is being written
 	before map[*entry[K, V]]version[V] // those of them that changed again before they were written, as they were
 
+	moved bool // another table has the entries, and their nodes
+
 	hits, misses atomic.Uint64
-	_            [32]byte // shards on cache lines of their own
+	_            [24]byte // shards on cache lines of their own
 }
 
 // entry is one key's value. Its shard's lock guards it. There may be millions, and
@@ -291,8 +295,9 @@ func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V], was func() version[
 	s.dirty = append(s.dirty, e)
 }
 
-// absorb puts the entries of old in t, over those that t has, as unsaved if
-// they are unsaved there. Entries are copied, for readers may be at old yet. If
+// absorb moves the entries of old to t, over those that t has, as unsaved if
+// they are unsaved there. Entries are copied, for readers may be at old yet, and so
+// may a cut that is being written: it finds them as they were. If
 // loaded is set, t has what the store has, and traces of saved deletions have
 // served their purpose; if built is set, t has what BuildAll made, and if
 // began is not 0, what has no later stamp is not absorbed. The gate is held
@@ -301,9 +306,16 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 	for i := range old.shards {
 		from := &old.shards[i]
 		from.mu.Lock()
+		from.moved = true
 		unsaved := make(map[*entry[K, V]]bool, len(from.taken))
 		for _, e := range from.taken {
 			unsaved[e] = true // the cut may fail
+			if from.before == nil {
+				from.before = make(map[*entry[K, V]]version[V])
+			}
+			if _, changed := from.before[e]; !changed {
+				from.before[e] = e.version()
+			}
 		}
 		for k, e := range from.entries {
 			if built && (e.kind == absent && e.dirty == 0 && !unsaved[e] || began > 0 && e.current() <= began) {

@@ -213,8 +213,7 @@ func (c *Cache[K, V]) knew(k K) {
 // holds reports whether k has a value that equals v, and its stamp.
 func (c *Cache[K, V]) holds(k K, v V) (equal bool, stamp uint64) {
 	c.knew(k)
-	s := c.table.Load().shard(k)
-	s.mu.RLock()
+	_, s := c.rlock(k)
 	e := s.entries[k]
 	if e == nil || !e.kind.held() {
 		s.mu.RUnlock()

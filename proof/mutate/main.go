@@ -148,11 +148,17 @@ type runner struct {
 // untouched runs the tests with nothing taken out, and returns the first that
 // fails.
 func (r *runner) untouched(ctx context.Context, chosen []mutation, quick bool) (failed string, err error) {
-	var patterns []string
-	for _, m := range chosen {
-		patterns = append(patterns, m.tests)
+	for _, stops := range []bool{false, true} {
+		var patterns []string
+		for _, m := range chosen {
+			if m.stops == stops {
+				patterns = append(patterns, m.tests)
+			}
+		}
+		if len(patterns) > 0 && failed == "" && err == nil {
+			failed, err = r.engine(ctx, mutation{tests: strings.Join(patterns, "|"), stops: stops})
+		}
 	}
-	failed, err = r.engine(ctx, mutation{tests: strings.Join(patterns, "|")})
 	if failed == "" && err == nil && !quick {
 		failed, err = r.all(ctx, mutation{})
 	}
@@ -186,7 +192,11 @@ func (r *runner) engine(ctx context.Context, m mutation) (failed string, err err
 		}
 	}
 	// Not optimized, it is compiled in half the time.
-	return r.test(ctx, replace, "-gcflags=-N -l", "-run", m.tests, ".", "./internal/...")
+	args := []string{"-gcflags=-N -l", "-run", m.tests, ".", "./internal/..."}
+	if m.stops {
+		args = append([]string{"-tags=cachemandebug"}, args...)
+	}
+	return r.test(ctx, replace, args...)
 }
 
 // all runs all tests of the library with m taken out.
@@ -255,7 +265,7 @@ func (r *runner) test(ctx context.Context, replace map[string]string, args ...st
 	if err := errors.Join(err, file.Close()); err != nil {
 		return "", err
 	}
-	args = append([]string{"test", "-json", "-short", "-failfast", "-vet=off", "-gcflags=-N -l", "-count=1", "-timeout=5m", "-overlay", file.Name()}, args...)
+	args = append([]string{"test", "-json", "-short", "-failfast", "-vet=off", "-count=1", "-timeout=5m", "-overlay", file.Name()}, args...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go passes it on to the tests
 	cmd.WaitDelay = 10 * time.Second

@@ -5,11 +5,12 @@ type mutation struct {
 	name  string
 	edits []edit
 	tests string // pattern of the tests in engineTests, or of an internal package, that are expected to notice
+	stops bool   // they are to stop where the engine lets others come between
 }
 
 // engineTests are the files of the root package with the tests that are named
 // below. They are compiled without the others, which takes much longer.
-var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "helper_test.go"}
+var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "interleave_test.go", "move_test.go", "helper_test.go"}
 
 // edit replaces text that is in a file exactly once.
 type edit struct{ file, old, new string }
@@ -223,6 +224,28 @@ var mutations = []mutation{
 		name:  "a reader's stamps are none of the writer's",
 		edits: []edit{{"manager.go", "m.graph.Raise(unsaved)", "m.graph.Raise(0)"}},
 		tests: "^TestStampsOfReaders$",
+	},
+	{
+		name:  "who reads looks whether the entries have moved",
+		edits: []edit{{"cache.go", "if !s.moved {", "if true {"}},
+		tests: "^TestInterleavings$/^moves",
+		stops: true,
+	},
+	{
+		name:  "who reads without a builder looks whether the entries have moved",
+		edits: []edit{{"cache.go", "e.kind == decoded && !s.moved", "e.kind == decoded"}},
+		tests: "^TestInterleavings$/^moves",
+		stops: true,
+	},
+	{
+		name:  "what is being saved is kept when the entries move",
+		edits: []edit{{"table.go", "from.before[e] = e.version()", ""}},
+		tests: "^TestMoveWhileSaving$",
+	},
+	{
+		name:  "who has saved looks whether the entries have moved",
+		edits: []edit{{"save.go", "saved && !s.moved && ", "saved && "}},
+		tests: "^TestMoveWhileSavingDeletion$",
 	},
 	{
 		name:  "what another version has built is not trusted",
