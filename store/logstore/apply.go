@@ -97,7 +97,10 @@ func (w *frameWriter) add(o *store.Op) error {
 	at := len(w.buf) - from
 	w.buf = appendOp(w.buf, o)
 	end := len(w.buf) - from
-	key := end - len(o.Value) - len(o.Meta) - len(o.Key)
+	key := end - len(o.Key)
+	if o.Kind == store.Put {
+		key -= len(o.Value) + len(o.Meta)
+	}
 	w.stage.do(o.Kind, at, end, key, len(o.Key), o.Value)
 	return nil
 }
@@ -137,7 +140,7 @@ func (w *frameWriter) endChunk(flags uint32) {
 	b := w.buf[w.at:]
 	chunk{flags: flags, journal: w.j.id, frame: w.j.frame, salt: w.salt, no: w.no}.seal(b)
 	w.no++
-	w.stage.chunk(chunkRef{j: w.j, off: w.base + int64(w.at), size: uint32(len(b))}, b[chunkHeader:])
+	w.stage.chunk(chunkRef{j: w.j, off: w.base + int64(w.at), size: uint32(len(b)), salt: w.salt}, b[chunkHeader:])
 }
 
 // pass hands buf over to be written while the next ops come in.
@@ -252,6 +255,7 @@ func (s *Store) ready() error {
 	}
 	s.unpublished.start = s.start
 	if err := s.publish(s.unpublished); err != nil {
+		s.left = s.left || isLeft(err)
 		return err
 	}
 	s.unpublished = nil
@@ -265,19 +269,36 @@ func (s *Store) rotate() error {
 	}
 	seq := s.nextSeq
 	s.nextSeq++ // also if this fails: something may be left of it
-	j, err := newJournal(s.fs, seq, s.current())
+	cur := s.current()
+	// A failed one without any frame is left out, or each attempt of a batch that does not
+	// fit would leave a file. Where a replay starts, or will, it has to stay.
+	empty := cur != nil && cur.bad != nil && cur.end == journalHeader && cur.seq != s.start.seq && cur.seq != s.from
+	prev, prevEnd := uint64(0), int64(0)
+	switch {
+	case empty:
+		prev, prevEnd = cur.prev, cur.prevEnd
+	case cur != nil:
+		prev, prevEnd = cur.seq, cur.end
+	}
+	j, err := newJournal(s.fs, seq, prev, prevEnd)
 	if err != nil {
-		if cur := s.current(); cur != nil && isLeft(err) {
+		if cur != nil && isLeft(err) {
 			// It says that the current one ends here.
 			s.poison(cur, err)
 		}
 		return err
 	}
-	if s.current() == nil {
+	if cur == nil {
 		s.start = position{j.seq, j.end, j.frame}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	if empty {
+		s.journals = s.journals[:len(s.journals)-1]
+	}
 	s.journals = append(s.journals, j)
+	s.mu.Unlock()
+	if empty {
+		cur.doom()
+	}
 	return nil
 }

@@ -118,6 +118,7 @@ func (c *compaction) freeze() (bool, error) {
 	}
 	j := s.current()
 	c.start = position{j.seq, j.end, j.frame}
+	s.from = j.seq
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,6 +191,11 @@ func (c *compaction) run() error {
 // abandon removes the new snapshots after an error, unless a manifest that names
 // them may be there after a crash. Then they stay until there is a newer one.
 func (c *compaction) abandon(err error) {
+	if isLeft(err) {
+		c.s.applying <- struct{}{}
+		c.s.left = true
+		c.s.applying.release()
+	}
 	for _, x := range c.made {
 		if isLeft(err) {
 			c.s.orphans = append(c.s.orphans, x.name)

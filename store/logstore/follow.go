@@ -34,7 +34,7 @@ type nameSet map[string]struct{}
 func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 	names := nameSet{}
 	defer func() { changed = slices.Sorted(maps.Keys(names)) }()
-	r.faults = map[damage]int{}
+	r.faults, r.back = map[damage]int{}, false
 	var before listing
 	for try := 1; ; try++ {
 		if err := r.s.check(ctx); err != nil {
@@ -199,6 +199,9 @@ func (r *Reader) follow(ctx context.Context, files listing, changed nameSet) (bo
 	} else if err != nil {
 		return false, err
 	}
+	if same, err := r.same(at); err != nil || !same {
+		return false, err
+	}
 	later, err := r.chain(files, at.seq+1)
 	if err != nil {
 		return false, err
@@ -218,6 +221,36 @@ func (r *Reader) follow(ctx context.Context, files listing, changed nameSet) (bo
 		}
 	}
 	return true, nil
+}
+
+// same reports whether the journal at is still the one of that name, and has what was
+// read last. If it has not, r.back is set.
+func (r *Reader) same(at *journal) (bool, error) {
+	f, err := r.s.fs.Open(at.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	b := make([]byte, journalHeader)
+	err = readFull(f, b, 0)
+	ok := err == nil && le.Uint64(b[16:]) == at.id
+	if ok && at.last > 0 {
+		err = readFull(f, b[:chunkHeader], at.last)
+		c, valid := parseHeader(b[:chunkHeader])
+		ok = err == nil && valid && c.journal == at.id && c.salt == at.salt
+		if ok {
+			var size int64
+			size, err = f.Size()
+			ok = err == nil && size >= at.end
+		}
+	}
+	if err != nil && err != errShort {
+		return false, err
+	}
+	r.back = !ok
+	return ok, nil
 }
 
 // endOf returns where the journal before later[i] ends.
@@ -341,6 +374,12 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 				break
 			}
 			st.publish()
+			j.last = j.end
+			if b, err := w.at(j.end, chunkHeader); err != nil && err != errShort {
+				return err
+			} else if c, ok := parseHeader(b); ok {
+				j.salt = c.salt
+			}
 			j.end, j.frame = next, j.frame+1
 			done(j, st.of)
 		}
@@ -414,7 +453,7 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 	}
 	// A manifest without caches may be that of a writer which discarded all
 	// that came before.
-	diff := difference{old: r.at, compacted: len(m.caches) > 0, touched: nameSet{}}
+	diff := difference{old: r.at, compacted: len(m.caches) > 0 && !r.back, touched: nameSet{}}
 	for i, j := range chain {
 		end := endOf(chain, i+1)
 		size, err := j.f.Size()

@@ -28,6 +28,8 @@ type journal struct {
 
 	end   int64  // where the next frame goes; what is before counts
 	frame uint64 // the number of the next frame
+	last  int64  // where the last frame that was read from it starts; 0: there was none
+	salt  uint32 // of that frame; for a Reader
 	// bad, if not nil, is why nothing may be written any more. After a failed
 	// sync nobody knows what is on the disk, and trying again would succeed
 	// without writing anything.
@@ -65,14 +67,11 @@ func parseJournalHeader(b []byte, name string, seq uint64) (*journal, error) {
 	return j, nil
 }
 
-// newJournal starts a journal after prev, which may be nil. It is durable, and
-// says where prev ends, before anything can be written to it.
-func newJournal(dir vfs.FS, seq uint64, prev *journal) (*journal, error) {
+// newJournal starts a journal after prev, which may be 0. It is durable, and says
+// where prev ends, before anything can be written to it.
+func newJournal(dir vfs.FS, seq, prev uint64, prevEnd int64) (*journal, error) {
 	name := journalName(seq)
-	j := &journal{seq: seq, id: rand.Uint64(), end: journalHeader, frame: 1}
-	if prev != nil {
-		j.prev, j.prevEnd = prev.seq, prev.end
-	}
+	j := &journal{seq: seq, id: rand.Uint64(), end: journalHeader, frame: 1, prev: prev, prevEnd: prevEnd}
 	f, err := writeFile(dir, name, j.header())
 	if err != nil {
 		return nil, fmt.Errorf("starting a journal: %w", err)
@@ -135,7 +134,7 @@ func (j *journal) sync() error {
 // parse checks the chunk of r, which was read into buf, and returns its payload.
 func (r chunkRef) parse(buf []byte) ([]byte, error) {
 	c, payload, ok := parseChunk(buf)
-	if !ok || c.journal != r.j.id || chunkHeader+c.size != r.size {
+	if !ok || c.journal != r.j.id || c.salt != r.salt || chunkHeader+c.size != r.size {
 		return nil, &damage{file: r.j.name, offset: r.off, what: "wrong checksum of a chunk"}
 	}
 	return payload, nil

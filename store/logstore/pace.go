@@ -48,11 +48,13 @@ func (s *Store) overdue() bool {
 	if s.opts.CompactAt < 0 || s.closed.Load() {
 		return false
 	}
-	s.applying <- struct{}{}
+	if s.acquire(s.ctx, s.applying) != nil {
+		return false
+	}
 	defer s.applying.release()
 	size, limit := s.journalSize(), s.limit()
 	little := size+s.snapshotSize() <= 8*s.opts.CompactAt
-	return s.retryAt == 0 && (size > 8*limit || size > limit && little)
+	return s.retryAt == 0 && (size > 8*limit || size > limit && (little || len(s.journals) > 8))
 }
 
 // journalSize is what a replay would read. The caller holds applying.

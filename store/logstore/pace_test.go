@@ -2,6 +2,8 @@ package logstore_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -133,5 +135,49 @@ func TestCompactShare(t *testing.T) {
 				t.Errorf("with a share of %v, by hand: %v: %v", test.share, test.hand, took)
 			}
 		})
+	}
+}
+
+// Each process writes a little and ends before the compaction that it wakes.
+func TestJournalsPileUp(t *testing.T) {
+	dir := t.TempDir()
+	big := make([]byte, 100_000)
+	s, err := logstore.Open(dir, logstore.Options{CompactAt: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func() {
+		for i := range 50 {
+			for k := range big {
+				big[k] = byte(rand.Uint32())
+			}
+			apply(t, s, put("c", fmt.Sprint(i), string(big)))
+		}
+	}
+	fill()
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fill()
+	apply(t, s, put("c", "more", string(make([]byte, 200_000))))
+	s.Close()
+	for i := range 60 {
+		s, err := logstore.Open(dir, logstore.Options{CompactAt: 100_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, s, put("c", fmt.Sprint(i), "small"))
+		time.Sleep(time.Millisecond)
+		s.Close()
+	}
+	n := 0
+	es, _ := os.ReadDir(dir)
+	for _, e := range es {
+		if strings.HasPrefix(e.Name(), "j-") {
+			n++
+		}
+	}
+	if n > 10 {
+		t.Errorf("%d journals", n)
 	}
 }

@@ -39,6 +39,7 @@ type Reader struct {
 	at     *Store         // what was read; ahead of s while a refresh is under way. It shares tables with s, and mu
 	moved  bool           // at is ahead of s
 	m      *manifest      // what at was made from; nil if there was none
+	back   bool           // something that was read does not count any more
 	faults map[damage]int // how often each was seen in this refresh
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
 )
 
 // recovery is the work of Open once the lock is held.
@@ -60,8 +62,8 @@ func (s *Store) recover() error {
 	}
 	s.unsynced = true
 	var unused []string
-	if !r.discarded {
-		unused = r.unused()
+	if !r.discarded && s.unpublished == nil { // or a manifest that says where to start would lead nowhere
+		unused = slices.DeleteFunc(r.unused(), func(name string) bool { return slices.Contains(s.broken, name) })
 	}
 	if s.left || r.discarded || len(unused) > 0 {
 		if err := s.syncFound(); err != nil {
@@ -224,6 +226,7 @@ func (r *recovery) chain() error {
 	}()
 	var newest, unreadable uint64
 	reset := false // the first journal lost its header, but there was nothing in it
+	used := false  // there is something in a later one
 	for _, seq := range r.files.journals {
 		if seq < start {
 			continue
@@ -235,6 +238,7 @@ func (r *recovery) chain() error {
 		switch {
 		case j != nil:
 			found[seq], newest = j, seq
+			used = used || !empty
 		case !empty:
 			unreadable = seq
 		case seq == start:
@@ -242,7 +246,22 @@ func (r *recovery) chain() error {
 		}
 	}
 	end, at := int64(math.MaxInt64), newest
-	for j := found[at]; j != nil && at >= start; j = found[at] {
+	gap := uint64(0) // a journal of the chain that cannot be read, though those before can
+	for at >= start && at > 0 {
+		j := found[at]
+		if j == nil {
+			below := uint64(0)
+			for seq := range found {
+				if seq < at {
+					below = max(below, seq)
+				}
+			}
+			if s.opts.Damage != Salvage || below < start || below == 0 {
+				break
+			}
+			gap, end, at = max(gap, at), math.MaxInt64, below
+			continue
+		}
 		r.heads, r.ends = append(r.heads, j), append(r.ends, end)
 		delete(found, at)
 		end, at = j.prevEnd, j.prev
@@ -261,13 +280,17 @@ func (r *recovery) chain() error {
 		return r.damage(d, position{})
 	}
 	switch {
-	case len(r.heads) > 0 && r.heads[0].seq == start:
+	case len(r.heads) > 0 && r.heads[0].seq == start && gap == 0:
 		return nil
-	case len(r.heads) == 0 && reset:
+	case reset && !used && unreadable == 0:
+		s.mu.Lock() // those that were to take its place are named by no manifest yet
+		unpinAll(s.journals, nil)
+		s.journals, r.heads = nil, nil
+		s.mu.Unlock()
 		s.unpublished = r.m
 		return nil
 	}
-	d := &damage{file: journalName(max(at, start)), what: "journal is missing, or its header damaged"}
+	d := &damage{file: journalName(max(at, start, gap)), what: "journal is missing, or its header damaged"}
 	next := position{}
 	if len(r.heads) > 0 {
 		next = position{r.heads[0].seq, journalHeader, 1}
@@ -299,6 +322,7 @@ func (r *recovery) replay(i int, j *journal) error {
 		}
 		if ok {
 			st.publish()
+			j.last = off
 			off, frame = end, frame+1
 			continue
 		}
@@ -366,6 +390,24 @@ func (r *recovery) cut(j *journal, off int64, frame uint64, size int64) {
 	}
 }
 
+// rewrite writes a part of a file over itself, so that the next sync writes it to the
+// disk: after one that failed, which the process before may not have survived, the
+// system may take it for written although it is not.
+func rewrite(f vfs.File, off, end int64) error {
+	buf := make([]byte, min(end-off, writeSize))
+	for off < end {
+		b := buf[:min(end-off, writeSize)]
+		if err := readFull(f, b, off); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(b, off); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
 // syncFound makes durable what Open found, unless it is known to be: who wrote it
 // may have died before doing so, or copied it there. Open does so at once if it was
 // not closed by who had it before, so what was read once is there after a loss of
@@ -375,12 +417,24 @@ func (s *Store) syncFound() error {
 	if !s.unsynced {
 		return nil
 	}
+	again := func(f vfs.File, off, end int64) error {
+		if !s.left {
+			return nil
+		}
+		return rewrite(f, off, end)
+	}
 	sync := func() error {
 		f, err := s.fs.OpenWrite(manifestName(s.manifests[0]))
 		if err != nil {
 			return err
 		}
-		err = f.Sync()
+		size, err := f.Size()
+		if err == nil {
+			err = again(f, 0, size)
+		}
+		if err == nil {
+			err = f.Sync()
+		}
 		f.Close()
 		if err != nil {
 			return err
@@ -390,6 +444,14 @@ func (s *Store) syncFound() error {
 		}
 		// The other journals were synced before their successors were made.
 		if j := s.current(); j != nil {
+			if err := again(j.f, 0, journalHeader); err != nil {
+				return err
+			}
+			if j.last > 0 {
+				if err := again(j.f, j.last, j.end); err != nil {
+					return err
+				}
+			}
 			return j.f.Sync()
 		}
 		return nil

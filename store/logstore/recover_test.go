@@ -486,3 +486,98 @@ func TestVanishedDirectory(t *testing.T) {
 	}
 	want(t, s, state{}.after(put("a", "1", "one")))
 }
+
+// lostHeader has a store whose newest journal, in which there is nothing, has lost its
+// header.
+func lostHeader(t *testing.T) *faultfs.FS {
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	j := fs.Files()["j-2.log"]
+	j[20] ^= 1
+	fs.WriteFile("j-2.log", j)
+	return fs
+}
+
+func TestLostHeader(t *testing.T) {
+	for _, p := range []logstore.Policy{logstore.Discard, logstore.Salvage, logstore.Fail} {
+		t.Run(p.String(), func(t *testing.T) {
+			fs := lostHeader(t)
+			for i := range 3 {
+				s, err := logstore.Open("dir", logstore.Options{FS: fs, CompactAt: -1, Damage: p})
+				if err != nil {
+					t.Fatalf("open %d: %v", i, err)
+				}
+				got, _ := dump(t, s)
+				if w := (state{}).after(put("a", "1", "one")); got.String() != w.String() {
+					t.Errorf("open %d: lost", i)
+				}
+				s.Close()
+			}
+		})
+	}
+}
+
+func TestLostHeaderRepaired(t *testing.T) {
+	fs := lostHeader(t)
+	if _, err := logstore.Repair(t.Context(), "dir", quiet(fs)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one")))
+}
+
+func TestLostHeaderAndKilled(t *testing.T) {
+	for n := 1; ; n++ {
+		fs := lostHeader(t)
+		s := open(t, quiet(fs))
+		fs.KillAt(n)
+		err := s.Apply(t.Context(), batch(put("a", "2", "two")))
+		fs.NewProcess()
+		if got, _ := dump(t, open(t, quiet(fs.Clone()))); got["a"]["1"] != "one/m" {
+			t.Errorf("killed at call %d: %v", n, got)
+		}
+		if err == nil {
+			break
+		}
+	}
+}
+
+// What lies before a journal whose header is damaged is read, and that is kept.
+func TestSalvageBeforeLostHeader(t *testing.T) {
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	for i := range 2 {
+		fs.FailAt(2, syscall.EIO, false)
+		if err := s.Apply(t.Context(), batch(put("a", "x", "x"))); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("Apply: %v", err)
+		}
+		fs.Hook(nil)
+		apply(t, s, put("a", fmt.Sprint(i+2), "v"))
+	}
+	s.Close()
+	for _, name := range []string{"j-2.log", "j-3.log"} {
+		fs := fs.Clone()
+		j := fs.Files()[name]
+		j[20] ^= 1
+		fs.WriteFile(name, j)
+		s := open(t, logstore.Options{FS: fs, CompactAt: -1, Damage: logstore.Salvage})
+		got, _ := dump(t, s)
+		if got["a"]["1"] != "one/m" {
+			t.Errorf("%s: what is in j-1.log is lost: %v", name, got)
+		}
+		s.Compact(t.Context())
+		s.Close()
+		kept := false
+		for n := range fs.Files() {
+			kept = kept || strings.HasSuffix(n, "/"+name)
+		}
+		if !kept {
+			t.Errorf("%s was not kept", name)
+		}
+	}
+}

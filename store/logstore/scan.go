@@ -94,7 +94,7 @@ func (w *window) frame(st *stage, j *journal, off int64, frame uint64) (end int6
 			return 0, false, nil
 		}
 		size := chunkHeader + c.size
-		if !st.replay(chunkRef{j: j, off: off, size: size}, payload) {
+		if !st.replay(chunkRef{j: j, off: off, size: size, salt: c.salt}, payload) {
 			return 0, false, nil
 		}
 		off += int64(size)

@@ -41,6 +41,7 @@ type Store struct {
 	buf     []byte // of the last batch, for the next
 	retryAt int64  // how large the journals must be to compact again after an error
 	start   position
+	from    uint64 // the journal that the last compaction began with, or ends with
 	// unpublished, if not nil, is the manifest that there must be before
 	// anything is written. While there is one no compaction runs.
 	unpublished *manifest
@@ -165,7 +166,9 @@ func (s *Store) Close() error {
 	defer s.tell()
 	if j := s.current(); j != nil && j.bad != nil {
 		// Record that what failed does not count, if that is possible by now.
-		s.left = s.ready() != nil
+		if s.ready() != nil {
+			s.left = true
+		}
 	}
 	s.release()
 	return nil

@@ -63,6 +63,7 @@ type chunkRef struct {
 	off  int64
 	size uint32 // with the header
 	ops  uint32
+	salt uint32
 }
 
 var hashSeed = maphash.MakeSeed()

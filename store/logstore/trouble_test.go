@@ -139,3 +139,43 @@ func failsAt(t *testing.T, n, width int) bool {
 	s.Close()
 	return failed
 }
+
+// A batch that does not fit, while the header of a journal does, is tried again and again.
+func TestJournalsOfFailedBatches(t *testing.T) {
+	fs := faultfs.New()
+	s := open(t, logstore.Options{FS: fs})
+	apply(t, s, put("a", "1", "one"))
+	full := true
+	creating := ""
+	fs.Hook(func(n int, o faultfs.Op, name string) error {
+		if o == faultfs.OpCreate {
+			creating = name // its header, of 64 bytes, still fits
+		} else if o == faultfs.OpWrite && full {
+			if name == creating {
+				creating = ""
+				return nil
+			}
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	for range 50 {
+		if err := s.Apply(t.Context(), batch(put("a", "2", strings.Repeat("x", 10_000)))); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for name := range fs.Files() {
+		if strings.HasPrefix(name, "j-") {
+			n++
+		}
+	}
+	if n > 5 {
+		t.Errorf("%d journals, each of which is open", n)
+	}
+	full = false
+	apply(t, s, put("a", "2", "two"))
+	want(t, s, state{}.after(put("a", "1", "one"), put("a", "2", "two")))
+	s.Close()
+	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one"), put("a", "2", "two")))
+}

@@ -86,7 +86,7 @@ func checkEmpty(t *suite) {
 		s = t.reopen(s)
 		t.want(s, m)
 	}
-	gone := store.Op{Kind: store.Delete, Cache: "nil"}
+	gone := store.Op{Kind: store.Delete, Cache: "nil", Value: []byte("of no use"), Meta: []byte("likewise")}
 	t.apply(s, gone)
 	m.apply(gone)
 	t.want(s, m)

@@ -1,0 +1,310 @@
+package logstore_test
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cacheman-go/cacheman/internal/vfs"
+	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
+	"github.com/cacheman-go/cacheman/store/logstore"
+)
+
+// After a failed sync nobody knows what is on the disk, and the next sync succeeds
+// without writing it. What is here is about those who come after that.
+
+// between calls before ahead of each Sync of a file while armed.
+type between struct {
+	vfs.FS
+	before func()
+	armed  bool
+}
+type betweenFile struct {
+	vfs.File
+	b *between
+}
+
+func (b *between) wrap(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return betweenFile{f, b}, nil
+}
+func (b *between) Create(n string) (vfs.File, error)    { return b.wrap(b.FS.Create(n)) }
+func (b *between) OpenWrite(n string) (vfs.File, error) { return b.wrap(b.FS.OpenWrite(n)) }
+func (f betweenFile) Sync() error {
+	if f.b.armed {
+		f.b.before()
+	}
+	return f.File.Sync()
+}
+
+// nextProcess has another process open the store in fs and write, and the power go then:
+// what it had read and what it has acknowledged is there.
+func nextProcess(t *testing.T, fs *faultfs.FS, seed uint64) {
+	t.Helper()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "3", "three"))
+	before, _ := dump(t, s)
+	after, damaged := dump(t, open(t, quiet(fs.Restart(seed))))
+	if damaged > 0 || after.String() != before.String() {
+		t.Fatalf("seed %d: there was %v, and is %v", seed, before, after)
+	}
+}
+
+// failed has one put, and then the call of which the hook says so fail: the number
+// of calls before decides what a failed sync has written.
+func failing(t *testing.T, seed uint64, call func(s *logstore.Store) error, hook func(op faultfs.Op, name string) error) (*faultfs.FS, *logstore.Store) {
+	t.Helper()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	fs.Hook(func(_ int, op faultfs.Op, name string) error { return hook(op, name) })
+	for range seed {
+		fs.Exists("x")
+	}
+	if err := call(s); err == nil {
+		t.Fatal("it did not fail")
+	}
+	return fs, s
+}
+
+func TestAfterFailedSync(t *testing.T) {
+	t.Parallel()
+	second := func(s *logstore.Store) error { return s.Apply(t.Context(), batch(put("a", "2", "two"))) }
+	compact := func(s *logstore.Store) error { return s.Compact(t.Context()) }
+	killed := func(file string) func(faultfs.Op, string) error { // when the sync of file has failed
+		failed := false
+		return func(op faultfs.Op, name string) error {
+			switch {
+			case failed:
+				return faultfs.ErrKilled
+			case op == faultfs.OpSync && name == file:
+				failed = true
+				return syscall.EIO
+			}
+			return nil
+		}
+	}
+	for _, c := range []struct {
+		name string
+		call func(s *logstore.Store) error
+		hook func() func(faultfs.Op, string) error
+		ends bool // by Close
+	}{
+		{"batch, killed", second, func() func(faultfs.Op, string) error { return killed("j-1.log") }, false},
+		{"batch, nothing goes", second, func() func(faultfs.Op, string) error {
+			return func(op faultfs.Op, name string) error {
+				if op == faultfs.OpSync || op == faultfs.OpCreate || op == faultfs.OpTruncate {
+					return syscall.EIO
+				}
+				return nil
+			}
+		}, true},
+		{"manifest, killed", compact, func() func(faultfs.Op, string) error { return killed("MANIFEST-3") }, false},
+		{"journal, killed", compact, func() func(faultfs.Op, string) error { return killed("j-2.log") }, false},
+		{"manifest stays", compact, func() func(faultfs.Op, string) error {
+			return func(op faultfs.Op, name string) error {
+				if (op == faultfs.OpSync || op == faultfs.OpRemove) && name == "MANIFEST-3" {
+					return syscall.EIO
+				}
+				return nil
+			}
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for seed := range uint64(40) {
+				fs, s := failing(t, seed, c.call, c.hook())
+				if c.ends {
+					if !strings.HasPrefix(c.name, "batch") {
+						fs.Hook(nil)
+					}
+					s.Close()
+				}
+				fs.NewProcess()
+				nextProcess(t, fs, seed)
+			}
+		})
+	}
+}
+
+// Calls fail, the process ends or is killed, another one goes on and writes, and the
+// power is lost.
+func TestFailuresThenNextProcess(t *testing.T) {
+	t.Parallel()
+	for _, kill := range []bool{true, false} {
+		for _, width := range []int{1, 2, 4} {
+			t.Run(fmt.Sprint(kill, width), func(t *testing.T) {
+				t.Parallel()
+				for n := 1; ; n++ {
+					for salt := range 2 {
+						fs := faultfs.New()
+						for range salt {
+							fs.Exists("x")
+						}
+						failed := false
+						fs.Hook(func(call int, _ faultfs.Op, _ string) error {
+							call -= salt
+							if call >= n && call-n < width {
+								failed = true
+								return syscall.EIO
+							}
+							if kill && call >= n+width {
+								return faultfs.ErrKilled
+							}
+							return nil
+						})
+						for range salt {
+							fs.Exists("x")
+						}
+						p := player{opts: quiet(fs)}
+						_ = p.play(t, scenario)
+						if !failed {
+							return
+						}
+						if p.s != nil && !kill {
+							p.s.Close()
+						}
+						fs.NewProcess()
+						s, err := logstore.Open("x", quiet(fs))
+						if err != nil {
+							t.Fatalf("n %d, salt %d: %v", n, salt, err)
+						}
+						p.check(t, s)
+						apply(t, s, put("new", "k", "v"))
+						got, _ := dump(t, s)
+						for seed := range uint64(3) {
+							after, err := logstore.Open("x", quiet(fs.Restart(seed)))
+							if err != nil {
+								t.Fatalf("n %d, salt %d, seed %d: %v", n, salt, seed, err)
+							}
+							now, damaged := dump(t, after)
+							if damaged > 0 || now.String() != got.String() {
+								t.Fatalf("n %d, salt %d, seed %d: %d damaged, got %.100v, want %.100v", n, salt, seed, damaged, now, got)
+							}
+							after.Close()
+						}
+						s.Close()
+					}
+				}
+			})
+		}
+	}
+}
+
+// A reader has read a batch whose sync then failed, no new journal could be made
+// either, and the writer was started again.
+func TestReaderAfterFailedSyncAndRestart(t *testing.T) {
+	for _, second := range []string{"3", "333", "33333333"} {
+		fs := faultfs.New()
+		w := &between{FS: fs}
+		s := open(t, logstore.Options{FS: w, CompactAt: -1})
+		apply(t, s, put("a", "0", "zero"), put("b", "0", "zero"))
+		s.Compact(t.Context())
+		apply(t, s, put("a", "1", "one"))
+		r := openReader(t, quiet(fs))
+		failing := false
+		w.before, w.armed = func() { // the file is written, and not synced yet
+			w.armed = false
+			refresh(t, r)
+			failing = true
+		}, true
+		fs.Hook(func(n int, o faultfs.Op, name string) error {
+			if failing && (o == faultfs.OpSync || o == faultfs.OpCreate) {
+				return syscall.EIO
+			}
+			return nil
+		})
+		if err := s.Apply(t.Context(), batch(put("a", "1", "two"))); err == nil {
+			t.Fatal("did not fail")
+		}
+		s.Close()
+		fs.NewProcess()
+		s = open(t, logstore.Options{FS: fs, CompactAt: -1})
+		apply(t, s, put("b", "1", second))
+		changed, err := r.Refresh(t.Context(), nil)
+		got, _ := dump(t, r)
+		ok := (state{}).after(put("a", "0", "zero"), put("b", "0", "zero"), put("a", "1", "one"), put("b", "1", second))
+		if err != nil || got.String() != ok.String() || len(changed) != 2 {
+			t.Errorf("%q: changed %v, %v, got %v", second, changed, err, got)
+		}
+	}
+}
+
+// Likewise, and the reader has not refreshed.
+func TestReaderGivesValueOfAnotherCache(t *testing.T) {
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	apply(t, s, put("a", "0", "zero"))
+	r := openReader(t, quiet(fs))
+	failing := false
+	w.before, w.armed = func() { // the file is written, and not synced yet
+		w.armed = false
+		refresh(t, r)
+		failing = true
+	}, true
+	fs.Hook(func(n int, o faultfs.Op, name string) error {
+		if failing && (o == faultfs.OpSync || o == faultfs.OpCreate) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := s.Apply(t.Context(), batch(put("a", "1", "two"))); err == nil {
+		t.Fatal("did not fail")
+	}
+	s.Close()
+	fs.NewProcess()
+	s = open(t, logstore.Options{FS: fs, CompactAt: -1})
+	apply(t, s, put("b", "9", "333"))
+	rec, err := r.Get(t.Context(), "a", []byte("1"))
+	if err == nil && string(rec.Value) != "two" {
+		t.Errorf("key 1 of a gives key %q of b, value %q", rec.Key, rec.Value)
+	}
+}
+
+// The number of a journal that could not be made is given to another one, by the next
+// writer.
+func TestJournalNumberAgain(t *testing.T) {
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	apply(t, s, put("a", "1", "one"))
+	r := openReader(t, quiet(fs))
+	fail := false
+	w.before, w.armed = func() { // j-2.log is written, and not synced yet
+		w.armed = false
+		refresh(t, r)
+		fail = true
+	}, true
+	fs.Hook(func(n int, o faultfs.Op, name string) error {
+		if fail && o == faultfs.OpSync {
+			fail = false
+			return syscall.EIO
+		}
+		return nil
+	})
+	if s.Compact(t.Context()) == nil {
+		t.Fatal("it did not fail")
+	}
+	fs.Hook(nil)
+	apply(t, s, put("a", "2", "two"))
+	s.Close()
+	s = open(t, logstore.Options{FS: w, CompactAt: -1})
+	fs.Hook(func(_ int, o faultfs.Op, name string) error {
+		if o == faultfs.OpCreate && strings.HasSuffix(name, ".snap") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if s.Compact(t.Context()) == nil {
+		t.Fatal("it did not fail")
+	}
+	fs.Hook(nil)
+	apply(t, s, put("a", "3", "three"))
+	for range 3 {
+		refresh(t, r)
+	}
+	want(t, r, state{}.after(put("a", "1", "one"), put("a", "2", "two"), put("a", "3", "three")))
+}
