@@ -196,11 +196,12 @@ func (w *write[K, V]) mark() *graph.Run {
 		return nil
 	}
 	w.keys = w.c.keys.Load()
-	if w.equal = w.equal && w.e.kind.held() && w.e.current() == w.seen; w.equal {
+	if w.equal = w.equal && w.e.kind.held() && w.e.current() == w.seen && !w.c.allBuilding(); w.equal {
 		return nil
 	}
 	if !w.state.kind.held() {
 		w.c.remembers(w.e)
+		w.c.overtakeAll()
 	}
 	return w.c.mark(w.e, w.keys)
 }
@@ -209,7 +210,7 @@ func (w *write[K, V]) apply(stamp uint64) bool {
 	switch {
 	case w.e == nil || w.c.off:
 		return false
-	case w.equal && w.e.current() == w.seen:
+	case w.equal && w.e.kind.held() && w.e.current() == w.seen:
 		return confirmed(w.t, w.s, w.e, w.state.value)
 	case !w.state.kind.held():
 		stamp = 0

@@ -260,7 +260,9 @@ func (c *Cache[K, V]) Set(k K, v V) error {
 	equal, seen := c.holds(k, v)
 	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
 		if e := s.entries[k]; equal && e != nil && e.kind.held() && e.current() == seen {
-			return c.confirm(t, s, e, v), nil
+			if changed, ok := c.confirm(t, s, e, v); ok {
+				return changed, nil
+			}
 		}
 		return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 	})

@@ -29,6 +29,7 @@ type core struct {
 
 	state  atomic.Int32 // of the contents; changed only with the gate held exclusively
 	epoch  uint64       // counts what replaced the contents; guarded by the gate
+	saving bool         // a cut is being written; guarded by the gate
 	sealed bool         // writes are refused, for it is being deregistered; guarded by the gate
 
 	foreign atomic.Uint64 // no stamp that records of it have of an entry kept elsewhere is above this; see batch.reserve
@@ -64,6 +65,7 @@ type typed interface {
 
 	// With the gate held exclusively:
 
+	outdated() bool    // see migrate.go; the gate may be held shared
 	drop()             // replaces the contents by none
 	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
 	check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node
@@ -75,7 +77,6 @@ type typed interface {
 	prepare(ctx context.Context, build bool) error
 	residents(all []resident) []resident // appends the entries that may be evicted
 	evict(ctx context.Context, entry any, age uint64, whole bool) (left int64, ok bool)
-	outdated() bool // see migrate.go
 	reload(ctx context.Context) error
 	keysToRebuild() []any
 	rebuild(ctx context.Context, keys []any) error

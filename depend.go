@@ -202,13 +202,18 @@ type description struct {
 	Codec     string       `json:"codec"`
 	Schema    string       `json:"schema,omitzero"`
 	DependsOn []dependency `json:"dependsOn,omitzero"`
-	Whole     []byte       `json:"whole,omitempty"` // what BuildAll has read; see record.go
+	Whole     []byte       `json:"whole,omitempty"`  // what BuildAll has read; see record.go
+	Unbuilt   bool         `json:"unbuilt,omitzero"` // BuildAll has not run since they were empty
 }
 
 // describe returns the description that the store is to have of s.
 func (s *slot) describe() []byte {
 	d := s.cache.described
 	d.DependsOn = s.dependsOn
+	d.Unbuilt = s.cache.state.Load() == stateUnbuilt
+	if stored, err := parseDescription(s.description); err == nil && s.cache.state.Load() == stateUnloaded {
+		d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt // as long as nobody has looked at the contents
+	}
 	data, err := json.Marshal(d)
 	if err != nil {
 		panic(fmt.Sprintf("cacheman: a description does not encode: %v", err))

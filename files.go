@@ -188,9 +188,12 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 
 // Get returns the contents of a file. What a builder makes of them depends on
 // the contents alone. A file that is not there is ErrNotFound. The contents are
-// not kept; they are read each time.
+// not kept; they are read each time. Of a file that is never what it was found to be,
+// because it is another at each read or changes without looking otherwise, what a
+// builder makes is not kept either.
 func (f *Files) Get(ctx context.Context, name string) ([]byte, error) {
-	for again := false; ; again = true {
+	const patience = 3
+	for try := 1; ; try++ {
 		was, err := f.contents.Get(ctx, name)
 		if err != nil {
 			return nil, err
@@ -203,12 +206,13 @@ func (f *Files) Get(ctx context.Context, name string) ([]byte, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if again && err != nil && !errors.Is(err, fs.ErrNotExist) {
-			// It looks as ever but cannot be read, which nothing stands for.
+		if try > 1 && err != nil && !errors.Is(err, fs.ErrNotExist) || try > patience && err == nil {
+			// It looks as ever but cannot be read, or has other contents, which
+			// nothing stands for.
 			if frame := graph.FrameOf(ctx); frame != nil {
 				frame.Volatile()
 			}
-			return nil, err
+			return data, err
 		}
 		f.contents.Recheck(name)
 	}

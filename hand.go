@@ -91,12 +91,15 @@ func (m *Manager) handEdges(t keyed, entry any) (edges [2]savedEdge, ok bool) {
 	}
 	m.gate.RLock()
 	s := m.slots[ours+handCache]
-	known := s != nil && s.cache != nil
+	var hand *core
+	if s != nil {
+		hand = s.cache
+	}
 	m.gate.RUnlock()
-	if !known {
+	if hand == nil {
 		return edges, false
 	}
-	c, is := s.cache.typed.(*Cache[string, uint64])
+	c, is := hand.typed.(*Cache[string, uint64])
 	if !is || !c.loaded() {
 		return edges, false
 	}

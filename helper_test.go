@@ -43,6 +43,11 @@ func wantContents[K, V comparable](t *testing.T, c *Cache[K, V], want map[K]V) {
 	}
 }
 
+// openOn opens a Manager that saves in d when it is told to.
+func openOn(d *disk) *Manager {
+	return must(Open("", Options{Store: d, Autosync: &Autosync{Off: true}}))
+}
+
 // disk is a store that survives the Managers on it, like a directory, and can
 // be made to fail.
 type disk struct {

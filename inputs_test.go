@@ -752,3 +752,40 @@ func TestRecheckDuringProbe(t *testing.T) {
 		}
 	}
 }
+
+// A file with other contents looks as it did before.
+func TestFileLooksAsBefore(t *testing.T) {
+	m := newManager(t)
+	files := must(OpenFiles(m))
+	name := filepath.Join(t.TempDir(), "f")
+	then := time.Now().Add(-time.Hour)
+	write := func(s string) {
+		ok(t, os.WriteFile(name, []byte(s), 0o600))
+		ok(t, os.Chtimes(name, then, then))
+	}
+	write("aaaa")
+	must(files.Get(t.Context(), name))
+	write("bbbb")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	data, err := files.Get(ctx, name)
+	if err != nil {
+		t.Fatalf("it hangs: %v", err)
+	}
+	equal(t, "contents", string(data), "bbbb")
+}
+
+// An entry that turns out to be damaged is none.
+func TestDamagedIsNotCounted(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	in := must(Register(m, "in", Spec[int, int]{AfterLoad: func(context.Context, int, int) (int, error) { return 0, errPlanned }}))
+	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Count(ctx) }}))
+	must(n.Get(t.Context(), 1))
+	in.Peek(1)
+	equal(t, "count", must(n.Get(t.Context(), 1)), in.Len())
+}

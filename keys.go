@@ -36,6 +36,14 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 					return digest{}, err
 				}
 				c.keys.Store(n)
+				if c.all != nil && !c.derives { // the keys are what BuildAll makes now
+					var k K
+					if _, err := c.Get(ctx, k); err != nil && !errors.Is(err, ErrNotFound) {
+						return digest{}, err
+					}
+				} else if err := c.prepare(ctx, true); err != nil {
+					return digest{}, err
+				}
 				return c.digest()
 			},
 		}
@@ -135,7 +143,8 @@ func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 // what the builder makes is stale when the number changes.
 func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 	if graph.FrameOf(ctx) == nil {
-		return c.Len(), c.err(ctx, "count", nil, c.prepare(ctx, true))
+		err := c.prepare(ctx, true)
+		return c.Len(), c.err(ctx, "count", nil, err)
 	}
 	n, err := c.number()
 	if err != nil {

@@ -73,15 +73,23 @@ func (l *lane) add(s *slot) {
 	}
 }
 
-// pendingCaches returns the registered caches that have something to save.
-func (l *lane) pendingCaches() (caches []*core) {
-	l.m.gate.RLock()
-	defer l.m.gate.RUnlock()
+// remove undoes add, for s will be saved elsewhere. The gate is held exclusively.
+func (l *lane) remove(s *slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = slices.DeleteFunc(l.pending, func(p *slot) bool { return p == s })
+	s.listed = false
+}
+
+// unread returns the caches that have something to save and must be loaded before:
+// the hook gets the whole contents, and what another version has left must not be
+// taken for that of this one. The gate is held.
+func (l *lane) unread() (caches []*core) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.pending {
-		if s.cache != nil {
-			caches = append(caches, s.cache)
+		if c := s.cache; c != nil && c.state.Load() == stateUnloaded && (l.store == nil || c.typed.outdated()) {
+			caches = append(caches, c)
 		}
 	}
 	return caches
@@ -203,9 +211,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	defer l.unlock()
 	ctx, done := l.m.untilClosed(caller)
 	defer done()
-	cuts, err := l.cut(ctx, take, only)
-	if len(cuts) == 0 || err != nil {
-		return err
+	cuts, unread := l.cut(ctx, take, only)
+	if len(cuts) == 0 {
+		return unread
 	}
 	start := time.Now()
 	b := &batch{m: l.m, described: l.store != nil && l.store.Caps().Described, elsewhere: l != l.m.main}
@@ -217,6 +225,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		}
 		b.cuts = append(b.cuts, c)
 	}
+	var err error
 	if l.store == nil {
 		err = b.callSave(ctx)
 	} else if len(b.cuts) > 0 {
@@ -226,6 +235,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		l.m.mark.Store(max(b.mark, l.m.mark.Load()))
 	}
 	l.finish(b.cuts, err)
+	b.errs.add(unread)
 	b.errs.add(err)
 	err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
 	event := Event{Kind: EventSynced, Count: b.entries, Bytes: b.bytes, Duration: time.Since(start), Err: err}
@@ -239,19 +249,27 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	return err
 }
 
-// cut takes from the caches what they have to save, in one step.
+// cut takes from the caches what they have to save, in one step, but for those that
+// cannot be loaded although they must be, of which the error tells.
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
-	for _, c := range l.pendingCaches() {
-		if c.state.Load() != stateUnloaded || l.store != nil && !c.typed.outdated() {
-			continue
-		}
-		// The hook gets the whole contents, so they must be there; and what
-		// another version has left must not be taken for that of this one.
-		if err := c.typed.prepare(ctx, false); err != nil && l.store == nil {
-			return nil, c.err(ctx, "sync", nil, fmt.Errorf("the whole contents are to be saved, but they cannot be loaded: %w", err))
+	var errs errorList
+	failed := make(map[*slot]bool)
+	l.m.gate.Lock()
+	for again := true; again; {
+		again = false
+		for _, c := range l.unread() {
+			if failed[c.slot] {
+				continue
+			}
+			again = true // for others may have been written to meanwhile
+			l.m.gate.Unlock()
+			if err := c.typed.prepare(ctx, false); err != nil {
+				failed[c.slot] = true
+				errs.add(c.err(ctx, "sync", nil, fmt.Errorf("what was saved has to be loaded before, and cannot be: %w", err)))
+			}
+			l.m.gate.Lock()
 		}
 	}
-	l.m.gate.Lock()
 	defer l.m.gate.Unlock()
 	l.mu.Lock()
 	pending := l.pending
@@ -262,6 +280,10 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 	l.mu.Unlock()
 	var cuts []*cut
 	for _, s := range pending {
+		if failed[s] {
+			l.add(s)
+			continue
+		}
 		wanted := only == nil || only[s]
 		if s.cache != nil && take == cutDue && s.cache.triggers == nil {
 			wanted = false
@@ -274,12 +296,12 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 			l.add(s) // it has something for another time
 		}
 	}
-	return cuts, nil
+	return cuts, errs.join()
 }
 
 func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 	c := &cut{slot: s, cache: s.cache, dropped: s.dropped}
-	s.dropped = false
+	s.dropped, s.dropping = false, s.dropped
 	if s.cache != nil && wanted {
 		c.oldest = s.cache.oldest.Load()
 		if c.edits = s.cache.edits.Swap(0); c.edits > 0 || all {
@@ -308,6 +330,7 @@ func (l *lane) finish(cuts []*cut, err error) {
 	l.m.gate.Lock()
 	defer l.m.gate.Unlock()
 	for _, c := range cuts {
+		c.slot.dropping = false
 		if s := c.slot; err != nil {
 			s.dropped = s.dropped || c.dropped
 			l.add(s)

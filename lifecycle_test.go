@@ -542,3 +542,16 @@ func TestLoadOfUnknownNumber(t *testing.T) {
 		ok(t, m.Close())
 	}
 }
+
+// A batch deletes an entry and sets it to the value that it had.
+func TestBatchDeletesAndSets(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return k, nil }}))
+	must(c.Get(t.Context(), 1))
+	ok(t, m.Batch(func(b *Batch) error {
+		c.DeleteIn(b, 1)
+		c.SetIn(b, 1, 1)
+		return nil
+	}))
+	equal(t, "len", c.Len(), 1)
+}

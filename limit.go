@@ -57,9 +57,10 @@ type limiter struct {
 	entries atomic.Int64 // how many may be edited …
 	bytes   atomic.Int64 // … and bytes saved, before it has to be looked again
 
-	running sync.Mutex // held while it is enforced, and when the Manager is closed
-	ctx     context.Context
-	cancel  context.CancelFunc
+	running  sync.Mutex // held while it is enforced, and for ever when it is stopped
+	stopping sync.Once
+	ctx      context.Context
+	cancel   context.CancelFunc
 }
 
 func newLimiter(m *Manager, limit Limit, only *core) *limiter {
@@ -247,10 +248,12 @@ func (m *Manager) stopLimits(ctx context.Context) {
 
 // stop is the end of l.
 func (l *limiter) stop(ctx context.Context) {
-	defer l.cancel()
-	defer context.AfterFunc(ctx, l.cancel)()
-	l.running.Lock() // and nobody else ever will
-	l.enforce(l.ctx)
+	l.stopping.Do(func() {
+		defer l.cancel()
+		defer context.AfterFunc(ctx, l.cancel)()
+		l.running.Lock() // and nobody else ever will
+		l.enforce(l.ctx)
+	})
 }
 
 // sizeOf returns how much a record counts.

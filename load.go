@@ -118,6 +118,9 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	}
 	c.m.gate.Lock()
 	defer c.m.gate.Unlock()
+	if c.state.Load() == stateClosed {
+		return ErrClosed // deregistered meanwhile
+	}
 	if c.epoch != epoch {
 		return nil // invalidated, cleared or reloaded meanwhile
 	}
@@ -127,7 +130,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	}
 	t.absorb(c.table.Load(), true, false, 0)
 	state := c.emptyState()
-	if found {
+	if found && !t.unbuilt {
 		state = stateReady
 	}
 	c.complete(t, state)
@@ -146,6 +149,7 @@ func (c *Cache[K, V]) complete(t *table[K, V], state int32) {
 	}
 	c.table.Store(t)
 	g.Unlock()
+	c.described.Whole = []byte(t.whole)
 	c.epoch++
 	c.state.Store(state)
 }
@@ -285,7 +289,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	if c.heirOf != nil {
 		source = c.heirOf
 	}
-	saved, records, dropped, description := source.stored, source.records, source.dropped, source.description
+	saved, records, dropped, description := source.stored, source.records, source.dropped || source.dropping, source.description
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
 	if !saved || dropped {
@@ -302,7 +306,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			return t, false, nil
 		}
 	}
-	t.whole = string(d.Whole)
+	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt && c.all != nil
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
 	for rec, err := range c.lane.store.Load(ctx, source.name) {
@@ -497,17 +501,21 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 		e.hold(state[V]{})
 		e.stamp.Store(0)
 		s.live--
+		g := c.m.graph
+		g.Lock()
+		if keys := c.keys.Load(); keys != nil {
+			g.Mark(keys)
+			keys.Force(graph.Probed, graph.Changed)
+		}
 		if n := e.node; n != nil {
-			g := c.m.graph
-			g.Lock()
 			g.Mark(n)
 			if c.derives {
 				n.Force(c.derived(), graph.Unknown)
 			} else {
 				n.SetInput(0)
 			}
-			g.Unlock()
 		}
+		g.Unlock()
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -564,14 +572,14 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			return c.err(caller, "reload", nil, err)
 		}
 		m.gate.Lock()
-		if old := c.table.Load(); c.epoch == epoch && c.syncs.Load() == syncs && !old.saving {
+		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving && !c.slot.dropping {
 			var gone []*slot
 			if c.edits.Swap(0) > 0 {
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
 			c.forgot(t.unsaved())
 			c.inherited(t)
-			if found {
+			if found && !t.unbuilt {
 				c.replace(t, stateReady)
 			} else {
 				c.replace(t, c.emptyState())

@@ -111,12 +111,14 @@ type slot struct {
 	lane        *lane // where its contents are saved; nil if nowhere
 	dependents  []dependent
 	dependsOn   []dependency
-	dropped     bool   // invalidated, and the store does not know it yet
-	stored      bool   // the store has contents
-	deleted     bool   // they were deleted there, and those in memory are to be saved when there is a reason
-	description []byte // as the store has it
-	bytes       int64  // about how many they take; -1 = not known
-	records     int    // about how many the store has, see about; -1 = not known
+	dropped     bool    // invalidated, and the store does not know it yet
+	dropping    bool    // that is being saved
+	stored      bool    // the store has contents
+	deleted     bool    // they were deleted there, and those in memory are to be saved when there is a reason
+	description []byte  // as the store has it
+	former      []*core // what was deregistered under the name, with its facets, and may be what others were computed from
+	bytes       int64   // about how many they take; -1 = not known
+	records     int     // about how many the store has, see about; -1 = not known
 
 	listed bool // in lane.pending; guarded by lane.mu
 }
@@ -370,14 +372,13 @@ func (m *Manager) loadOutdated(ctx context.Context) {
 	m.gate.RLock()
 	var cores []*core
 	for _, s := range m.slots {
-		if c := s.cache; c != nil && c.lane != nil && c.state.Load() == stateUnloaded {
+		if c := s.cache; c != nil && c.lane != nil && c.state.Load() == stateUnloaded &&
+			(c.typed.outdated() || c.lane.store == nil && c.edits.Load() > 0) { // a hook gets the whole
 			cores = append(cores, c)
 		}
 	}
 	m.gate.RUnlock()
 	for _, c := range cores {
-		if c.typed.outdated() {
-			c.typed.prepare(ctx, false) // a failure is an event
-		}
+		c.typed.prepare(ctx, false) // a failure is an event
 	}
 }

@@ -101,14 +101,12 @@ func (c *core) disinherit() {
 // outdated reports whether the contents that the store has were saved by
 // another version, or under another name, or have something that was invalidated
 // and is to be compared with what is built. Until they are loaded, the store must
-// go on saying so.
+// go on saying so. The gate is held.
 func (c *Cache[K, V]) outdated() bool {
-	c.m.gate.RLock()
-	defer c.m.gate.RUnlock()
 	if c.heirOf != nil {
 		return true
 	}
-	if !c.slot.stored || c.slot.dropped || len(c.slot.description) == 0 {
+	if !c.slot.stored || c.slot.dropped || c.slot.dropping || len(c.slot.description) == 0 {
 		return false
 	}
 	if c.derives && c.spec.Load == nil && c.table.Load().lacks() {

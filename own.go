@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -46,6 +47,34 @@ func (m *Manager) nameNow(name string) string {
 	defer m.gate.RUnlock()
 	if now, ok := m.renamed[name]; ok {
 		return now
+	}
+	return name
+}
+
+// withFacets adds the caches that stand for the keys of those of cores.
+func (m *Manager) withFacets(cores []*core) []*core {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	all := slices.Clone(cores)
+	for _, c := range cores {
+		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
+			if s := m.slots[ours+prefix+c.slot.name]; s != nil && s.cache != nil && !slices.Contains(all, s.cache) {
+				all = append(all, s.cache)
+			}
+		}
+	}
+	return all
+}
+
+// of returns the name of the cache whose keys the one of the given name stands for, or
+// that name.
+func of(name string) string {
+	if what, isOurs := strings.CutPrefix(name, ours); isOurs {
+		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
+			if was, ok := strings.CutPrefix(what, prefix); ok {
+				return was
+			}
+		}
 	}
 	return name
 }

@@ -379,9 +379,21 @@ func (c nodes[K, V]) decodeKey(key string) (decoded any) {
 	return decoded
 }
 
-// renew implements keyed: it finds the node that has taken the place of a dead one.
+// renew implements keyed: it finds the node that has taken the place of a dead one,
+// also in the cache that has taken the place of this one.
 func (c nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
-	return c.node(ctx, e.(*entry[K, V]).key)
+	if c.state.Load() != stateClosed {
+		return c.node(ctx, e.(*entry[K, V]).key)
+	}
+	now, err := c.m.readable(c.slot.name)
+	if err != nil {
+		return nil, err
+	}
+	key, err := c.appendKey(nil, e)
+	if err != nil {
+		return nil, err
+	}
+	return now.owner.Type.(keyed).nodeOf(ctx, string(key))
 }
 
 // nodeOf implements keyed.

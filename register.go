@@ -135,6 +135,13 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 		Schema:   spec.Codec.Schema,
 	}
 	c.slot = m.slot(name)
+	m.graph.Lock()
+	for _, former := range c.slot.former { // what was computed from those is to be compared with this
+		m.graph.Wrote()
+		former.owner.Replace()
+	}
+	m.graph.Unlock()
+	c.slot.former = nil
 	switch {
 	case spec.Memory || c.off:
 	case spec.Save != nil:
@@ -175,12 +182,20 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 // and dropped there. The gate is held exclusively.
 func (m *Manager) move(s *slot, l *lane, there *store.Info) {
 	if s.lane != l {
+		if s.lane != nil {
+			s.lane.remove(s)
+		}
 		if s.stored && s.lane.store != nil {
 			old := &slot{name: s.name, lane: s.lane, stored: true, dropped: true}
 			old.lane.add(old)
 			old.lane.armDefault()
 		}
-		s.lane, s.stored, s.dropped, s.description, s.records = l, false, false, nil, 0
+		hooks := s.lane != nil && s.lane.store == nil && l.store == nil // each cache has a lane of its own
+		s.lane, s.stored, s.dropped, s.description, s.records = l, false, s.dropped && hooks, nil, 0
+		if s.dropped {
+			l.add(s)
+			l.armDefault()
+		}
 	}
 	if there != nil && !s.dropped {
 		s.stored, s.description, s.records, s.bytes = there.Cache != "", there.Description, about(*there), there.Bytes
@@ -216,13 +231,13 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 // savedState is the state of contents that are to be what was saved. The gate
 // is held.
 func (c *Cache[K, V]) savedState() int32 {
-	stored := c.slot.stored && !c.slot.dropped && c.lane != nil && c.lane.store != nil
+	stored := c.slot.stored && !c.slot.dropped && !c.slot.dropping && c.lane != nil && c.lane.store != nil
 	switch {
 	case c.heirOf != nil:
 		return stateUnloaded
 	case stored && c.partial():
 		return statePartial
-	case stored, c.spec.Load != nil && !c.off:
+	case stored, c.spec.Load != nil && !c.off && !c.slot.dropped && !c.slot.dropping:
 		return stateUnloaded
 	}
 	return c.emptyState()

@@ -31,11 +31,13 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 		}
 		return yield(op, err)
 	}
-	for _, c := range b.cuts {
-		name := c.slot.name
-		if c.dropped && !give(store.Op{Kind: store.Drop, Cache: name}, nil) {
+	for _, c := range b.cuts { // first, for a cache that is moved away and back is in two cuts
+		if c.dropped && !give(store.Op{Kind: store.Drop, Cache: c.slot.name}, nil) {
 			return
 		}
+	}
+	for _, c := range b.cuts {
+		name := c.slot.name
 		if c.describe != nil && !give(store.Op{Kind: store.Describe, Cache: name, Value: c.describe}, nil) {
 			return
 		}
@@ -176,7 +178,7 @@ func (c *Cache[K, V]) cut(all bool) part {
 	}
 	t.cleared, t.rewrite = false, false
 	t.gen++
-	t.saving = true
+	t.saving, c.saving = true, true
 	return p
 }
 
@@ -394,7 +396,7 @@ func (p *tablePart[K, V]) finish(saved bool) {
 	}
 	p.c.m.gate.Lock()
 	defer p.c.m.gate.Unlock()
-	t.saving = false
+	t.saving, p.c.saving = false, false
 	now := p.c.table.Load() // it may have grown out of t
 	if !saved {
 		now.cleared = now.cleared || p.cleared

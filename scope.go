@@ -323,6 +323,7 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 	if err != nil || len(cores) == 0 {
 		return err
 	}
+	cores = m.withFacets(cores)
 	seal := func(sealed bool) {
 		m.gate.Lock()
 		defer m.gate.Unlock()
@@ -357,6 +358,8 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 		c.state.Store(stateClosed)
 		if c.slot.cache == c {
 			c.slot.cache = nil
+			s := m.slots[of(c.slot.name)]
+			s.former = append(s.former, c)
 		}
 		if c.lane != nil && c.lane.store == nil {
 			c.lane.stop()

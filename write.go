@@ -126,11 +126,15 @@ func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st sta
 	if st.kind.held() == e.kind.held() {
 		keys = nil // they stay the same
 	}
-	if e.node != nil || keys != nil {
+	removed := c.all != nil && !st.kind.held()
+	if e.node != nil || keys != nil || removed {
 		g.Lock()
 		defer g.Unlock()
 		if wait := c.mark(e, keys); wait != nil {
 			return false, wait
+		}
+		if removed {
+			c.overtakeAll()
 		}
 	}
 	stamp := uint64(0)
@@ -182,13 +186,16 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	return was != absent || st.kind != absent || left
 }
 
-// confirm makes v, which equals what e holds, its value as an input, and
-// reports whether that is to be saved. What was computed from e stays valid.
-// The gate and s.mu are held.
-func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+// confirm makes v, which equals what e holds, its value as an input, unless that is
+// not possible, and reports whether that is to be saved. What was computed from e stays
+// valid. The gate and s.mu are held.
+func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed, ok bool) {
 	c.m.graph.Lock()
 	defer c.m.graph.Unlock()
-	return confirmed(t, s, e, v)
+	if c.allBuilding() {
+		return false, false
+	}
+	return confirmed(t, s, e, v), true
 }
 
 // confirmed is confirm with the graph locked.
@@ -268,6 +275,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	t.partial = state <= statePartial
 	c.table.Store(t)
 	g.Unlock()
+	c.described.Whole = []byte(t.whole)
 	c.epoch++
 	if c.state.Load() != stateClosed {
 		c.state.Store(state)

@@ -1,0 +1,237 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cacheman-go/cacheman/store/memstore"
+)
+
+// What is here is about caches that are deregistered, and perhaps registered again.
+
+// A load that ends afterwards does not revive the cache.
+func TestLoadAfterDeregister(t *testing.T) {
+	m := newManager(t)
+	began, goOn := make(chan int), make(chan int)
+	c := must(Register(m, "c", Spec[int, int]{Load: func(context.Context) (map[int]int, error) {
+		close(began)
+		<-goOn
+		return map[int]int{1: 1}, nil
+	}}))
+	done := make(chan error)
+	go func() { done <- c.Load(context.Background()) }()
+	<-began
+	ok(t, m.Deregister(t.Context(), Only("c")))
+	close(goOn)
+	<-done
+	if v, err := c.Get(t.Context(), 1); !errors.Is(err, ErrClosed) {
+		t.Fatalf("a deregistered cache: %v, %v", v, err)
+	}
+}
+
+// Nor does it take the contents of one that has another name now.
+func TestHeirDeregistered(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	must(Register(m, "old", Spec[int, int]{})).Set(1, 1)
+	ok(t, m.Close())
+	m = openOn(d)
+	began, goOn := make(chan int), make(chan int)
+	spec := Spec[int, int]{Formerly: []string{"old"}}
+	var once atomic.Bool
+	spec.AfterLoad = func(_ context.Context, _ int, v int) (int, error) { return v, nil }
+	spec.Validate = func(context.Context, map[int]int) error {
+		if once.CompareAndSwap(false, true) {
+			close(began)
+			<-goOn
+		}
+		return nil
+	}
+	c := must(Register(m, "new", spec))
+	done := make(chan error)
+	go func() { done <- c.Load(context.Background()) }()
+	<-began
+	ok(t, m.Deregister(t.Context(), Only("new")))
+	close(goOn)
+	<-done
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	c = must(Register(m, "new", spec))
+	v, _ := c.Peek(1)
+	equal(t, "value of the renamed cache", v, 1)
+}
+
+// What was to be saved in one place is saved in another.
+func TestRegisteredElsewhere(t *testing.T) {
+	d, other := newDisk(), newDisk()
+	m := openOn(d)
+	must(Register(m, "up", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{DependsOn: []string{"up"}}))
+	c.Set(1, 1)
+	ok(t, m.Sync(t.Context()))
+	ok(t, m.Deregister(t.Context(), Only("c")))
+	ok(t, m.Invalidate(Only("up")))
+	c = must(Register(m, "c", Spec[int, int]{Store: other}))
+	c.Set(2, 2)
+	ok(t, c.Sync(t.Context()))
+	ok(t, m.Sync(t.Context()))
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	c = must(Register(m, "c", Spec[int, int]{Store: other}))
+	v, _ := c.Peek(2)
+	equal(t, "what was saved", v, 2)
+}
+
+// What was invalidated while nobody had it is not given by hooks.
+func TestRegisteredAgainWithHooks(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	defer m.Close()
+	must(Register(m, "up", Spec[int, int]{}))
+	var saved map[int]int
+	spec := Spec[int, int]{
+		Load:      func(context.Context) (map[int]int, error) { return saved, nil },
+		Save:      func(_ context.Context, all map[int]int) error { saved = all; return nil },
+		DependsOn: []string{"up"},
+	}
+	c := must(Register(m, "c", spec))
+	c.Set(1, 1)
+	ok(t, m.Sync(t.Context()))
+	ok(t, m.Deregister(t.Context(), Only("c")))
+	ok(t, m.Invalidate(Only("up")))
+	c = must(Register(m, "c", spec))
+	if v, had := c.Peek(1); had {
+		t.Errorf("what was invalidated is %d", v)
+	}
+	c.Set(2, 2)
+	ok(t, m.Sync(t.Context()))
+	equal(t, "what was saved", saved[2], 2)
+}
+
+// It is registered while its invalidation is being saved.
+func TestRegisterWhileDropping(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	must(Register(m, "up", Spec[int, int]{}))
+	must(Register(m, "c", Spec[int, int]{DependsOn: []string{"up"}})).Set(1, 1)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	must(Register(m, "up", Spec[int, int]{}))
+	ok(t, m.Invalidate(Only("up")))
+	var c *Cache[int, int]
+	d.before = func() {
+		c = must(Register(m, "c", Spec[int, int]{DependsOn: []string{"up"}}))
+		c.Load(context.Background())
+	}
+	ok(t, m.Sync(t.Context()))
+	d.before = nil
+	if v, had := c.Peek(1); had {
+		t.Fatalf("what was invalidated is %d", v)
+	}
+}
+
+// Keys and their number are those of the cache that has the name now.
+func TestFacetsAgain(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	defer m.Close()
+	in := must(Register(m, "in", Spec[int, int]{}))
+	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Count(ctx) }}))
+	has := must(Register(m, "has", Spec[int, bool]{Build: func(ctx context.Context, k int) (bool, error) { return in.Contains(ctx, k) }}))
+	in.Set(1, 1)
+	equal(t, "number", must(n.Get(t.Context(), 1)), 1)
+	equal(t, "has", must(has.Get(t.Context(), 2)), false)
+	ok(t, m.Deregister(t.Context(), Only("in")))
+	in = must(Register(m, "in", Spec[int, int]{}))
+	in.Set(2, 2)
+	if v, err := n.Get(t.Context(), 1); err != nil || v != 2 {
+		t.Errorf("number: %v, %v", v, err)
+	}
+	if v, err := n.Get(t.Context(), 2); err != nil || v != 2 {
+		t.Errorf("number, asked first now: %v, %v", v, err)
+	}
+	if v, err := has.Get(t.Context(), 2); err != nil || !v {
+		t.Errorf("has: %v, %v", v, err)
+	}
+	if v, err := has.Get(t.Context(), 1); err != nil || !v {
+		t.Errorf("has, asked first now: %v, %v", v, err)
+	}
+}
+
+// And so are values.
+func TestDependentAgain(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	defer m.Close()
+	must(Register(m, "in", Spec[int, int]{}))
+	out := must(Register(m, "out", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		in, err := Lookup[int, int](m, "in")
+		if err != nil {
+			return 0, err
+		}
+		return in.Get(ctx, k)
+	}}))
+	in := must(Lookup[int, int](m, "in"))
+	in.Set(1, 1)
+	equal(t, "out", must(out.Get(t.Context(), 1)), 1)
+	ok(t, m.Deregister(t.Context(), Only("in")))
+	in = must(Register(m, "in", Spec[int, int]{}))
+	in.Set(1, 2)
+	equal(t, "out", must(out.Get(t.Context(), 1)), 2)
+}
+
+// Two deregister a cache that has a limit.
+func TestDeregisterTwice(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	c := must(Register(m, "c", Spec[int, int]{Limit: Limit{Entries: 10}}))
+	c.Set(1, 1)
+	entered, goOn := make(chan bool), make(chan bool)
+	var once sync.Once
+	d.before = func() { once.Do(func() { close(entered); <-goOn }) }
+	done := make(chan error, 2)
+	deregister := func() { done <- m.Deregister(context.Background(), Only("c")) }
+	go deregister()
+	<-entered
+	go deregister()
+	time.Sleep(100 * time.Millisecond)
+	close(goOn)
+	for range 2 {
+		select {
+		case err := <-done:
+			t.Log(err)
+		case <-time.After(5 * time.Second):
+			t.Fatal("it hangs")
+		}
+	}
+}
+
+// A cache comes back from another store, and the first save fails.
+func TestMovedBack(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	must(Register(m, "c", Spec[int, int]{})).Set(1, 1)
+	ok(t, m.Deregister(t.Context(), Only("c")))
+	must(Register(m, "c", Spec[int, int]{Store: memstore.New()}))
+	ok(t, m.Deregister(t.Context(), Only("c")))
+	c := must(Register(m, "c", Spec[int, int]{}))
+	c.Set(2, 2)
+	d.setFail(errPlanned)
+	d.before = func() { c.Set(3, 3) }
+	m.Sync(t.Context()) // it fails
+	d.setFail(nil)
+	d.before = nil
+	ok(t, m.Sync(t.Context()))
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	c = must(Register(m, "c", Spec[int, int]{}))
+	wantContents(t, c, map[int]int{2: 2, 3: 3})
+}

@@ -1,0 +1,223 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+// What is here is about contents that are built as a whole.
+
+// inputAndWhole registers an input, and contents that are built of it as a whole.
+func inputAndWhole(m *Manager) (in, c *Cache[int, int]) {
+	in = must(Register(m, "in", Spec[int, int]{}))
+	c = must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		v, err := in.Get(ctx, 1)
+		return map[int]int{1: v}, err
+	}}))
+	return in, c
+}
+
+// What contents were built from is kept by a run of the program that loads them.
+func TestWholeIsKept(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	in, c := inputAndWhole(m)
+	in.Set(1, 1)
+	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
+	ok(t, m.Close())
+	m = openOn(d)
+	in, c = inputAndWhole(m)
+	equal(t, "loaded", must(c.Get(t.Context(), 1)), 1)
+	c.Set(2, 2)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	in, c = inputAndWhole(m)
+	in.Set(1, 2)
+	equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
+}
+
+// Likewise by one that does not.
+func TestWholeNotRead(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	in, c := inputAndWhole(m)
+	in.Set(1, 1)
+	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
+	ok(t, m.Close())
+	m = openOn(d)
+	inputAndWhole(m)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	in, c = inputAndWhole(m)
+	in.Set(1, 2)
+	equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
+}
+
+// What was reloaded was built from what it was built from when it was saved.
+func TestWholeReloaded(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	in, c := inputAndWhole(m)
+	in.Set(1, 1)
+	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
+	ok(t, m.Sync(t.Context()))
+	in.Set(1, 2)
+	equal(t, "built", must(c.Get(t.Context(), 1)), 2)
+	ok(t, c.Reload(t.Context()))
+	c.Set(2, 2)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	in, c = inputAndWhole(m)
+	equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
+}
+
+// Contents that BuildAll has not made yet are not ready after a restart either.
+func TestUnbuiltAfterRestart(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	in, c := inputAndWhole(m)
+	in.Set(1, 1)
+	c.Set(2, 2)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	_, c = inputAndWhole(m)
+	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
+}
+
+// Likewise those that were invalidated.
+func TestUnbuiltInvalidated(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	in, c := inputAndWhole(m)
+	in.Set(1, 1)
+	must(c.Get(t.Context(), 1))
+	ok(t, c.InvalidateAll())
+	c.Set(2, 2)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	_, c = inputAndWhole(m)
+	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
+}
+
+// Count sees to it that there is something to count.
+func TestCountBuildsAll(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) { return map[int]int{1: 1}, nil }}))
+	equal(t, "count", must(c.Count(t.Context())), 1)
+}
+
+// The keys are those that BuildAll would make now.
+func TestKeysOfBuildAll(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		n, err := in.Get(ctx, 1)
+		all := map[int]int{}
+		for i := range n {
+			all[i] = i
+		}
+		return all, err
+	}}))
+	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		keys, err := c.CollectKeys(ctx)
+		return len(keys), err
+	}}))
+	in.Set(1, 2)
+	equal(t, "keys", must(n.Get(t.Context(), 1)), 2)
+	in.Set(1, 3)
+	equal(t, "keys", must(n.Get(t.Context(), 1)), 3)
+}
+
+// And their number.
+func TestNumberOfBuildAll(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		n, err := in.Get(ctx, 1)
+		all := map[int]int{}
+		for i := range n {
+			all[i] = i
+		}
+		return all, err
+	}}))
+	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Count(ctx) }}))
+	in.Set(1, 2)
+	equal(t, "count", must(n.Get(t.Context(), 1)), 2)
+	in.Set(1, 3)
+	equal(t, "count", must(n.Get(t.Context(), 1)), 3)
+}
+
+// What is set while BuildAll is running stays, and what it has made before something was deleted is not kept.
+func TestWriteWhileBuildAll(t *testing.T) {
+	for _, what := range []string{"set another", "set the same", "delete", "invalidate"} {
+		t.Run(what, func(t *testing.T) {
+			m := newManager(t)
+			in := must(Register(m, "in", Spec[int, int]{}))
+			in.Set(1, 1)
+			var c *Cache[int, int]
+			ran, during := 0, func() {}
+			c = must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+				ran++
+				v, err := in.Get(ctx, 1)
+				during()
+				return map[int]int{1: v}, err
+			}}))
+			must(c.Get(t.Context(), 1))
+			in.Set(1, 2)
+			during = func() {
+				during = func() {}
+				done := make(chan error)
+				go func() {
+					switch what {
+					case "set another":
+						done <- c.Set(1, 7)
+					case "set the same":
+						done <- c.Set(1, 1)
+					case "delete":
+						done <- c.Delete(1)
+					case "invalidate":
+						done <- c.Invalidate(1)
+					}
+				}()
+				ok(t, <-done)
+			}
+			must(c.Get(t.Context(), 1))
+			v, runs := must(c.Get(t.Context(), 1)), 2 // begun afterwards
+			switch what {
+			case "set another":
+				equal(t, "value", v, 7)
+			case "set the same":
+				equal(t, "value", v, 1)
+			default:
+				runs = 3
+				equal(t, "value", v, 2)
+			}
+			equal(t, "runs of BuildAll", ran, runs)
+		})
+	}
+}
+
+// Count is not what it is as long as nothing can be loaded.
+func TestCountOfUnreadable(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
+	ok(t, m.Close())
+	f := &unreadable{disk: d, fail: errPlanned}
+	m = must(Open("", Options{Store: f, Autosync: &Autosync{Off: true}}))
+	defer m.Close()
+	in := must(Register(m, "in", Spec[int, int]{}))
+	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Count(ctx) }}))
+	if v, err := n.Get(t.Context(), 1); !errors.Is(err, errPlanned) {
+		t.Fatalf("while it cannot be loaded it is %v, %v", v, err)
+	}
+	f.fail = nil
+	ok(t, in.Load(t.Context()))
+	equal(t, "number", must(n.Get(t.Context(), 1)), 1)
+}
