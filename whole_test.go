@@ -27,7 +27,7 @@ func TestWholeIsKept(t *testing.T) {
 	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
 	ok(t, m.Close())
 	m = openOn(d)
-	in, c = inputAndWhole(m)
+	_, c = inputAndWhole(m)
 	equal(t, "loaded", must(c.Get(t.Context(), 1)), 1)
 	c.Set(2, 2)
 	ok(t, m.Close())
@@ -71,7 +71,7 @@ func TestWholeReloaded(t *testing.T) {
 	ok(t, m.Close())
 	m = openOn(d)
 	defer m.Close()
-	in, c = inputAndWhole(m)
+	_, c = inputAndWhole(m)
 	equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
 }
 
