@@ -211,8 +211,10 @@ func (s *slot) describe() []byte {
 	d := s.cache.described
 	d.DependsOn = s.dependsOn
 	d.Unbuilt = s.cache.state.Load() == stateUnbuilt
-	if stored, err := parseDescription(s.description); err == nil && s.cache.state.Load() == stateUnloaded {
-		d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt // as long as nobody has looked at the contents
+	if s.cache.state.Load() == stateUnloaded { // nobody has looked at the contents
+		if stored, err := parseDescription(s.description); err == nil {
+			d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt
+		}
 	}
 	data, err := json.Marshal(d)
 	if err != nil {

@@ -358,8 +358,12 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 		c.state.Store(stateClosed)
 		if c.slot.cache == c {
 			c.slot.cache = nil
-			s := m.slots[of(c.slot.name)]
-			s.former = append(s.former, c)
+			m.graph.Lock()
+			if c.owner.IsRead() {
+				s := m.slot(of(c.slot.name))
+				s.former = append(s.former, c)
+			}
+			m.graph.Unlock()
 		}
 		if c.lane != nil && c.lane.store == nil {
 			c.lane.stop()

@@ -170,6 +170,10 @@ func (o *Owner) doubtAbove(self bool) {
 	}
 }
 
+// IsRead reports whether something may have been computed from nodes of o. The graph
+// is locked.
+func (o *Owner) IsRead() bool { return len(o.readers) > 0 }
+
 // Adopt makes n, a node of o from before its contents were replaced, alive
 // again. The graph is locked.
 func (o *Owner) Adopt(n *Node) { n.epoch = o.epoch }
