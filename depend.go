@@ -202,18 +202,16 @@ type description struct {
 	Codec     string       `json:"codec"`
 	Schema    string       `json:"schema,omitzero"`
 	DependsOn []dependency `json:"dependsOn,omitzero"`
-	Whole     []byte       `json:"whole,omitempty"`  // what BuildAll has read; see record.go
-	Unbuilt   bool         `json:"unbuilt,omitzero"` // BuildAll has not run since they were empty
+	Whole     []byte       `json:"whole,omitempty"` // what BuildAll has read; see record.go
 }
 
 // describe returns the description that the store is to have of s.
 func (s *slot) describe() []byte {
 	d := s.cache.described
 	d.DependsOn = s.dependsOn
-	d.Unbuilt = s.cache.state.Load() == stateUnbuilt
 	if s.cache.state.Load() == stateUnloaded { // nobody has looked at the contents
 		if stored, err := parseDescription(s.description); err == nil {
-			d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt
+			d.Whole = stored.Whole
 		}
 	}
 	data, err := json.Marshal(d)

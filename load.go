@@ -130,7 +130,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	}
 	t.absorb(c.table.Load(), true, false, 0)
 	state := c.emptyState()
-	if found && !t.unbuilt {
+	if found {
 		state = stateReady
 	}
 	c.complete(t, state)
@@ -306,7 +306,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			return t, false, nil
 		}
 	}
-	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt && c.all != nil
+	t.whole = string(d.Whole)
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
 	for rec, err := range c.lane.store.Load(ctx, source.name) {
@@ -579,7 +579,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			}
 			c.forgot(t.unsaved())
 			c.inherited(t)
-			if found && !t.unbuilt {
+			if found {
 				c.replace(t, stateReady)
 			} else {
 				c.replace(t, c.emptyState())

@@ -75,36 +75,6 @@ func TestWholeReloaded(t *testing.T) {
 	equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
 }
 
-// Contents that BuildAll has not made yet are not ready after a restart either.
-func TestUnbuiltAfterRestart(t *testing.T) {
-	d := newDisk()
-	m := openOn(d)
-	in, c := inputAndWhole(m)
-	in.Set(1, 1)
-	c.Set(2, 2)
-	ok(t, m.Close())
-	m = openOn(d)
-	defer m.Close()
-	_, c = inputAndWhole(m)
-	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
-}
-
-// Likewise those that were invalidated.
-func TestUnbuiltInvalidated(t *testing.T) {
-	d := newDisk()
-	m := openOn(d)
-	in, c := inputAndWhole(m)
-	in.Set(1, 1)
-	must(c.Get(t.Context(), 1))
-	ok(t, c.InvalidateAll())
-	c.Set(2, 2)
-	ok(t, m.Close())
-	m = openOn(d)
-	defer m.Close()
-	_, c = inputAndWhole(m)
-	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
-}
-
 // Count sees to it that there is something to count.
 func TestCountBuildsAll(t *testing.T) {
 	m := newManager(t)
