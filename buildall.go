@@ -110,7 +110,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	m.graph.Lock()
 	b.Settle()
 	m.graph.Unlock()
-	c.described.Whole = saved
+	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))
 	return outcome
 }

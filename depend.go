@@ -208,7 +208,7 @@ type description struct {
 // describe returns the description that the store is to have of s.
 func (s *slot) describe() []byte {
 	d := s.cache.described
-	d.DependsOn = s.dependsOn
+	d.DependsOn, d.Whole = s.dependsOn, s.cache.builtFrom
 	if s.cache.state.Load() == stateUnloaded { // nobody has looked at the contents
 		if stored, err := parseDescription(s.description); err == nil {
 			d.Whole = stored.Whole

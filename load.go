@@ -149,7 +149,7 @@ func (c *Cache[K, V]) complete(t *table[K, V], state int32) {
 	}
 	c.table.Store(t)
 	g.Unlock()
-	c.described.Whole = []byte(t.whole)
+	c.builtFrom = []byte(t.whole)
 	c.epoch++
 	c.state.Store(state)
 }

@@ -275,7 +275,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	t.partial = state <= statePartial
 	c.table.Store(t)
 	g.Unlock()
-	c.described.Whole = []byte(t.whole)
+	c.builtFrom = []byte(t.whole)
 	c.epoch++
 	if c.state.Load() != stateClosed {
 		c.state.Store(state)

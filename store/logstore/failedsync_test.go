@@ -134,7 +134,11 @@ func TestAfterFailedSync(t *testing.T) {
 func TestFailuresThenNextProcess(t *testing.T) {
 	t.Parallel()
 	for _, kill := range []bool{true, false} {
-		for _, width := range []int{1, 2, 4} {
+		widths := []int{1, 2, 4}
+		if testing.Short() {
+			widths = []int{2}
+		}
+		for _, width := range widths {
 			t.Run(fmt.Sprint(kill, width), func(t *testing.T) {
 				t.Parallel()
 				for n := 1; ; n++ {
