@@ -113,7 +113,7 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 		return 0, nil, err
 	}
 	if moved.Load() {
-		c.m.moved()
+		c.m.awaitTable()
 		return c.stale(ctx)
 	}
 	all := slices.Concat(found...)

@@ -354,9 +354,8 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 		if quiet = compared.identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, e.lockedVersion)
 		}
-		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
-			m.graph.Mark(keys)
-			keys.Force(graph.Probed, graph.Changed)
+		if st.kind.held() != e.kind.held() {
+			c.keysChanged()
 		}
 		b.Commit(compared.same, b.none, c.derived())
 		n.SetTook(b.took)

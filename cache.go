@@ -89,12 +89,12 @@ func (c *Cache[K, V]) rlock(k K) (*table[K, V], *shard[K, V]) {
 			return t, s
 		}
 		s.mu.RUnlock()
-		c.m.moved()
+		c.m.awaitTable()
 	}
 }
 
-// moved waits until the table that entries are being moved to is in place.
-func (m *Manager) moved() {
+// awaitTable waits until the table that entries are being moved to is in place.
+func (m *Manager) awaitTable() {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
 }

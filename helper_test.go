@@ -43,9 +43,16 @@ func wantContents[K, V comparable](t *testing.T, c *Cache[K, V], want map[K]V) {
 	}
 }
 
-// openOn opens a Manager that saves in d when it is told to.
-func openOn(d *disk) *Manager {
-	return must(Open("", Options{Store: d, Autosync: &Autosync{Off: true}}))
+// openOn opens a Manager that saves in s when it is told to.
+func openOn(s store.Store) *Manager {
+	return must(Open("", Options{Store: s, Autosync: &Autosync{Off: true}}))
+}
+
+// savedIn returns what somebody else would find of the cache c in d.
+func savedIn(d *disk, c string) map[int]int {
+	m := must(Open("", Options{Store: &disk{Store: d.Store}, ReadOnly: true}))
+	defer m.Close()
+	return maps.Collect(must(Register(m, c, Spec[int, int]{})).All())
 }
 
 // disk is a store that survives the Managers on it, like a directory, and can

@@ -36,7 +36,8 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 					return digest{}, err
 				}
 				c.keys.Store(n)
-				if c.all != nil && !c.derives { // the keys are what BuildAll makes now
+				if c.all != nil && !c.derives {
+					// The keys are those that BuildAll would make now, and so is any entry.
 					var k K
 					if _, err := c.Get(ctx, k); err != nil && !errors.Is(err, ErrNotFound) {
 						return digest{}, err
@@ -56,6 +57,15 @@ func (c *Cache[K, V]) provideKeys() error {
 	_, err2 := c.number()
 	_, err3 := c.presence()
 	return errors.Join(err1, err2, err3)
+}
+
+// keysChanged says that a key has come or gone. What was computed from the keys is marked,
+// before the change. The graph is locked.
+func (c *Cache[K, V]) keysChanged() {
+	if keys := c.keys.Load(); keys != nil {
+		c.m.graph.Mark(keys)
+		keys.Force(graph.Probed, graph.Changed)
+	}
 }
 
 func (c *Cache[K, V]) digest() (d digest, err error) {

@@ -213,6 +213,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	defer done()
 	cuts, unread := l.cut(ctx, take, only)
 	if len(cuts) == 0 {
+		if unread != nil {
+			l.rearm(true)
+		}
 		return unread
 	}
 	start := time.Now()

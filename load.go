@@ -289,7 +289,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	if c.heirOf != nil {
 		source = c.heirOf
 	}
-	saved, records, dropped, description := source.stored, source.records, source.dropped || source.dropping, source.description
+	saved, records, dropped, description := source.stored, source.records, source.void(), source.description
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
 	if !saved || dropped {
@@ -503,10 +503,7 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 		s.live--
 		g := c.m.graph
 		g.Lock()
-		if keys := c.keys.Load(); keys != nil {
-			g.Mark(keys)
-			keys.Force(graph.Probed, graph.Changed)
-		}
+		c.keysChanged()
 		if n := e.node; n != nil {
 			g.Mark(n)
 			if c.derives {
@@ -536,69 +533,4 @@ func (c *Cache[K, V]) afterLoad(ctx context.Context, k K, v V) (V, error) {
 		return err
 	})
 	return v, err
-}
-
-// Reload drops what is unsaved and reads the contents from the store, or the
-// Load hook, again. A cache that was never saved, or is in memory only, is
-// empty then; so is one that was invalidated, for an invalidation is not undone.
-// If reading fails, the contents stay as they were.
-func (c *Cache[K, V]) Reload(ctx context.Context) error { return c.reload(ctx) }
-
-func (c *Cache[K, V]) reload(caller context.Context) error {
-	m := c.m
-	if graph.InBuilder() {
-		return c.err(caller, "reload", nil, ErrInBuilder)
-	}
-	ctx, done := m.untilClosed(caller)
-	defer done()
-	for {
-		if ctx.Err() != nil {
-			return c.err(caller, "reload", nil, flight.Cause(ctx))
-		}
-		m.gate.RLock()
-		err := c.writable()
-		epoch, syncs := c.epoch, c.syncs.Load()
-		m.gate.RUnlock()
-		var t *table[K, V]
-		found := false
-		if err == nil {
-			t, found, err = c.read(ctx)
-		}
-		if err = ended(ctx, err); err != nil {
-			if err != ErrClosed {
-				c.failed(err)
-				m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err})
-			}
-			return c.err(caller, "reload", nil, err)
-		}
-		m.gate.Lock()
-		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving && !c.slot.dropping {
-			var gone []*slot
-			if c.edits.Swap(0) > 0 {
-				gone = dependentsOf([]*slot{c.slot}, true)
-			}
-			c.forgot(t.unsaved())
-			c.inherited(t)
-			if found {
-				c.replace(t, stateReady)
-			} else {
-				c.replace(t, c.emptyState())
-			}
-			m.drop(gone)
-			m.gate.Unlock()
-			if err := m.noteWhole(gone); err != nil {
-				return c.err(caller, "reload", nil, err)
-			}
-			m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
-			return nil
-		}
-		m.gate.Unlock()
-		// It was invalidated or saved meanwhile: what was read may be old.
-		if c.lane != nil {
-			if err := c.lane.lock(ctx); err != nil {
-				return c.err(caller, "reload", nil, err)
-			}
-			c.lane.unlock()
-		}
-	}
 }

@@ -123,6 +123,10 @@ type slot struct {
 	listed bool // in lane.pending; guarded by lane.mu
 }
 
+// void reports that what the store has of s does not count, for it was invalidated. The
+// gate is held.
+func (s *slot) void() bool { return s.dropped || s.dropping }
+
 // Open opens the Manager of a directory, which is created if need be. An empty
 // dir stands for a directory of this program in the user's cache directory.
 //

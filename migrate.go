@@ -106,7 +106,7 @@ func (c *Cache[K, V]) outdated() bool {
 	if c.heirOf != nil {
 		return true
 	}
-	if !c.slot.stored || c.slot.dropped || c.slot.dropping || len(c.slot.description) == 0 {
+	if !c.slot.stored || c.slot.void() || len(c.slot.description) == 0 {
 		return false
 	}
 	if c.derives && c.spec.Load == nil && c.table.Load().lacks() {

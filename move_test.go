@@ -15,7 +15,7 @@ import (
 func moving(t *testing.T) (d *disk, m *Manager, in, out *Cache[int, int]) {
 	t.Helper()
 	d = newDisk()
-	m = must(Open("", Options{Store: d, Autosync: &Autosync{Off: true}}))
+	m = openOn(d)
 	t.Cleanup(func() {
 		for fault := range m.Check() {
 			t.Error(fault)
@@ -49,17 +49,13 @@ func TestMoveWhileSaving(t *testing.T) {
 	}
 	m := must(Open("", Options{Store: &disk{Store: d.Store}, ReadOnly: true}))
 	defer m.Close()
-	saved := must(Register(m, "in", Spec[int, int]{}))
-	v, _ := saved.Peek(1)
+	then := must(Register(m, "in", Spec[int, int]{}))
+	v, _ := then.Peek(1)
 	equal(t, "value", v, 1)
-	equal(t, "stamp", saved.Explain(1).Stamp, stamp)
+	equal(t, "stamp", then.Explain(1).Stamp, stamp)
 	d.before = nil
-	in.Sync(t.Context())
-	m = must(Open("", Options{Store: &disk{Store: d.Store}, ReadOnly: true}))
-	defer m.Close()
-	saved = must(Register(m, "in", Spec[int, int]{}))
-	v, _ = saved.Peek(1)
-	equal(t, "value that was set while saving", v, 2)
+	ok(t, in.Sync(t.Context()))
+	equal(t, "value that was set while saving", savedIn(d, "in")[1], 2)
 }
 
 // A deletion that was saved leaves no trace, but what was set in its place meanwhile

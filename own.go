@@ -51,32 +51,35 @@ func (m *Manager) nameNow(name string) string {
 	return name
 }
 
+// facets are what the names of the caches that stand for the keys of another begin with.
+var facets = []string{keysCache, keysCount, presenceCache}
+
+// ofFacet returns what the name of one of our own caches begins with, and the name of the
+// cache whose keys it stands for, if it does.
+func ofFacet(name string) (prefix, of string, is bool) {
+	if what, isOurs := strings.CutPrefix(name, ours); isOurs {
+		for _, prefix := range facets {
+			if of, is := strings.CutPrefix(what, prefix); is {
+				return prefix, of, true
+			}
+		}
+	}
+	return "", "", false
+}
+
 // withFacets adds the caches that stand for the keys of those of cores.
 func (m *Manager) withFacets(cores []*core) []*core {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
 	all := slices.Clone(cores)
 	for _, c := range cores {
-		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
+		for _, prefix := range facets {
 			if s := m.slots[ours+prefix+c.slot.name]; s != nil && s.cache != nil && !slices.Contains(all, s.cache) {
 				all = append(all, s.cache)
 			}
 		}
 	}
 	return all
-}
-
-// of returns the name of the cache whose keys the one of the given name stands for, or
-// that name.
-func of(name string) string {
-	if what, isOurs := strings.CutPrefix(name, ours); isOurs {
-		for _, prefix := range []string{keysCache, keysCount, presenceCache} {
-			if was, ok := strings.CutPrefix(what, prefix); ok {
-				return was
-			}
-		}
-	}
-	return name
 }
 
 // readable returns the registered cache of a name from a record, which may be
@@ -86,12 +89,10 @@ func (m *Manager) readable(name string) (*core, error) {
 	if !isOurs {
 		return m.lookup(m.nameNow(name))
 	}
-	of := "" // the cache that what is about
-	for _, prefix := range []string{keysCache, keysCount, presenceCache} {
-		if was, ok := strings.CutPrefix(what, prefix); ok {
-			of = m.nameNow(was)
-			name = ours + prefix + of
-		}
+	prefix, of, isFacet := ofFacet(name)
+	if isFacet {
+		of = m.nameNow(of)
+		name = ours + prefix + of
 	}
 	c, err := m.lookup(name)
 	if !errors.Is(err, ErrUnknown) {
@@ -112,7 +113,7 @@ func (m *Manager) readable(name string) (*core, error) {
 	case handCache:
 		_, err = m.byHand()
 	default:
-		if of != "" {
+		if isFacet {
 			if c, err = m.lookup(of); err == nil {
 				err = c.typed.provideKeys()
 			}

@@ -231,13 +231,13 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 // savedState is the state of contents that are to be what was saved. The gate
 // is held.
 func (c *Cache[K, V]) savedState() int32 {
-	stored := c.slot.stored && !c.slot.dropped && !c.slot.dropping && c.lane != nil && c.lane.store != nil
+	stored := c.slot.stored && !c.slot.void() && c.lane != nil && c.lane.store != nil
 	switch {
 	case c.heirOf != nil:
 		return stateUnloaded
 	case stored && c.partial():
 		return statePartial
-	case stored, c.spec.Load != nil && !c.off && !c.slot.dropped && !c.slot.dropping:
+	case stored, c.spec.Load != nil && !c.off && !c.slot.void():
 		return stateUnloaded
 	}
 	return c.emptyState()

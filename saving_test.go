@@ -2,10 +2,12 @@ package cacheman
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cacheman-go/cacheman/store"
@@ -26,83 +28,57 @@ func (f *unreadable) Load(ctx context.Context, name string) iter.Seq2[store.Reco
 	return f.disk.Load(ctx, name)
 }
 
-// A table has grown out of the one that is being saved.
-func TestReloadWhileSaving(t *testing.T) {
-	d := newDisk()
-	m := openOn(d)
-	defer m.Close()
-	c := must(Register(m, "c", Spec[int, int]{}))
-	c.Set(1, 1)
-	ok(t, m.Sync(t.Context()))
-	c.Set(1, 2)
+// reloadMeanwhile syncs m, and reloads c while the store has the batch.
+func reloadMeanwhile(t *testing.T, d *disk, c *Cache[int, int], before func()) (synced error) {
+	t.Helper()
 	reloaded := make(chan error, 1)
 	d.before = func() {
-		c.grow()
+		before()
 		go func() { reloaded <- c.Reload(context.Background()) }()
-		time.Sleep(100 * time.Millisecond)
+		synctest.Wait() // it waits for the batch
 	}
-	ok(t, m.Sync(t.Context()))
+	synced = c.m.Sync(context.Background())
 	d.before = nil
 	ok(t, <-reloaded)
-	v, _ := c.Peek(1)
-	m2 := must(Open("", Options{Store: &disk{Store: d.Store}, ReadOnly: true}))
-	defer m2.Close()
-	saved, _ := must(Register(m2, "c", Spec[int, int]{})).Peek(1)
-	equal(t, "saved and in memory", v, saved)
+	return synced
 }
 
-// Likewise, and it cannot be saved.
-func TestReloadWhileSavingFails(t *testing.T) {
-	d := newDisk()
-	m := openOn(d)
-	defer m.Close()
-	c := must(Register(m, "c", Spec[int, int]{}))
-	c.Set(1, 1)
-	ok(t, m.Sync(t.Context()))
-	// a failed sync of a Clear, of a table that has grown, then Reload
-	ok(t, c.Clear())
-	c.Set(2, 2)
-	d.setFail(errPlanned)
-	reloaded := make(chan error, 1)
-	d.before = func() {
-		c.grow()
-		go func() { reloaded <- c.Reload(context.Background()) }()
-		time.Sleep(100 * time.Millisecond)
-	}
-	m.Sync(t.Context()) // it fails
-	ok(t, <-reloaded)
-	d.before = nil
-	d.setFail(nil)
-	ok(t, m.Sync(t.Context()))
-	mem := maps.Collect(c.All())
-	m2 := must(Open("", Options{Store: &disk{Store: d.Store}, ReadOnly: true}))
-	defer m2.Close()
-	saved := maps.Collect(must(Register(m2, "c", Spec[int, int]{})).All())
-	if !maps.Equal(mem, saved) {
-		t.Fatalf("in memory %v, saved %v", mem, saved)
+// A table has grown out of the one that is being saved.
+func TestReloadWhileSaving(t *testing.T) {
+	for _, fails := range []error{nil, errPlanned} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDisk()
+			m := openOn(d)
+			defer m.Close()
+			c := must(Register(m, "c", Spec[int, int]{}))
+			c.Set(1, 1)
+			ok(t, m.Sync(t.Context()))
+			ok(t, c.Clear())
+			c.Set(2, 2)
+			d.setFail(fails)
+			if err := reloadMeanwhile(t, d, c, c.grow); !errors.Is(err, fails) {
+				t.Fatal(err)
+			}
+			d.setFail(nil)
+			ok(t, m.Sync(t.Context()))
+			wantContents(t, c, savedIn(d, "c"))
+		})
 	}
 }
 
 // What is being dropped is not read again.
 func TestReloadWhileDropping(t *testing.T) {
-	d := newDisk()
-	m := openOn(d)
-	defer m.Close()
-	c := must(Register(m, "c", Spec[int, int]{}))
-	c.Set(1, 1)
-	ok(t, m.Sync(t.Context()))
-	ok(t, c.InvalidateAll())
-	reloaded := make(chan error, 1)
-	d.before = func() {
-		go func() { reloaded <- c.Reload(context.Background()) }()
-		time.Sleep(100 * time.Millisecond)
-	}
-	ok(t, m.Sync(t.Context()))
-	d.before = nil
-	ok(t, <-reloaded)
-	if v, had := c.Peek(1); had {
-		t.Fatalf("what was invalidated is %d", v)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		defer m.Close()
+		c := must(Register(m, "c", Spec[int, int]{}))
+		c.Set(1, 1)
+		ok(t, m.Sync(t.Context()))
+		ok(t, c.InvalidateAll())
+		ok(t, reloadMeanwhile(t, d, c, func() {}))
+		wantContents(t, c, map[int]int{})
+	})
 }
 
 // What could not be loaded is not taken for what is saved now.
@@ -112,14 +88,36 @@ func TestMigratedLater(t *testing.T) {
 	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
 	ok(t, m.Close())
 	f := &unreadable{disk: d, fail: errPlanned}
-	m = must(Open("", Options{Store: f, Autosync: &Autosync{Off: true}}))
+	m = openOn(f)
 	defer m.Close()
 	in := must(Register(m, "in", Spec[int, int]{Version: "2", Migrate: func(context.Context, Saved, int, []byte) (int, error) { return 10, nil }}))
 	in.Set(2, 2)
-	m.Sync(t.Context()) // it fails
+	if err := m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+		t.Fatal(err)
+	}
 	f.fail = nil
 	v, _ := in.Peek(1)
 	equal(t, "migrated", v, 10)
+}
+
+// Autosync tries again to load it.
+func TestAutosyncTriesToLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
+		ok(t, m.Close())
+		f := &unreadable{disk: d, fail: errPlanned}
+		m = must(Open("", Options{Store: f}))
+		defer m.Close()
+		in := must(Register(m, "in", Spec[int, int]{Version: "2", Migrate: func(context.Context, Saved, int, []byte) (int, error) { return 10, nil }}))
+		in.Set(2, 2)
+		time.Sleep(time.Hour)
+		equal(t, "unsaved while it cannot be loaded", in.Stats().Dirty, 1)
+		f.fail = nil
+		time.Sleep(time.Hour)
+		equal(t, "unsaved afterwards", in.Stats().Dirty, 0)
+	})
 }
 
 // Nor is it lost if it has another name.
@@ -129,13 +127,15 @@ func TestInheritedLater(t *testing.T) {
 	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
 	ok(t, m.Close())
 	f := &unreadable{disk: d, fail: errPlanned}
-	m = must(Open("", Options{Store: f, Autosync: &Autosync{Off: true}}))
+	m = openOn(f)
 	spec := Spec[int, int]{Formerly: []string{"in"}}
 	c := must(Register(m, "new", spec))
 	c.Set(2, 2)
-	m.Close() // it fails
+	if err := m.Close(); !errors.Is(err, errPlanned) {
+		t.Fatal(err)
+	}
 	f.fail = nil
-	m = must(Open("", Options{Store: f, Autosync: &Autosync{Off: true}}))
+	m = openOn(f)
 	defer m.Close()
 	c = must(Register(m, "new", spec))
 	v, _ := c.Peek(1)
@@ -145,7 +145,7 @@ func TestInheritedLater(t *testing.T) {
 // Close loads what a hook needs to save.
 func TestHookAtClose(t *testing.T) {
 	for range 20 {
-		m := must(Open("", Options{Store: newDisk(), Autosync: &Autosync{Off: true}}))
+		m := openOn(newDisk())
 		saved := map[int]int{1: 1}
 		c := must(Register(m, "c", Spec[int, int]{
 			Load: func(ctx context.Context) (map[int]int, error) { return maps.Clone(saved), ctx.Err() },
@@ -160,7 +160,7 @@ func TestHookAtClose(t *testing.T) {
 // A Set that comes while a sync begins is not saved alone.
 func TestSetWhileHookSaves(t *testing.T) {
 	for i := range 2000 {
-		m := must(Open("", Options{Store: newDisk(), Autosync: &Autosync{Off: true}}))
+		m := openOn(newDisk())
 		saved, saves := map[int]int{1: 1}, 0
 		c := must(Register(m, "c", Spec[int, int]{
 			Load: func(ctx context.Context) (map[int]int, error) { return map[int]int{1: 1}, nil },

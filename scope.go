@@ -360,7 +360,10 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 			c.slot.cache = nil
 			m.graph.Lock()
 			if c.owner.IsRead() {
-				s := m.slot(of(c.slot.name))
+				s := c.slot
+				if _, of, is := ofFacet(s.name); is {
+					s = m.slot(of)
+				}
 				s.former = append(s.former, c)
 			}
 			m.graph.Unlock()

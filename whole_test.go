@@ -18,42 +18,28 @@ func inputAndWhole(m *Manager) (in, c *Cache[int, int]) {
 	return in, c
 }
 
-// What contents were built from is kept by a run of the program that loads them.
+// What contents were built from is kept by a run of the program that loads them, and by
+// one that does not.
 func TestWholeIsKept(t *testing.T) {
-	d := newDisk()
-	m := openOn(d)
-	in, c := inputAndWhole(m)
-	in.Set(1, 1)
-	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
-	ok(t, m.Close())
-	m = openOn(d)
-	_, c = inputAndWhole(m)
-	equal(t, "loaded", must(c.Get(t.Context(), 1)), 1)
-	c.Set(2, 2)
-	ok(t, m.Close())
-	m = openOn(d)
-	defer m.Close()
-	in, c = inputAndWhole(m)
-	in.Set(1, 2)
-	equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
-}
-
-// Likewise by one that does not.
-func TestWholeNotRead(t *testing.T) {
-	d := newDisk()
-	m := openOn(d)
-	in, c := inputAndWhole(m)
-	in.Set(1, 1)
-	equal(t, "built", must(c.Get(t.Context(), 1)), 1)
-	ok(t, m.Close())
-	m = openOn(d)
-	inputAndWhole(m)
-	ok(t, m.Close())
-	m = openOn(d)
-	defer m.Close()
-	in, c = inputAndWhole(m)
-	in.Set(1, 2)
-	equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
+	for _, loads := range []bool{true, false} {
+		d := newDisk()
+		m := openOn(d)
+		in, c := inputAndWhole(m)
+		in.Set(1, 1)
+		equal(t, "built", must(c.Get(t.Context(), 1)), 1)
+		ok(t, m.Close())
+		m = openOn(d)
+		if _, c = inputAndWhole(m); loads {
+			equal(t, "loaded", must(c.Get(t.Context(), 1)), 1)
+			c.Set(2, 2)
+		}
+		ok(t, m.Close())
+		m = openOn(d)
+		in, c = inputAndWhole(m)
+		in.Set(1, 2)
+		equal(t, "built anew", must(c.Get(t.Context(), 1)), 2)
+		ok(t, m.Close())
+	}
 }
 
 // What was reloaded was built from what it was built from when it was saved.
@@ -82,7 +68,7 @@ func TestCountBuildsAll(t *testing.T) {
 	equal(t, "count", must(c.Count(t.Context())), 1)
 }
 
-// The keys are those that BuildAll would make now.
+// Keys and their number are those that BuildAll would make now.
 func TestKeysOfBuildAll(t *testing.T) {
 	m := newManager(t)
 	in := must(Register(m, "in", Spec[int, int]{}))
@@ -94,33 +80,16 @@ func TestKeysOfBuildAll(t *testing.T) {
 		}
 		return all, err
 	}}))
-	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+	keys := must(Register(m, "keys", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
 		keys, err := c.CollectKeys(ctx)
 		return len(keys), err
 	}}))
-	in.Set(1, 2)
-	equal(t, "keys", must(n.Get(t.Context(), 1)), 2)
-	in.Set(1, 3)
-	equal(t, "keys", must(n.Get(t.Context(), 1)), 3)
-}
-
-// And their number.
-func TestNumberOfBuildAll(t *testing.T) {
-	m := newManager(t)
-	in := must(Register(m, "in", Spec[int, int]{}))
-	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
-		n, err := in.Get(ctx, 1)
-		all := map[int]int{}
-		for i := range n {
-			all[i] = i
-		}
-		return all, err
-	}}))
-	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Count(ctx) }}))
-	in.Set(1, 2)
-	equal(t, "count", must(n.Get(t.Context(), 1)), 2)
-	in.Set(1, 3)
-	equal(t, "count", must(n.Get(t.Context(), 1)), 3)
+	number := must(Register(m, "number", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Count(ctx) }}))
+	for n := range 4 {
+		in.Set(1, n)
+		equal(t, "number", must(number.Get(t.Context(), 1)), n)
+		equal(t, "keys", must(keys.Get(t.Context(), 1)), n)
+	}
 }
 
 // What is set while BuildAll is running stays, and what it has made before something was deleted is not kept.
@@ -180,7 +149,7 @@ func TestCountOfUnreadable(t *testing.T) {
 	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
 	ok(t, m.Close())
 	f := &unreadable{disk: d, fail: errPlanned}
-	m = must(Open("", Options{Store: f, Autosync: &Autosync{Off: true}}))
+	m = openOn(f)
 	defer m.Close()
 	in := must(Register(m, "in", Spec[int, int]{}))
 	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Count(ctx) }}))

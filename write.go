@@ -126,14 +126,13 @@ func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st sta
 	if st.kind.held() == e.kind.held() {
 		keys = nil // they stay the same
 	}
-	removed := c.all != nil && !st.kind.held()
-	if e.node != nil || keys != nil || removed {
+	if e.node != nil || keys != nil || c.all != nil && !st.kind.held() {
 		g.Lock()
 		defer g.Unlock()
 		if wait := c.mark(e, keys); wait != nil {
 			return false, wait
 		}
-		if removed {
+		if !st.kind.held() {
 			c.overtakeAll()
 		}
 	}
@@ -254,10 +253,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	g.Lock()
 	g.Wrote()
 	c.owner.Replace()
-	if keys := c.keys.Load(); keys != nil {
-		g.Mark(keys)
-		keys.Force(graph.Probed, graph.Changed)
-	}
+	c.keysChanged()
 	for i := range t.shards {
 		for _, e := range t.shards[i].entries {
 			if e.node != nil {

@@ -191,13 +191,14 @@ func (c *compaction) run() error {
 // abandon removes the new snapshots after an error, unless a manifest that names
 // them may be there after a crash. Then they stay until there is a newer one.
 func (c *compaction) abandon(err error) {
-	if isLeft(err) {
+	left := isLeft(err)
+	if left {
 		c.s.applying <- struct{}{}
 		c.s.left = true
 		c.s.applying.release()
 	}
 	for _, x := range c.made {
-		if isLeft(err) {
+		if left {
 			c.s.orphans = append(c.s.orphans, x.name)
 			x.unpin()
 		} else {

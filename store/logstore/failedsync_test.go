@@ -8,6 +8,7 @@ import (
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
+	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
 
@@ -53,8 +54,8 @@ func nextProcess(t *testing.T, fs *faultfs.FS, seed uint64) {
 	}
 }
 
-// failed has one put, and then the call of which the hook says so fail: the number
-// of calls before decides what a failed sync has written.
+// failing has one put, and then a call that fails as hook says: the number of calls before
+// decides what a failed sync has written.
 func failing(t *testing.T, seed uint64, call func(s *logstore.Store) error, hook func(op faultfs.Op, name string) error) (*faultfs.FS, *logstore.Store) {
 	t.Helper()
 	fs := faultfs.New()
@@ -197,71 +198,55 @@ func TestFailuresThenNextProcess(t *testing.T) {
 	}
 }
 
-// A reader has read a batch whose sync then failed, no new journal could be made
-// either, and the writer was started again.
-func TestReaderAfterFailedSyncAndRestart(t *testing.T) {
-	for _, second := range []string{"3", "333", "33333333"} {
-		fs := faultfs.New()
-		w := &between{FS: fs}
-		s := open(t, logstore.Options{FS: w, CompactAt: -1})
-		apply(t, s, put("a", "0", "zero"), put("b", "0", "zero"))
-		s.Compact(t.Context())
-		apply(t, s, put("a", "1", "one"))
-		r := openReader(t, quiet(fs))
-		failing := false
-		w.before, w.armed = func() { // the file is written, and not synced yet
-			w.armed = false
-			refresh(t, r)
-			failing = true
-		}, true
-		fs.Hook(func(n int, o faultfs.Op, name string) error {
-			if failing && (o == faultfs.OpSync || o == faultfs.OpCreate) {
-				return syscall.EIO
-			}
-			return nil
-		})
-		if err := s.Apply(t.Context(), batch(put("a", "1", "two"))); err == nil {
-			t.Fatal("did not fail")
-		}
-		s.Close()
-		fs.NewProcess()
-		s = open(t, logstore.Options{FS: fs, CompactAt: -1})
-		apply(t, s, put("b", "1", second))
-		changed, err := r.Refresh(t.Context(), nil)
-		got, _ := dump(t, r)
-		ok := (state{}).after(put("a", "0", "zero"), put("b", "0", "zero"), put("a", "1", "one"), put("b", "1", second))
-		if err != nil || got.String() != ok.String() || len(changed) != 2 {
-			t.Errorf("%q: changed %v, %v, got %v", second, changed, err, got)
-		}
-	}
-}
-
-// Likewise, and the reader has not refreshed.
-func TestReaderGivesValueOfAnotherCache(t *testing.T) {
+// readAhead has a reader read a batch whose sync then fails, like the attempt to make
+// another journal. The writer is started again, and goes on with next.
+func readAhead(t *testing.T, next ...store.Op) *logstore.Reader {
+	t.Helper()
 	fs := faultfs.New()
 	w := &between{FS: fs}
 	s := open(t, logstore.Options{FS: w, CompactAt: -1})
-	apply(t, s, put("a", "0", "zero"))
+	apply(t, s, put("a", "0", "zero"), put("b", "0", "zero"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, put("a", "1", "one"))
 	r := openReader(t, quiet(fs))
 	failing := false
-	w.before, w.armed = func() { // the file is written, and not synced yet
+	w.before, w.armed = func() { // it is written, and not synced yet
 		w.armed = false
 		refresh(t, r)
 		failing = true
 	}, true
-	fs.Hook(func(n int, o faultfs.Op, name string) error {
-		if failing && (o == faultfs.OpSync || o == faultfs.OpCreate) {
+	fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+		if failing && (op == faultfs.OpSync || op == faultfs.OpCreate) {
 			return syscall.EIO
 		}
 		return nil
 	})
 	if err := s.Apply(t.Context(), batch(put("a", "1", "two"))); err == nil {
-		t.Fatal("did not fail")
+		t.Fatal("it did not fail")
 	}
 	s.Close()
 	fs.NewProcess()
-	s = open(t, logstore.Options{FS: fs, CompactAt: -1})
-	apply(t, s, put("b", "9", "333"))
+	apply(t, open(t, quiet(fs)), next...)
+	return r
+}
+
+// The reader notices that what it has read does not count, also if what does is as long.
+func TestReaderAfterFailedSyncAndRestart(t *testing.T) {
+	for _, value := range []string{"3", "333", "33333333"} {
+		r := readAhead(t, put("b", "1", value))
+		changed := refresh(t, r)
+		want(t, r, state{}.after(put("a", "0", "zero"), put("b", "0", "zero"), put("a", "1", "one"), put("b", "1", value)))
+		if len(changed) != 2 {
+			t.Errorf("%v have changed", changed)
+		}
+	}
+}
+
+// Before it has noticed it does not give the value of another cache.
+func TestReaderGivesValueOfAnotherCache(t *testing.T) {
+	r := readAhead(t, put("b", "9", "333"))
 	rec, err := r.Get(t.Context(), "a", []byte("1"))
 	if err == nil && string(rec.Value) != "two" {
 		t.Errorf("key 1 of a gives key %q of b, value %q", rec.Key, rec.Value)

@@ -194,11 +194,6 @@ func (r *Reader) follow(ctx context.Context, files listing, changed nameSet) (bo
 	if at == nil {
 		return false, nil
 	}
-	if err := s.fs.Exists(at.name); errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
 	if same, err := r.same(at); err != nil || !same {
 		return false, err
 	}
@@ -233,24 +228,28 @@ func (r *Reader) same(at *journal) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	b := make([]byte, journalHeader)
-	err = readFull(f, b, 0)
-	ok := err == nil && le.Uint64(b[16:]) == at.id
-	if ok && at.last > 0 {
-		err = readFull(f, b[:chunkHeader], at.last)
-		c, valid := parseHeader(b[:chunkHeader])
-		ok = err == nil && valid && c.journal == at.id && c.salt == at.salt
-		if ok {
-			var size int64
-			size, err = f.Size()
-			ok = err == nil && size >= at.end
-		}
-	}
-	if err != nil && err != errShort {
+	size, err := f.Size()
+	if err != nil {
 		return false, err
 	}
-	r.back = !ok
-	return ok, nil
+	if r.back = size < at.end; r.back {
+		return false, nil
+	}
+	if at.last == 0 {
+		b := make([]byte, journalHeader)
+		err = readFull(f, b, 0)
+		x, damaged := parseJournalHeader(b, at.name, at.seq)
+		r.back = damaged != nil || x.id != at.id
+	} else {
+		b := make([]byte, chunkHeader)
+		err = readFull(f, b, at.last)
+		c, ok := parseHeader(b)
+		r.back = !ok || c.journal != at.id || c.salt != at.salt
+	}
+	if err == errShort { // it became so meanwhile
+		err = nil
+	}
+	return !r.back && err == nil, err
 }
 
 // endOf returns where the journal before later[i] ends.
@@ -374,12 +373,7 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 				break
 			}
 			st.publish()
-			j.last = j.end
-			if b, err := w.at(j.end, chunkHeader); err != nil && err != errShort {
-				return err
-			} else if c, ok := parseHeader(b); ok {
-				j.salt = c.salt
-			}
+			j.last, j.salt = j.end, w.salt
 			j.end, j.frame = next, j.frame+1
 			done(j, st.of)
 		}

@@ -29,7 +29,7 @@ type journal struct {
 	end   int64  // where the next frame goes; what is before counts
 	frame uint64 // the number of the next frame
 	last  int64  // where the last frame that was read from it starts; 0: there was none
-	salt  uint32 // of that frame; for a Reader
+	salt  uint32 // of that frame
 	// bad, if not nil, is why nothing may be written any more. After a failed
 	// sync nobody knows what is on the disk, and trying again would succeed
 	// without writing anything.

@@ -41,8 +41,13 @@ func (s *Store) snapshotSize() (n int64) {
 	return n
 }
 
+// manyJournals is how many there may be before Close takes the time to compact them:
+// whoever opens the store opens each.
+const manyJournals = 8
+
 // overdue reports whether Close should compact: the journals are very large, or
-// they are larger than they may be and there is little to write. Who stops a short
+// they are larger than they may be and there is little to write, or there are many of
+// them, as short processes leave that wake a compaction and end. Who stops a short
 // compaction saves less than the next few who open the store pay for the replay.
 func (s *Store) overdue() bool {
 	if s.opts.CompactAt < 0 || s.closed.Load() {
@@ -54,7 +59,7 @@ func (s *Store) overdue() bool {
 	defer s.applying.release()
 	size, limit := s.journalSize(), s.limit()
 	little := size+s.snapshotSize() <= 8*s.opts.CompactAt
-	return s.retryAt == 0 && (size > 8*limit || size > limit && (little || len(s.journals) > 8))
+	return s.retryAt == 0 && (size > 8*limit || size > limit && (little || len(s.journals) > manyJournals))
 }
 
 // journalSize is what a replay would read. The caller holds applying.

@@ -322,7 +322,7 @@ func (r *recovery) replay(i int, j *journal) error {
 		}
 		if ok {
 			st.publish()
-			j.last = off
+			j.last, j.salt = off, w.salt
 			off, frame = end, frame+1
 			continue
 		}

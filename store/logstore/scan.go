@@ -7,10 +7,11 @@ import (
 
 // window reads a file from front to back in large pieces.
 type window struct {
-	f   io.ReaderAt
-	end int64 // what is beyond does not count
-	buf []byte
-	off int64 // of buf in the file
+	f    io.ReaderAt
+	end  int64 // what is beyond does not count
+	buf  []byte
+	off  int64  // of buf in the file
+	salt uint32 // of the frame that was read last
 }
 
 const windowSize = 256 << 10
@@ -81,16 +82,15 @@ func (w *window) search(off int64, want func(chunk) bool) (int64, error) {
 // frame carries out the frame that should be at off in st, and returns where it
 // ends. It reports false if there is no whole frame of that number.
 func (w *window) frame(st *stage, j *journal, off int64, frame uint64) (end int64, ok bool, err error) {
-	var salt uint32
 	for no := uint32(0); ; no++ {
 		c, payload, ok, err := w.chunk(off)
 		if !ok || err != nil {
 			return 0, false, err
 		}
 		if no == 0 {
-			salt = c.salt
+			w.salt = c.salt
 		}
-		if c.journal != j.id || c.frame != frame || c.no != no || c.salt != salt || c.flags&^flagCommit != 0 {
+		if c.journal != j.id || c.frame != frame || c.no != no || c.salt != w.salt || c.flags&^flagCommit != 0 {
 			return 0, false, nil
 		}
 		size := chunkHeader + c.size

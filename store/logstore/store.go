@@ -41,7 +41,7 @@ type Store struct {
 	buf     []byte // of the last batch, for the next
 	retryAt int64  // how large the journals must be to compact again after an error
 	start   position
-	from    uint64 // the journal that the last compaction began with, or ends with
+	from    uint64 // the journal at which a replay starts once the compaction under way, or the last one, is through
 	// unpublished, if not nil, is the manifest that there must be before
 	// anything is written. While there is one no compaction runs.
 	unpublished *manifest
