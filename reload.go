@@ -41,7 +41,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			return c.err(caller, "reload", nil, err)
 		}
 		m.gate.Lock()
-		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving && (c.lane == nil || !c.slot.dropping) {
+		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving {
 			var gone []*slot
 			if c.edits.Swap(0) > 0 {
 				gone = dependentsOf([]*slot{c.slot}, true)

@@ -142,19 +142,43 @@ func TestInheritedLater(t *testing.T) {
 	equal(t, "inherited", v, 1)
 }
 
+// Nor is what is registered while a sync is loading something else.
+func TestRegisterWhileMigrating(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	must(Register(m, "a", Spec[int, int]{})).Set(1, 1)
+	must(Register(m, "b", Spec[int, int]{})).Set(1, 1)
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	ten := func(context.Context, Saved, int, []byte) (int, error) { return 10, nil }
+	var b *Cache[int, int]
+	a := must(Register(m, "a", Spec[int, int]{Version: "2", Migrate: func(context.Context, Saved, int, []byte) (int, error) {
+		b = must(Register(m, "b", Spec[int, int]{Version: "2", Migrate: ten}))
+		b.Set(2, 2)
+		return 10, nil
+	}}))
+	a.Set(2, 2)
+	ok(t, m.Sync(t.Context()))
+	wantContents(t, b, map[int]int{1: 10, 2: 2})
+}
+
 // Close loads what a hook needs to save.
 func TestHookAtClose(t *testing.T) {
-	for range 20 {
+	synctest.Test(t, func(t *testing.T) {
 		m := openOn(newDisk())
 		saved := map[int]int{1: 1}
 		c := must(Register(m, "c", Spec[int, int]{
-			Load: func(ctx context.Context) (map[int]int, error) { return maps.Clone(saved), ctx.Err() },
+			Load: func(ctx context.Context) (map[int]int, error) {
+				time.Sleep(time.Second)
+				return maps.Clone(saved), ctx.Err()
+			},
 			Save: func(_ context.Context, all map[int]int) error { saved = all; return nil },
 		}))
 		c.Set(2, 2)
 		ok(t, m.Close())
 		equal(t, "entries", len(saved), 2)
-	}
+	})
 }
 
 // A Set that comes while a sync begins is not saved alone.
