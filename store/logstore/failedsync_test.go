@@ -1,6 +1,7 @@
 package logstore_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -54,13 +55,15 @@ func nextProcess(t *testing.T, fs *faultfs.FS, seed uint64) {
 	}
 }
 
-// failing has one put, and then a call that fails as hook says: the number of calls before
-// decides what a failed sync has written.
-func failing(t *testing.T, seed uint64, call func(s *logstore.Store) error, hook func(op faultfs.Op, name string) error) (*faultfs.FS, *logstore.Store) {
+// failing has one put, unless the call is to be the first, and then a call that fails as
+// hook says: how many calls there were before decides what a failed sync has written.
+func failing(t *testing.T, seed uint64, call func(s *logstore.Store) error, hook func(op faultfs.Op, name string) error, first bool) (*faultfs.FS, *logstore.Store) {
 	t.Helper()
 	fs := faultfs.New()
 	s := open(t, quiet(fs))
-	apply(t, s, put("a", "1", "one"))
+	if !first {
+		apply(t, s, put("a", "1", "one"))
+	}
 	fs.Hook(func(_ int, op faultfs.Op, name string) error { return hook(op, name) })
 	for range seed {
 		fs.Exists("x")
@@ -88,6 +91,14 @@ func TestAfterFailedSync(t *testing.T) {
 			return nil
 		}
 	}
+	stays := func(file string) func(faultfs.Op, string) error { // it is neither synced nor removed
+		return func(op faultfs.Op, name string) error {
+			if (op == faultfs.OpSync || op == faultfs.OpRemove) && name == file {
+				return syscall.EIO
+			}
+			return nil
+		}
+	}
 	for _, c := range []struct {
 		name string
 		call func(s *logstore.Store) error
@@ -105,18 +116,23 @@ func TestAfterFailedSync(t *testing.T) {
 		}, true},
 		{"manifest, killed", compact, func() func(faultfs.Op, string) error { return killed("MANIFEST-3") }, false},
 		{"journal, killed", compact, func() func(faultfs.Op, string) error { return killed("j-2.log") }, false},
-		{"manifest stays", compact, func() func(faultfs.Op, string) error {
+		{"manifest stays", compact, func() func(faultfs.Op, string) error { return stays("MANIFEST-3") }, true},
+		{"manifest stays, batch", func(s *logstore.Store) error { return errors.Join(compact(s), second(s)) }, func() func(faultfs.Op, string) error {
+			manifest, late := stays("MANIFEST-3"), false
 			return func(op faultfs.Op, name string) error {
-				if (op == faultfs.OpSync || op == faultfs.OpRemove) && name == "MANIFEST-3" {
+				if late && (op == faultfs.OpWrite || op == faultfs.OpCreate) {
 					return syscall.EIO
 				}
-				return nil
+				err := manifest(op, name)
+				late = late || err != nil
+				return err
 			}
 		}, true},
+		{"first manifest stays", second, func() func(faultfs.Op, string) error { return stays("MANIFEST-1") }, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := range uint64(40) {
-				fs, s := failing(t, seed, c.call, c.hook())
+				fs, s := failing(t, seed, c.call, c.hook(), strings.HasPrefix(c.name, "first"))
 				if c.ends {
 					if !strings.HasPrefix(c.name, "batch") {
 						fs.Hook(nil)
@@ -296,4 +312,36 @@ func TestJournalNumberAgain(t *testing.T) {
 		refresh(t, r)
 	}
 	want(t, r, state{}.after(put("a", "1", "one"), put("a", "2", "two"), put("a", "3", "three")))
+}
+
+// A journal from which a replay will start stays, whatever becomes of it while the
+// compaction is under way.
+func TestStartOfCompactionFails(t *testing.T) {
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	apply(t, s, put("a", "1", "one"))
+	syncs := 0
+	w.before, w.armed = func() {
+		if syncs++; syncs != 2 { // the first is that of the journal
+			return
+		}
+		w.armed = false
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op == faultfs.OpWrite && name == "j-2.log" {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		if err := s.Apply(t.Context(), batch(put("a", "2", "two"))); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("Apply: %v", err)
+		}
+		fs.Hook(nil)
+		apply(t, s, put("a", "3", "three"))
+	}, true
+	if err := s.Compact(t.Context()); err != nil || syncs < 2 {
+		t.Fatalf("after %d syncs: %v", syncs, err)
+	}
+	s.Close()
+	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one"), put("a", "3", "three")))
 }

@@ -228,13 +228,6 @@ func (r *Reader) same(at *journal) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return false, err
-	}
-	if r.back = size < at.end; r.back {
-		return false, nil
-	}
 	if at.last == 0 {
 		b := make([]byte, journalHeader)
 		err = readFull(f, b, 0)
@@ -246,8 +239,8 @@ func (r *Reader) same(at *journal) (bool, error) {
 		c, ok := parseHeader(b)
 		r.back = !ok || c.journal != at.id || c.salt != at.salt
 	}
-	if err == errShort { // it became so meanwhile
-		err = nil
+	if err == errShort {
+		r.back, err = true, nil
 	}
 	return !r.back && err == nil, err
 }
