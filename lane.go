@@ -265,12 +265,16 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 				continue
 			}
 			again = true // for others may have been written to meanwhile
-			l.m.gate.Unlock()
-			if err := c.typed.prepare(ctx, false); err != nil {
+			err := l.m.unloadable[c]
+			if err == nil {
+				l.m.gate.Unlock()
+				err = c.typed.prepare(ctx, false)
+				l.m.gate.Lock()
+			}
+			if err != nil {
 				failed[c.slot] = true
 				errs.add(c.err(ctx, "sync", nil, fmt.Errorf("what was saved has to be loaded before, and cannot be: %w", err)))
 			}
-			l.m.gate.Lock()
 		}
 	}
 	defer l.m.gate.Unlock()

@@ -80,6 +80,8 @@ type Manager struct {
 	lanes  map[store.Store]*lane // of the stores in use; guarded by gate
 	closed bool                  // guarded by gate
 
+	unloadable map[*core]error // what Close could not load; guarded by gate
+
 	renamed map[string]string // new names of caches by those in old records; guarded by gate
 
 	main   *lane         // the lane of store
@@ -337,9 +339,9 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	m.stopLimits(ctx)
 	m.loadHand(ctx)
-	m.loadOutdated(ctx) // later nothing is loaded any more
+	failed := m.loadOutdated(ctx) // later nothing is loaded any more
 	m.gate.Lock()
-	m.closed = true
+	m.closed, m.unloadable = true, failed
 	lanes := slices.Collect(maps.Values(m.lanes))
 	cores := make([]*core, 0, len(m.slots))
 	for _, s := range m.slots {
@@ -368,10 +370,11 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 }
 
 // loadOutdated loads contents that another version has saved, so that they are
-// not taken for those of this one after the next save.
-func (m *Manager) loadOutdated(ctx context.Context) {
+// not taken for those of this one after the next save. It returns what could not
+// be loaded, and why.
+func (m *Manager) loadOutdated(ctx context.Context) map[*core]error {
 	if m.opts.ReadOnly {
-		return
+		return nil
 	}
 	m.gate.RLock()
 	var cores []*core
@@ -382,7 +385,11 @@ func (m *Manager) loadOutdated(ctx context.Context) {
 		}
 	}
 	m.gate.RUnlock()
+	failed := make(map[*core]error)
 	for _, c := range cores {
-		c.typed.prepare(ctx, false) // a failure is an event
+		if err := c.typed.prepare(ctx, false); err != nil {
+			failed[c] = err
+		}
 	}
+	return failed
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,15 +16,15 @@ import (
 
 // What is here is about what comes while something is saved, or cannot be loaded before.
 
-// unreadable is a disk from which one cache cannot be loaded.
+// unreadable is a disk from which one cache cannot be loaded, until it is mended.
 type unreadable struct {
 	*disk
-	fail error
+	mended atomic.Bool
 }
 
 func (f *unreadable) Load(ctx context.Context, name string) iter.Seq2[store.Record, error] {
-	if f.fail != nil && name == "in" {
-		return func(yield func(store.Record, error) bool) { yield(store.Record{}, f.fail) }
+	if !f.mended.Load() && name == "in" {
+		return func(yield func(store.Record, error) bool) { yield(store.Record{}, errPlanned) }
 	}
 	return f.disk.Load(ctx, name)
 }
@@ -87,7 +88,7 @@ func TestMigratedLater(t *testing.T) {
 	m := openOn(d)
 	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
 	ok(t, m.Close())
-	f := &unreadable{disk: d, fail: errPlanned}
+	f := &unreadable{disk: d}
 	m = openOn(f)
 	defer m.Close()
 	in := must(Register(m, "in", Spec[int, int]{Version: "2", Migrate: func(context.Context, Saved, int, []byte) (int, error) { return 10, nil }}))
@@ -95,7 +96,7 @@ func TestMigratedLater(t *testing.T) {
 	if err := m.Sync(t.Context()); !errors.Is(err, errPlanned) {
 		t.Fatal(err)
 	}
-	f.fail = nil
+	f.mended.Store(true)
 	v, _ := in.Peek(1)
 	equal(t, "migrated", v, 10)
 }
@@ -107,14 +108,14 @@ func TestAutosyncTriesToLoad(t *testing.T) {
 		m := openOn(d)
 		must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
 		ok(t, m.Close())
-		f := &unreadable{disk: d, fail: errPlanned}
+		f := &unreadable{disk: d}
 		m = must(Open("", Options{Store: f}))
 		defer m.Close()
 		in := must(Register(m, "in", Spec[int, int]{Version: "2", Migrate: func(context.Context, Saved, int, []byte) (int, error) { return 10, nil }}))
 		in.Set(2, 2)
 		time.Sleep(time.Hour)
 		equal(t, "unsaved while it cannot be loaded", in.Stats().Dirty, 1)
-		f.fail = nil
+		f.mended.Store(true)
 		time.Sleep(time.Hour)
 		equal(t, "unsaved afterwards", in.Stats().Dirty, 0)
 	})
@@ -126,7 +127,7 @@ func TestInheritedLater(t *testing.T) {
 	m := openOn(d)
 	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
 	ok(t, m.Close())
-	f := &unreadable{disk: d, fail: errPlanned}
+	f := &unreadable{disk: d}
 	m = openOn(f)
 	spec := Spec[int, int]{Formerly: []string{"in"}}
 	c := must(Register(m, "new", spec))
@@ -134,7 +135,7 @@ func TestInheritedLater(t *testing.T) {
 	if err := m.Close(); !errors.Is(err, errPlanned) {
 		t.Fatal(err)
 	}
-	f.fail = nil
+	f.mended.Store(true)
 	m = openOn(f)
 	defer m.Close()
 	c = must(Register(m, "new", spec))

@@ -148,7 +148,7 @@ func TestCountOfUnreadable(t *testing.T) {
 	m := openOn(d)
 	must(Register(m, "in", Spec[int, int]{})).Set(1, 1)
 	ok(t, m.Close())
-	f := &unreadable{disk: d, fail: errPlanned}
+	f := &unreadable{disk: d}
 	m = openOn(f)
 	defer m.Close()
 	in := must(Register(m, "in", Spec[int, int]{}))
@@ -156,7 +156,7 @@ func TestCountOfUnreadable(t *testing.T) {
 	if v, err := n.Get(t.Context(), 1); !errors.Is(err, errPlanned) {
 		t.Fatalf("while it cannot be loaded it is %v, %v", v, err)
 	}
-	f.fail = nil
+	f.mended.Store(true)
 	ok(t, in.Load(t.Context()))
 	equal(t, "number", must(n.Get(t.Context(), 1)), 1)
 }
