@@ -70,7 +70,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			if frame != nil {
 				frame.Volatile()
 			}
-			if v, ok := b.contents[k]; ok {
+			if v, ok := b.value(k); ok {
 				return v, nil
 			}
 			if !c.derives {
@@ -151,7 +151,11 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 		if run == nil {
 			continue
 		}
-		switch b := run.Task().(*building[K, V]); run.Outcome() {
+		b, is := run.Task().(*building[K, V])
+		if !is {
+			continue // it is of the contents as a whole
+		}
+		switch run.Outcome() {
 		case graph.Published, graph.Superseded:
 			if frame != nil {
 				continue // it is to be recorded

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"math/bits"
 	"slices"
 
@@ -36,16 +37,23 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 					return digest{}, err
 				}
 				c.keys.Store(n)
+				b, err := c.fleeting(ctx, true)
+				if err != nil {
+					return digest{}, err
+				}
+				if b != nil {
+					graph.FrameOf(ctx).Volatile()
+					keys, _ := b.all()
+					return c.digest(slices.Values(keys))
+				}
 				if c.all != nil && !c.derives {
 					// The keys are those that BuildAll would make now, and so is any entry.
 					var k K
 					if _, err := c.Get(ctx, k); err != nil && !errors.Is(err, ErrNotFound) {
 						return digest{}, err
 					}
-				} else if err := c.prepare(ctx, true); err != nil {
-					return digest{}, err
 				}
-				return c.digest()
+				return c.digest(c.Keys())
 			},
 		}
 	})
@@ -68,12 +76,16 @@ func (c *Cache[K, V]) keysChanged() {
 	}
 }
 
-func (c *Cache[K, V]) digest() (d digest, err error) {
+func (c *Cache[K, V]) digest(keys iter.Seq[K]) (d digest, err error) {
 	if c.spec.KeyCodec.Append == nil {
-		return digest{Hi: c.m.graph.Next()}, nil // different from all others
+		d.Hi = c.m.graph.Next() // different from all others
+		for range keys {
+			d.Count++
+		}
+		return d, nil
 	}
 	var buf []byte
-	for k := range c.Keys() {
+	for k := range keys {
 		guard(&err, func() (err error) {
 			buf, err = c.spec.KeyCodec.Append(buf[:0], k)
 			return err
@@ -95,21 +107,36 @@ func (c *Cache[K, V]) digest() (d digest, err error) {
 // stale when a key is added or removed, but not when a value changes. Keys of a
 // cache with a builder are those that were built so far.
 func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
-	if err := c.prepare(ctx, true); err != nil {
-		return nil, c.err(ctx, "collect keys", nil, err)
-	}
-	if graph.FrameOf(ctx) != nil {
-		keys, err := c.keysOf()
-		if err == nil {
-			_, err = keys.Get(ctx, Single{})
+	keys, _, err := c.collectKeys(ctx)
+	return keys, err
+}
+
+// collectKeys is CollectKeys. It returns the values too, as far as they are known, if
+// they cannot be kept.
+func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V, err error) {
+	b, err := c.fleeting(ctx, true)
+	frame := graph.FrameOf(ctx)
+	switch {
+	case err != nil:
+	case b != nil:
+		if frame != nil {
+			frame.Volatile()
 		}
-		if err != nil {
-			return nil, c.err(ctx, "collect keys", nil, err)
+		keys, values = b.all()
+	case frame != nil:
+		var of *Cache[Single, digest]
+		if of, err = c.keysOf(); err == nil {
+			_, err = of.Get(ctx, Single{})
 		}
 	}
-	keys := slices.Collect(c.Keys())
+	if err != nil {
+		return nil, nil, c.err(ctx, "collect keys", nil, err)
+	}
+	if b == nil {
+		keys = slices.Collect(c.Keys())
+	}
 	c.sortKeys(keys)
-	return keys, nil
+	return keys, values, nil
 }
 
 func (c *Cache[K, V]) sortKeys(keys []K) {
@@ -134,17 +161,20 @@ func (c *Cache[K, V]) sortKeys(keys []K) {
 // Collect returns all entries. With the ctx of a builder it is tracked: what
 // the builder makes depends on which keys there are and on every value.
 func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
-	keys, err := c.CollectKeys(ctx)
+	keys, all, err := c.collectKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[K]V, len(keys))
+	if all == nil {
+		all = make(map[K]V, len(keys))
+	}
 	for _, k := range keys {
-		v, err := c.Get(ctx, k)
-		if err != nil {
+		if _, known := all[k]; known {
+			continue
+		}
+		if all[k], err = c.Get(ctx, k); err != nil {
 			return nil, err
 		}
-		all[k] = v
 	}
 	return all, nil
 }
@@ -153,7 +183,11 @@ func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 // what the builder makes is stale when the number changes.
 func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 	if graph.FrameOf(ctx) == nil {
-		err := c.prepare(ctx, true)
+		b, err := c.fleeting(ctx, true)
+		if err == nil && b != nil {
+			keys, _ := b.all()
+			return len(keys), nil
+		}
 		return c.Len(), c.err(ctx, "count", nil, err)
 	}
 	n, err := c.number()

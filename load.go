@@ -32,20 +32,31 @@ func (c *Cache[K, V]) Load(ctx context.Context) error {
 // prepare brings the contents to stateReady, or without build also to
 // stateUnbuilt.
 func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
+	_, err := c.fleeting(ctx, build)
+	return err
+}
+
+// fleeting is prepare. It returns what a BuildAll has made if that cannot be kept, else
+// nil.
+func (c *Cache[K, V]) fleeting(ctx context.Context, build bool) (*buildingAll[K, V], error) {
 	for {
 		switch state := c.state.Load(); {
 		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
-			return nil
+			return nil, nil
 		case state == stateUnbuilt, state == stateReady:
-			if b, err := c.buildAll(ctx); err != nil || b != nil && b.Outcome() != graph.Published {
-				return err
+			b, err := c.buildAll(ctx)
+			if err != nil {
+				return nil, err
 			}
-			continue
+			if b == nil || b.Outcome() == graph.Published || b.Outcome() == graph.Superseded && graph.FrameOf(ctx) != nil {
+				continue
+			}
+			return b, nil
 		case state == stateClosed:
-			return ErrClosed
+			return nil, ErrClosed
 		}
 		if err := c.provide(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }

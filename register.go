@@ -116,11 +116,15 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 	c = &Cache[K, V]{spec: spec, clip: clipper[V]()}
 	c.m = m
 	c.typed = c
-	c.owner = m.graph.NewOwner(nodes[K, V]{c}, spec.Probe != nil)
+	c.derives = spec.Build != nil || spec.Probe != nil
+	makes := graph.Input
+	if c.derives {
+		makes = c.derived()
+	}
+	c.owner = m.graph.NewOwner(nodes[K, V]{c}, makes)
 	if spec.BuildAll != nil {
 		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}}, nil)
 	}
-	c.derives = spec.Build != nil || spec.Probe != nil
 	c.version = versionHash(spec.Version, spec.Codec.Schema)
 	c.equal = equality(&spec)
 	c.plain = plain(reflect.TypeFor[V]())

@@ -86,13 +86,14 @@ type Owner struct {
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
 	spare   []Task        // to be used again; guarded by g.mu
-	asks    bool          // its nodes are Probed
+	makes   Kind          // of nodes that are built; Input: none is
 	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
 }
 
-// NewOwner adds a cache to the graph; asks says that its nodes are Probed.
-func (g *Graph) NewOwner(t Type, asks bool) *Owner {
-	o := &Owner{g: g, Type: t, asks: asks, suspect: 1, doubted: 1}
+// NewOwner adds a cache to the graph; makes is the kind of nodes that are built there,
+// or Input if none is.
+func (g *Graph) NewOwner(t Type, makes Kind) *Owner {
+	o := &Owner{g: g, Type: t, makes: makes, suspect: 1, doubted: 1}
 	o.clean.Store(word(Clean, 1))
 	return o
 }
@@ -103,7 +104,7 @@ func (g *Graph) NewOwner(t Type, asks bool) *Owner {
 func (o *Owner) Whole(t Type, entry any) *Node {
 	o.g.mu.Lock()
 	defer o.g.mu.Unlock()
-	w := o.g.NewOwner(t, false)
+	w := o.g.NewOwner(t, Derived)
 	w.readers = []*Owner{o}
 	o.whole = w.NewNode(entry, Derived, Dirty, 0)
 	w.covers = o

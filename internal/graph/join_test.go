@@ -21,7 +21,7 @@ func newPair() *pair {
 	p := &pair{g: New(), input: 1}
 	p.g.Lock()
 	defer p.g.Unlock()
-	o := p.g.NewOwner(p, false)
+	o := p.g.NewOwner(p, Derived)
 	p.in, p.out = o.NewNode(nil, Input, Clean, p.g.Next()), o.NewNode(nil, Derived, Dirty, 0)
 	p.second = o.NewNode(nil, Input, Clean, p.g.Next())
 	return p

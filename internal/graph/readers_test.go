@@ -8,7 +8,7 @@ func TestPitfallBazel3549(t *testing.T) {
 	g := New()
 	g.Lock()
 	defer g.Unlock()
-	o := g.NewOwner(&pair{}, false)
+	o := g.NewOwner(&pair{}, Derived)
 	in := o.NewNode(nil, Input, Clean, g.Next())
 	other := o.NewNode(nil, Input, Clean, g.Next())
 	const readers = 50

@@ -35,9 +35,8 @@ func (q *Request) note(n *Node, r *Run, asker *flight.Context, asks bool) {
 }
 
 // knows returns the run of n that has come to nothing, if there is no reason why
-// another should come to something. asks says that it is for the asker itself, and
-// not to find out whether what it had asked for is still what it was. The graph is
-// locked.
+// another should come to something. asks says that the asker is told so now. The graph
+// is locked.
 func (q *Request) knows(n *Node, asker *flight.Context, asks bool) *Run {
 	if q == nil || q.failed == nil {
 		return nil

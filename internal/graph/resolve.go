@@ -17,12 +17,12 @@ import (
 // others wait for it. If n is dead, or was marked again meanwhile, it may return
 // without an error though n is not clean: the caller looks again.
 func (g *Graph) Resolve(ctx context.Context, n *Node) (*Run, error) {
-	return g.resolve(ctx, flight.From(ctx), n, nil)
+	return g.resolve(ctx, flight.From(ctx), n, nil, true)
 }
 
 // ResolveFor is Resolve for a part of what q is for, which is not a builder.
 func (g *Graph) ResolveFor(ctx context.Context, q *Request, n *Node) (*Run, error) {
-	return g.resolve(ctx, flight.From(ctx), n, q)
+	return g.resolve(ctx, flight.From(ctx), n, q, true)
 }
 
 // visit is a node on the way from the root to where the search is.
@@ -33,14 +33,15 @@ type visit struct {
 	why   *Cause // it is to be built without looking at its edges
 }
 
-// resolve does what Resolve says, as a part of self. The search keeps its own
-// stack, for the graph may be deep.
-func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node, q *Request) (*Run, error) {
+// resolve does what Resolve says, as a part of self. asks says that self wants the
+// result, and not only to find out whether what it had asked for is still what it was.
+// The search keeps its own stack, for the graph may be deep.
+func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node, q *Request, asks bool) (*Run, error) {
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
 	releases, steps := int32(0), 0
 	var task Task // for root, made without the lock
-	if root.owner.asks {
+	if root.owner.makes == Probed {
 		task = root.owner.Type.NewTask()
 	}
 	g.mu.Lock()
@@ -53,8 +54,15 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node, q
 		f()
 		At("lock")
 	}
-	// failed ends the search of the top: who has read it is to be built, as
-	// it is for its builder to say what the failure means.
+	// final says that what has become of the top, which cannot be kept, is the end
+	// for root: it is root, or of the contents that root is a part of, without which
+	// it cannot be built, or needs not.
+	final := func(err error) bool {
+		return len(stack) == 1 || len(stack) == 2 && stack[1].node.owner.covers == root.owner &&
+			(err != nil || root.owner.makes == Input || !asks)
+	}
+	// failed ends the search of the top, which is not final: who has read it is to
+	// be built, as it is for its builder to say what the failure means.
 	failed := func(n *Node) {
 		stack = stack[:len(stack)-1]
 		if n.owner.covers != nil && stack[len(stack)-1].node.owner == n.owner.covers && len(stack) > 1 {
@@ -91,8 +99,8 @@ search:
 			stack[len(stack)-1].next = 0
 			continue
 		}
-		if r := q.knows(x, self, len(stack) == 1); r != nil {
-			if err := r.failure(); len(stack) == 1 || err != nil && len(stack) == 2 && x.owner.covers == root.owner {
+		if r := q.knows(x, self, asks && len(stack) == 1); r != nil {
+			if err := r.failure(); final(err) {
 				return r, err
 			}
 			failed(x)
@@ -202,18 +210,19 @@ search:
 		}
 		if err == nil {
 			if err = r.failure(); err != nil || r.outcome == Volatile {
-				q.note(x, r, self, len(stack) == 1)
+				q.note(x, r, self, asks && len(stack) == 1)
 			}
 		}
-		switch last := len(stack) == 1; {
-		case err == nil && r.outcome == Published && !(last && asker == nil):
+		last := len(stack) == 1
+		switch kept := err == nil && r.outcome != Volatile; {
+		case kept && r.outcome == Published && !(last && asker == nil):
 			r.release()
 			if last {
 				return nil, nil
 			}
-		case last || err != nil && len(stack) == 2 && x.owner.covers == root.owner:
+		case last || !kept && final(err):
 			return r, err
-		case err != nil || r.outcome == Volatile:
+		case !kept:
 			failed(x)
 		}
 	}

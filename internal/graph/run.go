@@ -221,10 +221,10 @@ func (r *Run) recheck() bool {
 				settled = false
 				g.mu.Unlock()
 				At("recheck")
-				_, err := g.resolve(r.Context(), r.Context(), e.Node, nil)
+				run, err := g.resolve(r.Context(), r.Context(), e.Node, nil, false)
 				At("rechecked")
 				g.mu.Lock()
-				if err != nil {
+				if err != nil || run != nil && run.outcome == Volatile { // it has no stamp any more
 					r.aborted = true
 					return false
 				}

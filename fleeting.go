@@ -1,0 +1,63 @@
+package cacheman
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
+
+// There is no keeping what a BuildAll has made that made do with the failure of another,
+// say, or that was superseded. Whoever has asked for it gets it, together with what the
+// cache was given by hand, which would stay.
+
+// value returns what k has in what b has made.
+func (b *buildingAll[K, V]) value(k K) (v V, ok bool) {
+	c := b.c
+	_, s := c.rlock(k)
+	e := s.entries[k]
+	stays := e != nil && b.stays(e)
+	s.mu.RUnlock()
+	if stays {
+		v, ok, _, _ = c.look(k)
+		return v, ok
+	}
+	v, ok = b.contents[k]
+	return v, ok
+}
+
+// stays reports whether e would be there yet, if what b has made were kept; see
+// table.absorb. The entry is locked.
+func (b *buildingAll[K, V]) stays(e *entry[K, V]) bool {
+	c := b.c
+	if e.kind == absent && e.dirty == 0 || c.state.Load() == stateReady && e.current() <= b.began {
+		return false
+	}
+	if e.node == nil || !c.derives {
+		return true
+	}
+	c.m.graph.Lock()
+	defer c.m.graph.Unlock()
+	return e.node.Kind() == graph.Input // what a builder made is still to be checked
+}
+
+// all returns the keys, and the values of those that need not be built.
+func (b *buildingAll[K, V]) all() (keys []K, values map[K]V) {
+	values = make(map[K]V, len(b.contents))
+	for k := range b.contents {
+		if v, ok := b.value(k); ok {
+			values[k] = v
+		}
+	}
+	for k := range b.c.Keys() {
+		if _, listed := values[k]; listed {
+			continue
+		}
+		if v, ok := b.value(k); ok {
+			values[k] = v
+		} else if b.c.derives {
+			keys = append(keys, k)
+		}
+	}
+	return slices.AppendSeq(keys, maps.Keys(values)), values
+}
