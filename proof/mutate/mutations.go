@@ -10,7 +10,7 @@ type mutation struct {
 
 // engineTests are the files of the root package with the tests that are named
 // below. They are compiled without the others, which takes much longer.
-var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "interleave_test.go", "move_test.go", "helper_test.go"}
+var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "interleave_test.go", "move_test.go", "fleeting_test.go", "helper_test.go"}
 
 // edit replaces text that is in a file exactly once.
 type edit struct{ file, old, new string }
@@ -139,6 +139,11 @@ var mutations = []mutation{
 		name:  "a circle of the past is none",
 		edits: []edit{{"internal/graph/resolve.go", "is && g.past(circle) {", "is && g.past(circle) && g.nodes.Load() < 0 {"}},
 		tests: "^TestCircleOfThePast$",
+	},
+	{
+		name:  "a run is told that what it has read cannot be kept any more",
+		edits: []edit{{"internal/graph/run.go", " || run != nil && run.outcome == Volatile {", " {"}},
+		tests: "^TestBecomesFleeting$",
 	},
 	{
 		name:  "an equal value keeps its stamp",
