@@ -171,8 +171,10 @@ func readLines(data []byte) iter.Seq2[wholefile.Entry, error] {
 			return
 		}
 		n, ended, failed := 0, false, false
+		indent := -1 // of the first line that begins with a key
 		for line := range bytes.Lines(data) {
 			n++
+			at := len(line) - len(bytes.TrimLeft(line, " \t"))
 			line = bytes.TrimSpace(line)
 			switch {
 			case n == 1 && string(line) == "{", len(line) == 0:
@@ -181,7 +183,13 @@ func readLines(data []byte) iter.Seq2[wholefile.Entry, error] {
 				ended = true
 				continue
 			}
+			if indent < 0 && bytes.HasPrefix(line, []byte(`"`)) {
+				indent = at
+			}
 			e, err := readLine(bytes.TrimSuffix(line, []byte(",")))
+			if err == nil && at > indent {
+				err = errors.New("the line belongs to a value that takes several")
+			}
 			e.Line = n
 			failed = failed || err != nil
 			if !yield(e, err) {
