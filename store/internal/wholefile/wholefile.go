@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -58,7 +59,11 @@ type Store struct {
 
 // Open opens the store in dir, which is made if it is not there.
 func Open(dir string, format Format) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	made, err := vfs.OpenDir(dir) // which makes it durable, and what is above it
+	if err != nil {
+		return nil, err
+	}
+	if err := made.Close(); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
