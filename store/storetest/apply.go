@@ -194,6 +194,10 @@ func checkCancelledBatch(t *suite) {
 		cancel()
 		return yield(put("c", "late", "v"), nil)
 	}, context.Canceled)
+	t.failing(func(cancel context.CancelFunc, _ func(store.Op, error) bool) bool {
+		cancel() // after the last op
+		return false
+	}, context.Canceled)
 
 	s := t.store()
 	ctx, cancel := context.WithCancel(t.Context())
