@@ -140,7 +140,9 @@ func readObject(data []byte) iter.Seq2[wholefile.Entry, error] {
 		for d.More() {
 			var e wholefile.Entry
 			var raw json.RawMessage
+			start := d.InputOffset()
 			t, err := d.Token()
+			valid := utf8.Valid(data[start:d.InputOffset()])
 			if err == nil {
 				line += bytes.Count(data[counted:d.InputOffset()], []byte("\n"))
 				counted = d.InputOffset()
@@ -154,6 +156,9 @@ func readObject(data []byte) iter.Seq2[wholefile.Entry, error] {
 			key, _ := t.(string)
 			if e.Key, err = wholefile.Bytes(key); err == nil {
 				e.Value, err = value(raw)
+			}
+			if !valid {
+				err = errors.New("the key is not UTF-8") // t has something else in its place
 			}
 			if !yield(e, err) {
 				return
