@@ -51,7 +51,8 @@ type Store struct {
 	dir    string
 	format Format
 
-	apply sync.Mutex // held during Apply; taken before mu
+	apply sync.Mutex // held during Apply; taken before the others
+	write sync.Mutex // held while files are written, and by Close, which waits for that; taken before mu
 
 	mu   sync.RWMutex // held for reading while a file is read, for writing while files are renamed
 	root *os.Root     // nil once closed
@@ -80,6 +81,8 @@ func (s *Store) Caps() store.Caps {
 
 // Close implements [store.Store].
 func (s *Store) Close() error {
+	s.write.Lock()
+	defer s.write.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.root == nil {
@@ -330,8 +333,8 @@ func (s *Store) load(c *contents, cache string) error {
 
 // commit writes all files that changed, and then puts them in place.
 func (s *Store) commit(changed map[string]*contents) (err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.write.Lock()
+	defer s.write.Unlock()
 	if s.root == nil {
 		return store.ErrClosed
 	}
@@ -351,7 +354,7 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 		case c.known:
 			if isHashed(stem) && !c.stored {
 				written = append(written, stem+nameExt)
-				if err := s.write(stem+nameExt, func(w io.Writer) error {
+				if err := s.writeFile(stem+nameExt, func(w io.Writer) error {
 					_, err := io.WriteString(w, cache)
 					return err
 				}); err != nil {
@@ -359,7 +362,7 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 				}
 			}
 			written = append(written, stem+s.format.Ext)
-			if err := s.write(stem+s.format.Ext, func(w io.Writer) error {
+			if err := s.writeFile(stem+s.format.Ext, func(w io.Writer) error {
 				return s.format.Write(w, c.entries())
 			}); err != nil {
 				return err
@@ -374,6 +377,8 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 	if len(written) == 0 && len(gone) == 0 {
 		return nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, file := range written {
 		if err := replace(s.root, file+tempExt, file); err != nil {
 			return err
@@ -402,8 +407,8 @@ func (c *contents) entries() iter.Seq[Entry] {
 // left of one is overwritten by the next.
 const tempExt = ".tmp"
 
-// write writes what is to become file, and makes it durable.
-func (s *Store) write(file string, contents func(io.Writer) error) error {
+// writeFile writes what is to become file, and makes it durable.
+func (s *Store) writeFile(file string, contents func(io.Writer) error) error {
 	f, err := s.root.OpenFile(file+tempExt, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
