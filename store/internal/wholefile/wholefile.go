@@ -51,8 +51,8 @@ type Store struct {
 	dir    string
 	format Format
 
-	apply sync.Mutex // held during Apply; taken before the others
-	write sync.Mutex // held while files are written, and by Close, which waits for that; taken before mu
+	apply chan struct{} // full during Apply; a lock that is taken before the others
+	write sync.Mutex    // held while files are written, and by Close, which waits for that; taken before mu
 
 	mu   sync.RWMutex // held for reading while a file is read, for writing while files are renamed
 	root *os.Root     // nil once closed
@@ -71,7 +71,7 @@ func Open(dir string, format Format) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir, format: format, root: root}, nil
+	return &Store{dir: dir, format: format, apply: make(chan struct{}, 1), root: root}, nil
 }
 
 // Caps implements [store.Store].
@@ -228,8 +228,12 @@ func (s *Store) entries(cache string, data []byte) iter.Seq2[Entry, error] {
 // Apply implements [store.Store]. It fails, and changes nothing, if it would
 // have to write a file anew of which a part could not be read.
 func (s *Store) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
-	s.apply.Lock()
-	defer s.apply.Unlock()
+	select {
+	case s.apply <- struct{}{}:
+		defer func() { <-s.apply }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := s.check(ctx); err != nil {
 		return err
 	}
