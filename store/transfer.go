@@ -54,6 +54,9 @@ func Export(ctx context.Context, w io.Writer, s Store) error {
 			if errors.Is(err, ErrNotFound) {
 				break // it was dropped meanwhile
 			}
+			if r.Key == nil {
+				r.Key = []byte{} // nil would be null, as if the line had no key
+			}
 			if err == nil {
 				err = enc.Encode(exported{Key: &r.Key, Value: r.Value, Meta: r.Meta})
 			}

@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 
@@ -79,6 +81,40 @@ func TestExport(t *testing.T) {
 	}
 	if a, b := strings.Count(again.String(), "\n"), strings.Count(out.String(), "\n"); a != b {
 		t.Errorf("exported again, it has %d lines instead of %d", a, b)
+	}
+}
+
+// nils is a store that gives nil for what is empty.
+type nils struct{ store.Store }
+
+func (s nils) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		for r, err := range s.Store.Load(ctx, cache) {
+			for _, b := range []*[]byte{&r.Key, &r.Value, &r.Meta} {
+				if len(*b) == 0 {
+					*b = nil
+				}
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestExportNil: an empty key can be imported, also if the store gives nil for it.
+func TestExportNil(t *testing.T) {
+	s := nils{filled(t)}
+	var out bytes.Buffer
+	if err := store.Export(t.Context(), &out, s); err != nil {
+		t.Fatal(err)
+	}
+	to := memstore.New()
+	if err := store.Import(t.Context(), to, &out); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := contents(t, to), contents(t, s); got != want {
+		t.Errorf("imported:\n%s\nexported:\n%s", got, want)
 	}
 }
 

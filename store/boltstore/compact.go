@@ -199,6 +199,9 @@ func (c *copying) finish(ctx context.Context, path string) error {
 		return err
 	}
 	defer c.s.applying.leave()
+	if c.s.failed != nil {
+		return c.s.failed // of the batch that failed, the copy may have a part
+	}
 	for _, b := range c.s.since {
 		if err := c.apply(ctx, b); err != nil {
 			return err

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/boltstore"
 )
 
 func size(t *testing.T, path string) int64 {
@@ -118,4 +120,28 @@ func TestCloseDuringCompact(t *testing.T) {
 	if _, err := os.Stat(path + ".compact"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the file of the compaction is still there: %v", err)
 	}
+}
+
+// A database that is reached by a symbolic link stays where it is when it is
+// compacted.
+func TestCompactThroughLink(t *testing.T) {
+	t.Parallel()
+	path := place(t)
+	open(t, path).Close()
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Skip(err)
+	}
+	s := open(t, link)
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, puts("c", 10, "v"))
+	if _, err := boltstore.Open(path, boltstore.Options{}); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("opened a second time, by the other name: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(t, open(t, path), "c", 10, "v")
 }

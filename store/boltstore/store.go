@@ -71,6 +71,13 @@ func open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A compaction would put its file in the place of the link, and the lock
+	// would be another for each name.
+	if i, err := os.Lstat(path); err == nil && i.Mode()&os.ModeSymlink != 0 {
+		if to, err := filepath.EvalSymlinks(path); err == nil {
+			path = to
+		}
+	}
 	s := &Store{
 		path:       path,
 		lock:       flock.New(path+lockExt, flock.SetPermissions(fileMode)),

@@ -42,7 +42,7 @@ type files = wholefile.Store
 // that.
 type Options struct {
 	// Header, if not nil, is the first row of every file. A file whose first
-	// row is another is damaged.
+	// row is another is damaged. What a row cannot be, it cannot be either.
 	Header []string
 
 	// Row makes a row of a record, and Entry a record of a row. Both must be
@@ -69,6 +69,11 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if err := csvWriter(io.Discard, o).Write([]string{"a", "b"}); err != nil {
 		return nil, fmt.Errorf("csvstore: Comma %q: %w", o.Comma, err)
+	}
+	if o.Header != nil {
+		if err := checkRow(o.Header); err != nil {
+			return nil, fmt.Errorf("csvstore: Header: %w", err)
+		}
 	}
 	s, err := wholefile.Open(dir, wholefile.Format{
 		Ext:   ".csv",
@@ -136,8 +141,19 @@ func csvWriter(w io.Writer, o Options) *csv.Writer {
 
 func write(w io.Writer, entries iter.Seq[wholefile.Entry], o Options) error {
 	c := csvWriter(w, o)
+	first := true
+	writeRow := func(row []string) error {
+		if first && strings.HasPrefix(row[0], wholefile.BOM) {
+			// read takes one away.
+			if _, err := io.WriteString(w, wholefile.BOM); err != nil {
+				return err
+			}
+		}
+		first = false
+		return c.Write(row)
+	}
 	if o.Header != nil {
-		if err := c.Write(o.Header); err != nil {
+		if err := writeRow(o.Header); err != nil {
 			return err
 		}
 	}
@@ -147,7 +163,7 @@ func write(w io.Writer, entries iter.Seq[wholefile.Entry], o Options) error {
 			err = checkRow(row)
 		}
 		if err == nil {
-			err = c.Write(row)
+			err = writeRow(row)
 		}
 		if err != nil {
 			return fmt.Errorf("row of key %.40q: %w", e.Key, err)

@@ -131,7 +131,10 @@ func TestDamagedFiles(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	row := func(k, v []byte) ([]string, error) { return nil, nil }
-	for name, o := range map[string]csvstore.Options{"Row only": {Row: row}, "Comma": {Comma: '"'}} {
+	for name, o := range map[string]csvstore.Options{
+		"Row only": {Row: row}, "Comma": {Comma: '"'},
+		"empty header": {Header: []string{}}, "header of nothing": {Header: []string{""}}, "header with \\r": {Header: []string{"a\r", "b"}},
+	} {
 		if _, err := csvstore.Open(t.TempDir(), o); err == nil {
 			t.Errorf("%s: opened", name)
 		}
@@ -150,6 +153,24 @@ func TestBadRows(t *testing.T) {
 		}
 		if b, _ := os.ReadFile(path); string(b) != "old\n" {
 			t.Errorf("%q: the file is %q", row, b)
+		}
+	}
+}
+
+// TestFileBeginsWithMark: a byte order mark that is part of the first field is
+// not taken for one that an editor has written.
+func TestFileBeginsWithMark(t *testing.T) {
+	for name, header := range map[string][]string{"row": nil, "header": {"\ufeffkey", "value"}} {
+		s, _ := opened(t, csvstore.Options{
+			Header: header,
+			Row:    func(k, v []byte) ([]string, error) { return []string{string(k), string(v)}, nil },
+			Entry:  func(row []string) (k, v []byte, err error) { return []byte(row[0]), []byte(row[1]), nil },
+		}, "")
+		if err := apply(t, s, store.Op{Kind: store.Clear, Cache: "c"}, put("\ufeffk", "v")); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := loaded(t, s), "\ufeffk=v"; got != want {
+			t.Errorf("%s: loaded %q, want %q", name, got, want)
 		}
 	}
 }

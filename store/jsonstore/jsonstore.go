@@ -140,7 +140,9 @@ func readObject(data []byte) iter.Seq2[wholefile.Entry, error] {
 		for d.More() {
 			var e wholefile.Entry
 			var raw json.RawMessage
+			start := d.InputOffset()
 			t, err := d.Token()
+			valid := utf8.Valid(data[start:d.InputOffset()])
 			if err == nil {
 				line += bytes.Count(data[counted:d.InputOffset()], []byte("\n"))
 				counted = d.InputOffset()
@@ -154,6 +156,9 @@ func readObject(data []byte) iter.Seq2[wholefile.Entry, error] {
 			key, _ := t.(string)
 			if e.Key, err = wholefile.Bytes(key); err == nil {
 				e.Value, err = value(raw)
+			}
+			if !valid {
+				err = errors.New("the key is not UTF-8") // t has something else in its place
 			}
 			if !yield(e, err) {
 				return
@@ -171,8 +176,10 @@ func readLines(data []byte) iter.Seq2[wholefile.Entry, error] {
 			return
 		}
 		n, ended, failed := 0, false, false
+		indent := -1 // of the first line that begins with a key
 		for line := range bytes.Lines(data) {
 			n++
+			at := len(line) - len(bytes.TrimLeft(line, " \t"))
 			line = bytes.TrimSpace(line)
 			switch {
 			case n == 1 && string(line) == "{", len(line) == 0:
@@ -181,7 +188,13 @@ func readLines(data []byte) iter.Seq2[wholefile.Entry, error] {
 				ended = true
 				continue
 			}
+			if indent < 0 && bytes.HasPrefix(line, []byte(`"`)) {
+				indent = at
+			}
 			e, err := readLine(bytes.TrimSuffix(line, []byte(",")))
+			if err == nil && at > indent {
+				err = errors.New("the line belongs to a value that takes several")
+			}
 			e.Line = n
 			failed = failed || err != nil
 			if !yield(e, err) {

@@ -132,6 +132,8 @@ func TestDamagedFiles(t *testing.T) {
 		{"a bad line", "{\n\"a\": 1,\n\"b\": x,\n\"c\": 3\n}\n", "a=1 !3 c=3"},
 		{"two on a bad line", "{\n\"a\": 1, \"b\": 2,\n\"c\": x\n}\n", "!2 !3"},
 		{"a missing comma", "{\n\"a\": 1\n\"b\": 2\n}\n", "a=1 b=2 !1"},
+		{"laid out by hand and a missing comma", "{\n  \"a\": {\n    \"n\": 1\n  },\n  \"b\": 2\n  \"c\": 3\n}\n", "!2 !3 !4 b=2 c=3"},
+		{"a key that is not UTF-8", "{\n\"\xe9\": 1,\n\"b\": \"\xe9\"\n}\n", "!2 b=\"\xe9\""},
 		{"twice", "{\n\"a\": 1,\n\"a\": 2,\n\"b\": 3\n}\n", "a=1 !3 b=3"},
 		{"no base64", "{\n\"a\": {\"$base64\":\"!\"},\n\"b\": {\"$base64\":5},\n\"base64:!\": 1,\n\"c\": 1\n}\n", "!2 !3 !4 c=1"},
 		{"binary", "\x7fELF\x00\n\xff", "!1 !2 !2"},

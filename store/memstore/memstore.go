@@ -96,11 +96,14 @@ func (s *Store) Load(ctx context.Context, name string) iter.Seq2[store.Record, e
 
 // list returns all records of a cache, as they are now.
 func (s *Store) list(ctx context.Context, name string) ([]string, []record, error) {
-	if err := s.check(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.caches == nil {
+		return nil, nil, store.ErrClosed
+	}
 	c, ok := s.caches[name]
 	if !ok {
 		return nil, nil, store.ErrNotFound

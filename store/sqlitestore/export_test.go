@@ -10,3 +10,6 @@ func Pragma(s *Store, name string) (value string) {
 	}
 	return value
 }
+
+// InUse returns how many connections are in use.
+func InUse(s *Store) int { return s.db.Stats().InUse }

@@ -32,13 +32,13 @@ func (s *Store) Load(ctx context.Context, cache string) iter.Seq2[store.Record, 
 		defer rows.Close()
 		expected, seen, last := -1, 0, []byte(nil)
 		for rows.Next() {
-			if err := s.check(ctx); err != nil {
-				yield(store.Record{}, err)
-				return
-			}
 			var r store.Record
 			var want sql.NullInt64
 			err := rows.Scan(&expected, &r.Key, &r.Value, &r.Meta, &want)
+			if ended := s.check(ctx); ended != nil { // which makes Scan fail, too
+				yield(store.Record{}, ended)
+				return
+			}
 			switch {
 			case err != nil:
 				seen++

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/store"
@@ -86,6 +88,49 @@ func TestLoadsLeaveNothing(t *testing.T) {
 	for range s.Load(t.Context(), "unknown") {
 	}
 	emptied("a load of nothing")
+}
+
+// A load whose context ends between two steps is cancelled, and no record of it
+// is taken for damaged.
+func TestLoadCancelledBetweenSteps(t *testing.T) {
+	t.Parallel()
+	s := open(t, place(t))
+	apply(t, s, puts("c", 10, "v"))
+	for calls := 1; calls < 12; calls++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		var last error
+		end := &ending{Context: ctx, cancel: cancel, s: s}
+		end.calls.Store(int32(calls))
+		for _, err := range s.Load(end, "c") {
+			if last = err; errors.Is(err, store.ErrCorrupt) {
+				t.Errorf("cancelled after call %d: %v", calls, err)
+			}
+		}
+		if !errors.Is(last, context.Canceled) {
+			t.Errorf("cancelled after call %d: the load ends with %v", calls, last)
+		}
+		cancel()
+	}
+}
+
+// ending is a context that ends within a call of Err, which does not say so yet
+// and returns when no connection of the store is in use any more.
+type ending struct {
+	context.Context
+	cancel context.CancelFunc
+	s      *sqlitestore.Store
+	calls  atomic.Int32
+}
+
+func (c *ending) Err() error {
+	err := c.Context.Err()
+	if c.calls.Add(-1) == 0 {
+		c.cancel()
+		for sqlitestore.InUse(c.s) > 0 {
+			runtime.Gosched()
+		}
+	}
+	return err
 }
 
 // A load that is not finished ends when the store is closed, and the file can

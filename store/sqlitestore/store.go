@@ -164,7 +164,11 @@ func (s *Store) caches(ctx context.Context) (infos []store.Info, err error) {
 	for rows.Next() {
 		var name, description []byte
 		var id, records, bytes, sum sql.NullInt64
-		if err := rows.Scan(&count, &name, &id, &description, &records, &bytes, &sum); err != nil {
+		err := rows.Scan(&count, &name, &id, &description, &records, &bytes, &sum)
+		if ended := ctx.Err(); ended != nil { // which makes Scan fail, too
+			return nil, ended
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 		}
 		if count == 0 && !sum.Valid {

@@ -194,6 +194,10 @@ func checkCancelledBatch(t *suite) {
 		cancel()
 		return yield(put("c", "late", "v"), nil)
 	}, context.Canceled)
+	t.failing(func(cancel context.CancelFunc, _ func(store.Op, error) bool) bool {
+		cancel() // after the last op
+		return false
+	}, context.Canceled)
 
 	s := t.store()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -202,6 +206,27 @@ func checkCancelledBatch(t *suite) {
 		t.Errorf("Apply with a context that has ended: %v", err)
 	}
 	t.want(s, model{})
+
+	// One whose turn has not come does not wait for it.
+	err := s.Apply(t.Context(), func(yield func(store.Op, error) bool) {
+		if !yield(put("c", "k", "v"), nil) {
+			return
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Apply(ctx, batch(put("c", "k", "other"))) }()
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("Apply with a context that ends during another: %v", err)
+		}
+		yield(put("c", "k", "last"), nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := model{}
+	m.apply(put("c", "k", "last"))
+	t.want(s, m)
 }
 
 // failing applies batches which fail after any number of ops, by what fail

@@ -37,7 +37,9 @@ func checkCaches(t *suite) {
 	step(clearAll("a"))
 	step(drop("c"))
 	step(put("c", "new", "v"))
-	for _, name := range []string{"unknown", "d", ""} {
+	step(put("dropped", "k", "v"))
+	step(drop("dropped"))
+	for _, name := range []string{"unknown", "d", "", "dropped"} {
 		n := 0
 		for _, err := range s.Load(t.Context(), name) {
 			if n++; !errors.Is(err, store.ErrNotFound) {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -84,6 +85,12 @@ func checkFollower(t *suite, w, f store.Store, compact bool) {
 
 	t.apply(w, put("b", "k", "4"))
 	now.apply(put("b", "k", "4"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if names, err := follower.Refresh(ctx, nil); !errors.Is(err, context.Canceled) || len(names) > 0 {
+		t.Errorf("Refresh with a context that has ended: %q, %v", names, err)
+	}
+	t.want(f, before)
 	if names, err := follower.Refresh(t.Context(), nil); err != nil || !slices.Equal(names, []string{"b"}) {
 		t.Errorf("Refresh: %q, %v", names, err)
 	}

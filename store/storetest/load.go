@@ -38,6 +38,19 @@ func checkLoad(t *suite) {
 		}
 	}
 	t.want(s, m)
+	loop := s.Load(t.Context(), "c")
+	for range 2 {
+		n := 0
+		for _, err := range loop {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n != 1000 {
+			t.Errorf("%d of 1000 records were given by an iterator that may be used again", n)
+		}
+	}
 	t.apply(s, put("d", "k", "v")) // no loop that ended holds anything up
 	for range s.Load(t.Context(), "d") {
 		t.wantRecords(s, "c", m["c"].records)

@@ -88,8 +88,28 @@ func checkCompact(t *suite) {
 		t.Errorf("Compact with a context that has ended: %v", err)
 	}
 	t.want(s, m)
+	ctx, cancel = context.WithCancel(t.Context())
+	go cancel()
+	if err := c.Compact(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("Compact with a context that ends: %v", err)
+	}
+	t.want(s, m)
 
 	// Reads and batches go on beside it.
+	n := 0
+	for _, err := range s.Load(t.Context(), "c") {
+		if err != nil {
+			t.Fatalf("Load beside Compact: %v", err)
+		}
+		if n++; n%200 == 1 {
+			if err := c.Compact(t.Context()); err != nil {
+				t.Fatalf("Compact beside Load: %v", err)
+			}
+		}
+	}
+	if want := len(m["c"].records); n != want {
+		t.Errorf("Load beside Compact gave %d records of %d", n, want)
+	}
 	done := make(chan error)
 	go func() { done <- c.Compact(t.Context()) }()
 	for i := range 50 {

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
 )
@@ -66,11 +67,12 @@ type FS struct {
 	calls int
 	hook  func(n int, op Op, name string) error
 	lost  bool
+	dead  bool // the process was killed
 
 	now     map[string]*node // what a program sees
 	durable map[string]*node // what is certain to survive
 	pending []change         // from durable to now, in order
-	locks   map[string]bool
+	locks   map[string]*lock
 }
 
 // node is a file, or a directory.
@@ -96,7 +98,7 @@ type change struct {
 
 // New returns an empty file system.
 func New() *FS {
-	return &FS{now: map[string]*node{}, durable: map[string]*node{}, locks: map[string]bool{}}
+	return &FS{now: map[string]*node{}, durable: map[string]*node{}, locks: map[string]*lock{}}
 }
 
 // Hook has f called before each call, with the number of the call (from 1,
@@ -107,7 +109,7 @@ func New() *FS {
 func (s *FS) Hook(f func(n int, op Op, name string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hook, s.calls = f, 0
+	s.hook, s.calls, s.dead = f, 0, false
 }
 
 // FailAt makes the n-th changing call from now on fail with err, and those
@@ -177,6 +179,9 @@ func (s *FS) Restart(seed uint64) *FS {
 	}
 	after := New()
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		if after.absent(path.Dir(name)) {
+			continue // it went with its directory
+		}
 		after.put(name, entries[name].survivor(rng))
 	}
 	after.durable = maps.Clone(after.now)
@@ -275,6 +280,9 @@ func (s *FS) call(op Op, name string) error {
 	if errors.Is(err, ErrPowerLost) {
 		s.lost = true
 	}
+	if errors.Is(err, ErrKilled) {
+		s.dead = true
+	}
 	if err != nil {
 		return &fs.PathError{Op: string(op), Path: name, Err: err}
 	}
@@ -290,6 +298,11 @@ func (s *FS) put(name string, n *node) {
 	s.pending = append(s.pending, change{name, n})
 }
 
+// absent reports whether there is no such directory.
+func (s *FS) absent(dir string) bool {
+	return dir != "." && (s.now[dir] == nil || !s.now[dir].dir)
+}
+
 // make adds a node under a new name.
 func (s *FS) make(op Op, name string, n *node) error {
 	s.mu.Lock()
@@ -300,7 +313,7 @@ func (s *FS) make(op Op, name string, n *node) error {
 	if s.now[name] != nil {
 		return &fs.PathError{Op: string(op), Path: name, Err: fs.ErrExist}
 	}
-	if parent := path.Dir(name); parent != "." && (s.now[parent] == nil || !s.now[parent].dir) {
+	if s.absent(path.Dir(name)) {
 		return &fs.PathError{Op: string(op), Path: name, Err: fs.ErrNotExist}
 	}
 	s.put(name, n)
@@ -325,25 +338,27 @@ func (s *FS) Create(name string) (vfs.File, error) {
 	if err := s.make(OpCreate, name, n); err != nil {
 		return nil, err
 	}
-	return &file{s, name, n}, nil
+	return &file{fs: s, name: name, node: n, write: true}, nil
 }
 
 // Mkdir implements vfs.FS.
 func (s *FS) Mkdir(name string) error { return s.make(OpMkdir, name, &node{dir: true}) }
 
 // Open implements vfs.FS.
-func (s *FS) Open(name string) (vfs.File, error) {
+func (s *FS) Open(name string) (vfs.File, error) { return s.open(name, false) }
+
+// OpenWrite implements vfs.FS.
+func (s *FS) OpenWrite(name string) (vfs.File, error) { return s.open(name, true) }
+
+func (s *FS) open(name string, write bool) (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, err := s.get(OpOpen, name)
 	if err != nil {
 		return nil, err
 	}
-	return &file{s, name, n}, nil
+	return &file{fs: s, name: name, node: n, write: write}, nil
 }
-
-// OpenWrite implements vfs.FS.
-func (s *FS) OpenWrite(name string) (vfs.File, error) { return s.Open(name) }
 
 // Exists implements vfs.FS.
 func (s *FS) Exists(name string) error {
@@ -360,6 +375,11 @@ func (s *FS) Remove(name string) error {
 	if _, err := s.get(OpRemove, name); err != nil {
 		return err
 	}
+	for other := range s.now {
+		if path.Dir(other) == name {
+			return &fs.PathError{Op: string(OpRemove), Path: name, Err: syscall.ENOTEMPTY}
+		}
+	}
 	s.put(name, nil)
 	return nil
 }
@@ -374,6 +394,9 @@ func (s *FS) Rename(from, to string) error {
 	}
 	if s.now[to] != nil {
 		return &fs.PathError{Op: string(OpRename), Path: to, Err: fs.ErrExist}
+	}
+	if s.absent(path.Dir(to)) {
+		return &fs.PathError{Op: string(OpRename), Path: to, Err: fs.ErrNotExist}
 	}
 	s.put(to, n)
 	s.put(from, nil)
@@ -403,6 +426,9 @@ func (s *FS) SyncDir(name string) error {
 	if err := s.call(OpSyncDir, name); err != nil {
 		return err
 	}
+	if s.absent(name) {
+		return &fs.PathError{Op: string(OpSyncDir), Path: name, Err: fs.ErrNotExist}
+	}
 	s.pending = slices.DeleteFunc(s.pending, func(c change) bool {
 		if path.Dir(c.name) != name {
 			return false
@@ -424,14 +450,14 @@ func (s *FS) Lock(name string) (io.Closer, error) {
 	if err := s.call(OpLock, name); err != nil {
 		return nil, err
 	}
-	if s.locks[name] {
+	if s.locks[name] != nil {
 		return nil, vfs.ErrLocked
 	}
-	s.locks[name] = true
 	if s.now[name] == nil {
 		s.put(name, new(node))
 	}
-	return &lock{s, name}, nil
+	s.locks[name] = &lock{s, name}
+	return s.locks[name], nil
 }
 
 // Close implements vfs.FS.
@@ -445,20 +471,38 @@ type lock struct {
 func (l *lock) Close() error {
 	l.fs.mu.Lock()
 	defer l.fs.mu.Unlock()
-	delete(l.fs.locks, l.name)
+	if l.fs.locks[l.name] == l { // and not of a later process
+		delete(l.fs.locks, l.name)
+	}
 	return nil
 }
 
 // file is an open file. Its node lives on when the name is gone.
 type file struct {
-	fs   *FS
-	name string
-	node *node
+	fs     *FS
+	name   string
+	node   *node
+	write  bool // it was opened for that
+	closed bool
+}
+
+// check returns why op cannot be done, whatever the hook says. f.fs.mu is held.
+func (f *file) check(op Op) error {
+	switch {
+	case f.closed:
+		return &fs.PathError{Op: string(op), Path: f.name, Err: fs.ErrClosed}
+	case !f.write && (op == OpWrite || op == OpTruncate):
+		return &fs.PathError{Op: string(op), Path: f.name, Err: fs.ErrPermission}
+	}
+	return nil
 }
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if err := f.check(OpRead); err != nil {
+		return 0, err
+	}
 	if err := f.fs.call(OpRead, f.name); err != nil {
 		return 0, err
 	}
@@ -468,10 +512,13 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	lost := f.fs.lost
+	if err := f.check(OpWrite); err != nil {
+		return 0, err
+	}
+	ended := f.fs.lost || f.fs.dead
 	err := f.fs.call(OpWrite, f.name)
 	if err != nil {
-		if lost {
+		if ended {
 			return 0, err
 		}
 		p = p[:len(p)/2]
@@ -483,6 +530,9 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 func (f *file) Truncate(size int64) error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if err := f.check(OpTruncate); err != nil {
+		return err
+	}
 	if err := f.fs.call(OpTruncate, f.name); err != nil {
 		return err
 	}
@@ -498,6 +548,9 @@ func (n *node) change(w write) {
 func (f *file) Sync() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if err := f.check(OpSync); err != nil {
+		return err
+	}
 	lost := f.fs.lost
 	if err := f.fs.call(OpSync, f.name); err != nil {
 		if !lost && !f.fs.lost && !errors.Is(err, ErrKilled) {
@@ -518,10 +571,21 @@ func (f *file) Sync() error {
 func (f *file) Size() (int64, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
+	if err := f.check(OpSize); err != nil {
+		return 0, err
+	}
 	if err := f.fs.call(OpSize, f.name); err != nil {
 		return 0, err
 	}
 	return int64(len(f.node.data)), nil
 }
 
-func (f *file) Close() error { return nil }
+func (f *file) Close() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if f.closed {
+		return &fs.PathError{Op: "close", Path: f.name, Err: fs.ErrClosed}
+	}
+	f.closed = true
+	return nil
+}

@@ -107,3 +107,100 @@ func TestSyncIsNotRetried(t *testing.T) {
 		t.Error("a failed sync never lost anything")
 	}
 }
+
+// A process that was killed writes nothing any more, and does not take a lock
+// from the next one.
+func TestKilledProcess(t *testing.T) {
+	t.Parallel()
+	f := faultfs.New()
+	a := create(t, f, "a", "")
+	held, err := f.Lock("LOCK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.KillAt(1)
+	for off := range int64(3) {
+		if _, err := a.WriteAt([]byte("xy"), 10*off); !errors.Is(err, faultfs.ErrKilled) {
+			t.Fatal(err)
+		}
+	}
+	if got := string(f.Files()["a"]); got != "x" {
+		t.Errorf("it wrote %q", got)
+	}
+	f.NewProcess()
+	if _, err := f.Lock("LOCK"); err != nil {
+		t.Fatal(err)
+	}
+	held.Close()
+	if _, err := f.Lock("LOCK"); !errors.Is(err, vfs.ErrLocked) {
+		t.Errorf("a lock that the next process holds was taken again: %v", err)
+	}
+}
+
+// What is in a directory is there only as long as the directory is.
+func TestDirectories(t *testing.T) {
+	t.Parallel()
+	f := faultfs.New()
+	if err := f.SyncDir("d"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("sync of no directory: %v", err)
+	}
+	if err := f.Mkdir("d"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(create(t, f, "d/a", "a").Sync(), f.SyncDir("d")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Remove("d"); err == nil {
+		t.Error("removed a directory that is not empty")
+	}
+	create(t, f, "b", "b")
+	if err := f.Rename("b", "e/b"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("rename into no directory: %v", err)
+	}
+	lost := false
+	for seed := range uint64(50) {
+		after := f.Restart(seed)
+		if after.Exists("d") == nil {
+			continue
+		}
+		lost = true
+		if err := after.Exists("d/a"); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("a file in a directory that is lost: %v", err)
+		}
+	}
+	if !lost {
+		t.Error("the directory was never lost")
+	}
+}
+
+// A file that is open for reading cannot be written, and one that is closed not
+// even read.
+func TestOpenFiles(t *testing.T) {
+	t.Parallel()
+	f := faultfs.New()
+	w := create(t, f, "a", "a")
+	r, err := f.Open("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.WriteAt([]byte("b"), 0); err == nil {
+		t.Error("wrote to a file that is open for reading")
+	}
+	if err := r.Truncate(0); err == nil {
+		t.Error("truncated a file that is open for reading")
+	}
+	for _, file := range []vfs.File{w, r} {
+		file.Close()
+		_, read := file.ReadAt(make([]byte, 1), 0)
+		_, write := file.WriteAt([]byte("b"), 0)
+		_, size := file.Size()
+		for _, err := range []error{read, write, size, file.Truncate(0), file.Sync(), file.Close()} {
+			if !errors.Is(err, fs.ErrClosed) {
+				t.Errorf("use of a closed file: %v", err)
+			}
+		}
+	}
+	if got := string(f.Files()["a"]); got != "a" {
+		t.Errorf("the file holds %q", got)
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -50,7 +51,8 @@ type Store struct {
 	dir    string
 	format Format
 
-	apply sync.Mutex // held during Apply; taken before mu
+	apply chan struct{} // full during Apply; a lock that is taken before the others
+	write sync.Mutex    // held while files are written, and by Close, which waits for that; taken before mu
 
 	mu   sync.RWMutex // held for reading while a file is read, for writing while files are renamed
 	root *os.Root     // nil once closed
@@ -58,14 +60,18 @@ type Store struct {
 
 // Open opens the store in dir, which is made if it is not there.
 func Open(dir string, format Format) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	made, err := vfs.OpenDir(dir) // which makes it durable, and what is above it
+	if err != nil {
+		return nil, err
+	}
+	if err := made.Close(); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir, format: format, root: root}, nil
+	return &Store{dir: dir, format: format, apply: make(chan struct{}, 1), root: root}, nil
 }
 
 // Caps implements [store.Store].
@@ -75,6 +81,8 @@ func (s *Store) Caps() store.Caps {
 
 // Close implements [store.Store].
 func (s *Store) Close() error {
+	s.write.Lock()
+	defer s.write.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.root == nil {
@@ -220,8 +228,12 @@ func (s *Store) entries(cache string, data []byte) iter.Seq2[Entry, error] {
 // Apply implements [store.Store]. It fails, and changes nothing, if it would
 // have to write a file anew of which a part could not be read.
 func (s *Store) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
-	s.apply.Lock()
-	defer s.apply.Unlock()
+	select {
+	case s.apply <- struct{}{}:
+		defer func() { <-s.apply }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := s.check(ctx); err != nil {
 		return err
 	}
@@ -325,8 +337,8 @@ func (s *Store) load(c *contents, cache string) error {
 
 // commit writes all files that changed, and then puts them in place.
 func (s *Store) commit(changed map[string]*contents) (err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.write.Lock()
+	defer s.write.Unlock()
 	if s.root == nil {
 		return store.ErrClosed
 	}
@@ -346,7 +358,7 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 		case c.known:
 			if isHashed(stem) && !c.stored {
 				written = append(written, stem+nameExt)
-				if err := s.write(stem+nameExt, func(w io.Writer) error {
+				if err := s.writeFile(stem+nameExt, func(w io.Writer) error {
 					_, err := io.WriteString(w, cache)
 					return err
 				}); err != nil {
@@ -354,7 +366,7 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 				}
 			}
 			written = append(written, stem+s.format.Ext)
-			if err := s.write(stem+s.format.Ext, func(w io.Writer) error {
+			if err := s.writeFile(stem+s.format.Ext, func(w io.Writer) error {
 				return s.format.Write(w, c.entries())
 			}); err != nil {
 				return err
@@ -369,6 +381,8 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 	if len(written) == 0 && len(gone) == 0 {
 		return nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, file := range written {
 		if err := replace(s.root, file+tempExt, file); err != nil {
 			return err
@@ -397,8 +411,8 @@ func (c *contents) entries() iter.Seq[Entry] {
 // left of one is overwritten by the next.
 const tempExt = ".tmp"
 
-// write writes what is to become file, and makes it durable.
-func (s *Store) write(file string, contents func(io.Writer) error) error {
+// writeFile writes what is to become file, and makes it durable.
+func (s *Store) writeFile(file string, contents func(io.Writer) error) error {
 	f, err := s.root.OpenFile(file+tempExt, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

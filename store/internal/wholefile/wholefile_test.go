@@ -110,6 +110,46 @@ func TestFailedWrite(t *testing.T) {
 	}
 }
 
+// TestReadsBesideWrite: while a batch is being written, what was there before is
+// read.
+func TestReadsBesideWrite(t *testing.T) {
+	reads := func() {}
+	format := lines
+	format.Write = func(w io.Writer, entries iter.Seq[Entry]) error {
+		reads()
+		return lines.Write(w, entries)
+	}
+	s, err := Open(t.TempDir(), format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx := context.Background()
+	if err := s.Apply(ctx, ops(put("a", "k", "1"))); err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	reads = func() {
+		if !s.mu.TryRLock() {
+			t.Error("a read would wait")
+			return
+		}
+		s.mu.RUnlock()
+		for r, err := range s.Load(ctx, "a") {
+			if err != nil || string(r.Value) != "1" {
+				t.Errorf("Load: %s, %v", r.Value, err)
+			}
+			read++
+		}
+	}
+	if err := s.Apply(ctx, ops(put("a", "k", "2"), put("b", "k", "2"))); err != nil {
+		t.Fatal(err)
+	}
+	if !t.Failed() && read != 2 {
+		t.Errorf("%d records were read", read)
+	}
+}
+
 func TestReadOnlyDirectory(t *testing.T) {
 	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
 		t.Skip("nothing is read-only for this user")
