@@ -83,7 +83,7 @@ func makeDir(path string) error {
 		return nil
 	}
 	defer f.Close()
-	return syncDir(f)
+	return SyncDir(f)
 }
 
 func (d *dir) open(name string, flag int) (File, error) {
@@ -139,7 +139,7 @@ func (d *dir) SyncDir(name string) error {
 		return err
 	}
 	defer f.Close()
-	return syncDir(f)
+	return SyncDir(f)
 }
 
 func (d *dir) Lock(name string) (io.Closer, error) {

@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// syncDir makes the entries of an open directory durable. A file system that
+// SyncDir makes the entries of an open directory durable. A file system that
 // cannot sync a directory (it says EINVAL or that it is not supported) has
 // its own idea of when entries are durable, and there is nothing to add.
-func syncDir(f *os.File) error {
+func SyncDir(f *os.File) error {
 	err := f.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
 		return nil

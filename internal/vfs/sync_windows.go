@@ -2,6 +2,6 @@ package vfs
 
 import "os"
 
-// syncDir does nothing: Windows cannot flush a directory, and NTFS journals
+// SyncDir does nothing: Windows cannot flush a directory, and NTFS journals
 // its entries.
-func syncDir(*os.File) error { return nil }
+func SyncDir(*os.File) error { return nil }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -255,15 +255,11 @@ func (d *database) close() error {
 	return nil
 }
 
-// syncDir makes the names in a directory durable. Windows needs no such thing,
-// and offers none.
+// syncDir makes the names in a directory durable.
 func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(vfs.SyncDir(d), d.Close())
 }

@@ -18,6 +18,3 @@ func replace(root *os.Root, from, to string) (err error) {
 	}
 	return fmt.Errorf("%s cannot be replaced; is it open in another program? %w", to, err)
 }
-
-// syncDir does nothing: Windows cannot sync a directory.
-func syncDir(*os.Root) error { return nil }

@@ -342,22 +342,23 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 	if s.root == nil {
 		return store.ErrClosed
 	}
-	var written []string
+	// The file with the name of a cache comes before that with its contents, and
+	// goes after it, also if the power is lost: without it these are nobody's.
+	var names, written, gone, namesGone []string
 	defer func() {
 		if err != nil {
-			for _, file := range written {
+			for _, file := range slices.Concat(names, written) {
 				s.root.Remove(file + tempExt)
 			}
 		}
 	}()
-	var gone []string
 	for _, cache := range slices.Sorted(maps.Keys(changed)) {
 		c, stem := changed[cache], escape(cache)
 		switch {
 		case !c.dirty:
 		case c.known:
 			if isHashed(stem) && !c.stored {
-				written = append(written, stem+nameExt)
+				names = append(names, stem+nameExt)
 				if err := s.writeFile(stem+nameExt, func(w io.Writer) error {
 					_, err := io.WriteString(w, cache)
 					return err
@@ -374,7 +375,7 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 		case c.stored:
 			gone = append(gone, stem+s.format.Ext)
 			if isHashed(stem) {
-				gone = append(gone, stem+nameExt)
+				namesGone = append(namesGone, stem+nameExt)
 			}
 		}
 	}
@@ -383,6 +384,20 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.exchange(names, nil); err != nil {
+		return err
+	}
+	if err := s.exchange(written, gone); err != nil {
+		return err
+	}
+	return s.exchange(nil, namesGone)
+}
+
+// exchange puts files that were written in place, and removes others.
+func (s *Store) exchange(written, gone []string) error {
+	if len(written) == 0 && len(gone) == 0 {
+		return nil
+	}
 	for _, file := range written {
 		if err := replace(s.root, file+tempExt, file); err != nil {
 			return err
@@ -393,7 +408,12 @@ func (s *Store) commit(changed map[string]*contents) (err error) {
 			return err
 		}
 	}
-	return syncDir(s.root)
+	dir, err := s.root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return vfs.SyncDir(dir)
 }
 
 // entries gives the records in the order of their keys.
