@@ -266,7 +266,6 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	b.value, b.none, b.kept = zero, false, nil
 	guard(&failed, func() (err error) {
 		if probe := b.c.spec.Probe; probe != nil {
-			b.c.trust()
 			old, ok, _ := b.c.lookup(b.k)
 			b.value, err = probe(ctx, b.k, old, ok)
 		} else {
@@ -399,6 +398,7 @@ func (b *building[K, V]) Done() {
 		err = nil
 	}
 	c.built(b.took, err)
+	c.trust()
 	switch {
 	case err != nil && err != graph.ErrStale:
 		e := Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: err}

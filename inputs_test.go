@@ -484,6 +484,26 @@ func TestProbeEvery(t *testing.T) {
 	})
 }
 
+// Trust in what Probe said ends also if it took longer than trust lasts.
+func TestProbeLongerThanProbeEvery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		asked := 0
+		c := must(Register(m, "c", Spec[string, int]{
+			ProbeEvery: time.Minute,
+			Probe: func(context.Context, string, int, bool) (int, error) {
+				asked++
+				time.Sleep(90 * time.Second)
+				return asked, nil
+			},
+		}))
+		must(c.Get(t.Context(), "k"))
+		time.Sleep(time.Hour)
+		equal(t, "value", must(c.Get(t.Context(), "k")), 2)
+		ok(t, m.Close())
+	})
+}
+
 // A probe may read entries. It is asked anew if one of them has really changed,
 // and otherwise when one that reads nothing is.
 func TestProbeThatReads(t *testing.T) {

@@ -87,8 +87,9 @@ func (c *Cache[K, V]) probed() []K {
 	return keys
 }
 
-// trust is called before every probe; it sees to it that what it gives is not
-// trusted for longer than ProbeEvery.
+// trust is called after every run of a builder; it sees to it that what Probe gave
+// is not trusted for longer than ProbeEvery. It is after what that gave was published,
+// or the trust could end before it begins, and then would not end any more.
 func (c *Cache[K, V]) trust() {
 	if c.spec.ProbeEvery == 0 || c.expiring.Swap(true) {
 		return
