@@ -384,6 +384,57 @@ func TestFileSystem(t *testing.T) {
 	}
 }
 
+// A builder whose callers have left while it was looking for files, which fs.Glob does
+// not tell it, has found too few of them: what it makes is not kept.
+func TestGlobIsCancelled(t *testing.T) {
+	dir := t.TempDir()
+	ok(t, os.WriteFile(filepath.Join(dir, "a.txt"), nil, 0o666))
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		files := must(OpenFiles(m))
+		ctx, cancel := context.WithCancel(t.Context())
+		c := must(RegisterValue(m, "c", Spec[Single, string]{Build: func(within context.Context, _ Single) (string, error) {
+			if ctx.Err() == nil {
+				cancel()
+				<-within.Done()
+			}
+			names, err := fs.Glob(files.FS(within, dir), "*.txt")
+			return strings.Join(names, " "), err
+		}}))
+		if _, err := c.Get(ctx); err != context.Canceled {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		equal(t, "files", must(c.Get(t.Context())), "a.txt")
+		ok(t, m.Close())
+	})
+}
+
+// A builder that makes do without what cannot be loaded is called again.
+func TestMakesDoWithoutLoading(t *testing.T) {
+	for _, collect := range []bool{false, true} {
+		fail := true
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{Load: func(context.Context) (map[int]int, error) {
+			if fail {
+				return nil, errors.New("boom")
+			}
+			return map[int]int{1: 1}, nil
+		}}))
+		c := must(RegisterValue(m, "c", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+			if collect {
+				keys, _ := in.CollectKeys(ctx)
+				return len(keys), nil
+			}
+			v, _ := in.Get(ctx, 1)
+			return v, nil
+		}}))
+		equal(t, "value", must(c.Get(t.Context())), 0)
+		fail = false
+		equal(t, "value", must(c.Get(t.Context())), 1)
+	}
+}
+
 func TestEnv(t *testing.T) {
 	t.Setenv("CACHEMAN_TEST", "1")
 	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {

@@ -96,6 +96,7 @@ func (c *Cache[K, V]) digest() (d digest, err error) {
 // cache with a builder are those that were built so far.
 func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
 	if err := c.prepare(ctx, true); err != nil {
+		graph.FrameOf(ctx).Volatile()
 		return nil, c.err(ctx, "collect keys", nil, err)
 	}
 	if graph.FrameOf(ctx) != nil {
