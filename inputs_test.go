@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/csvstore"
 	"github.com/cacheman-go/cacheman/store/memstore"
 )
@@ -501,6 +503,45 @@ func TestExpireAt(t *testing.T) {
 		x.want(1, "v")
 		x.want(1, "v")
 		x.m.Close()
+	})
+}
+
+// slowDisk takes its time to read one cache.
+type slowDisk struct {
+	*disk
+	cache string
+}
+
+func (d slowDisk) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
+	if cache == d.cache {
+		time.Sleep(time.Minute)
+	}
+	return d.disk.Load(ctx, cache)
+}
+
+// A time that comes while ExpireAt makes a note of it has passed.
+func TestExpiresMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		var c *Value[int]
+		open := func(s store.Store) *Manager {
+			m := openOn(s)
+			c = must(RegisterValue(m, "c", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+				at := time.Now()
+				return at.Minute(), ExpireAt(ctx, at.Add(time.Second))
+			}}))
+			return m
+		}
+		m := open(d)
+		must(c.Get(t.Context()))
+		ok(t, m.Close())
+		time.Sleep(time.Hour)
+		m = open(slowDisk{d, ours + deadlinesCache})
+		ok(t, c.Invalidate())
+		must(c.Get(t.Context()))
+		time.Sleep(30 * time.Minute)
+		equal(t, "minute", must(c.Get(t.Context())), 31)
+		ok(t, m.Close())
 	})
 }
 
