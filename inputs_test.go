@@ -545,6 +545,29 @@ func TestExpiresMeanwhile(t *testing.T) {
 	})
 }
 
+// However often the world outside is asked, a time is waited for once.
+func TestTimersDoNotAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		c := must(RegisterValue(m, "c", Spec[Single, int64]{Build: func(ctx context.Context, _ Single) (int64, error) {
+			now, err := Now(ctx, time.Hour)
+			if err != nil {
+				return 0, err
+			}
+			return now.Unix(), ExpireAt(ctx, now.Add(time.Hour))
+		}}))
+		for range 5 {
+			must(c.Get(t.Context()))
+			ok(t, m.Refresh(t.Context(), nil))
+		}
+		m.timers.Lock()
+		n := len(m.timers.all)
+		m.timers.Unlock()
+		equal(t, "timers", n, 2)
+		ok(t, m.Close())
+	})
+}
+
 func TestProbeEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world, asked := 1, 0
