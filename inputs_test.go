@@ -184,6 +184,25 @@ func TestCollect(t *testing.T) {
 	x.want(1, "4960")
 }
 
+// Collect leaves out what turns out to be none.
+func TestCollectFindsThereIsNone(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		if errors.Is(err, ErrNotFound) {
+			err = ErrNotFound
+		}
+		return v, err
+	}}))
+	for k := range 3 {
+		ok(t, in.Set(k, k))
+		must(c.Get(t.Context(), k))
+	}
+	ok(t, in.Delete(1))
+	equal(t, "entries", fmt.Sprint(must(c.Collect(t.Context()))), "map[0:0 2:2]")
+}
+
 // TestBatchBeforeLoading: what a batch deletes of a cache that was not read yet is gone
 // after a restart as well.
 func TestBatchBeforeLoading(t *testing.T) {

@@ -141,9 +141,12 @@ func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 	}
 	all := make(map[K]V, len(keys))
 	for _, k := range keys {
-		v, err := c.Get(ctx, k)
+		v, err := c.get(ctx, graph.FrameOf(ctx), k)
+		if err == ErrNotFound {
+			continue // it has been removed, or turned out to be none
+		}
 		if err != nil {
-			return nil, err
+			return nil, c.err(ctx, "collect", k, err)
 		}
 		all[k] = v
 	}
