@@ -140,6 +140,19 @@ func TestTrackedCountAndMembership(t *testing.T) {
 	x.want(0, "1 false")
 }
 
+// Contains passes on that what a builder has asked for is not there: the builder did
+// not say that there is no value.
+func TestContainsFails(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		return in.Get(ctx, k)
+	}}))
+	if has, err := c.Contains(t.Context(), 1); !errors.Is(err, ErrNotFound) {
+		t.Error(has, err)
+	}
+}
+
 func TestSelect(t *testing.T) {
 	type user struct{ Name, City string }
 	var in *Cache[int, user]

@@ -198,11 +198,11 @@ func (c *Cache[K, V]) Contains(ctx context.Context, k K) (bool, error) {
 }
 
 func (c *Cache[K, V]) contains(ctx context.Context, k K) (bool, error) {
-	_, err := c.Get(ctx, k)
-	if e, ok := err.(*Error); ok && e.Err == ErrNotFound {
+	_, err := c.get(ctx, graph.FrameOf(ctx), k)
+	if err == ErrNotFound { // not what is about an entry that a builder has read
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil, c.err(ctx, "contains", k, err)
 }
 
 func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {
