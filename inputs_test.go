@@ -153,6 +153,20 @@ func TestContainsFails(t *testing.T) {
 	}
 }
 
+// Count is right also where keys cannot be encoded.
+func TestCountOfKeysWithoutCodec(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[any, int]{Memory: true}))
+	n := must(RegisterValue(m, "n", Spec[Single, int]{Memory: true, Build: func(ctx context.Context, _ Single) (int, error) {
+		return c.Count(ctx)
+	}}))
+	ok(t, c.Set(1, 1))
+	ok(t, c.Set("a", 1))
+	equal(t, "count", must(n.Get(t.Context())), 2)
+	ok(t, c.Delete("a"))
+	equal(t, "count", must(n.Get(t.Context())), 1)
+}
+
 func TestSelect(t *testing.T) {
 	type user struct{ Name, City string }
 	var in *Cache[int, user]

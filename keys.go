@@ -70,7 +70,7 @@ func (c *Cache[K, V]) keysChanged() {
 
 func (c *Cache[K, V]) digest() (d digest, err error) {
 	if c.spec.KeyCodec.Append == nil {
-		return digest{Hi: c.m.graph.Next()}, nil // different from all others
+		return digest{Hi: c.m.graph.Next(), Count: c.Len()}, nil // different from all others
 	}
 	var buf []byte
 	for k := range c.Keys() {
