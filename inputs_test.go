@@ -295,6 +295,27 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// What depends on several caches that a batch changes is invalidated once.
+func TestBatchInvalidatesOnce(t *testing.T) {
+	events := 0
+	m := newDisk().open(t, Options{Observe: func(e Event) {
+		if e.Kind == EventInvalidated {
+			events++
+		}
+	}})
+	a := must(Register(m, "a", Spec[int, int]{}))
+	b := must(Register(m, "b", Spec[int, int]{}))
+	d := must(Register(m, "d", Spec[int, int]{DependsOnChange: []string{"a", "b"}}))
+	ok(t, d.Set(1, 1))
+	ok(t, m.Batch(func(batch *Batch) error {
+		a.SetIn(batch, 1, 1)
+		b.SetIn(batch, 1, 1)
+		return nil
+	}))
+	equal(t, "entries", d.Len(), 0)
+	equal(t, "events", events, 1)
+}
+
 func TestWriteInBuilder(t *testing.T) {
 	m := newManager(t)
 	in := must(Register(m, "in", Spec[string, int]{}))
