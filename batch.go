@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
@@ -124,7 +125,11 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 		c.edited(1)
 		if !seen[c] {
 			seen[c] = true
-			gone = append(gone, dependentsOf([]*slot{c.slot}, true)...)
+			for _, s := range dependentsOf([]*slot{c.slot}, true) {
+				if !slices.Contains(gone, s) {
+					gone = append(gone, s)
+				}
+			}
 		}
 	}
 	m.drop(gone)

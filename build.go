@@ -35,8 +35,14 @@ func (c *Cache[K, V]) Get(ctx context.Context, k K) (V, error) {
 }
 
 func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, err error) {
-	if err := ctx.Err(); err != nil {
-		return v, flight.Cause(ctx)
+	// failed ends a read that says nothing of the entry: what a builder makes
+	// without it is not kept, also if it does not pass the error on, as fs.Glob does.
+	failed := func(err error) (V, error) {
+		frame.Volatile()
+		return v, err
+	}
+	if ctx.Err() != nil {
+		return failed(flight.Cause(ctx))
 	}
 	counted := false
 	count := func(s *shard[K, V], hit bool) {
@@ -48,10 +54,10 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 	for {
 		switch c.state.Load() {
 		case stateClosed:
-			return v, ErrClosed
+			return failed(ErrClosed)
 		case stateUnloaded:
 			if err := c.provide(ctx); err != nil {
-				return v, err
+				return failed(err)
 			}
 			continue
 		}
@@ -59,17 +65,12 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			count(c.table.Load().shard(k), false)
 			b, err := c.buildAll(ctx)
 			if err != nil {
-				if frame != nil {
-					frame.Volatile()
-				}
-				return v, err
+				return failed(err)
 			}
 			if b == nil || b.Outcome() == graph.Published || frame != nil && b.Outcome() == graph.Superseded {
 				continue
 			}
-			if frame != nil {
-				frame.Volatile()
-			}
+			frame.Volatile()
 			if v, ok := b.value(k); ok {
 				return v, nil
 			}
@@ -83,7 +84,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			s.mu.RUnlock()
 			if e == nil && t.partial {
 				if err := c.know(ctx, k); err != nil {
-					return v, err
+					return failed(err)
 				}
 				continue
 			}
@@ -92,7 +93,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 				return v, ErrNotFound
 			}
 			if err := c.intern(k); err != nil {
-				return v, err
+				return failed(err)
 			}
 			continue
 		}
@@ -143,10 +144,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			if errors.Is(err, graph.ErrStale) && ctx.Err() == nil {
 				continue // the entry was set or invalidated meanwhile
 			}
-			if frame != nil {
-				frame.Volatile()
-			}
-			return v, err
+			return failed(err)
 		}
 		if run == nil {
 			continue
@@ -162,9 +160,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			}
 			return b.result()
 		case graph.Volatile:
-			if frame != nil {
-				frame.Volatile()
-			}
+			frame.Volatile()
 			return b.result()
 		}
 	}
@@ -270,7 +266,6 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	b.value, b.none, b.kept = zero, false, nil
 	guard(&failed, func() (err error) {
 		if probe := b.c.spec.Probe; probe != nil {
-			b.c.trust()
 			old, ok, _ := b.c.lookup(b.k)
 			b.value, err = probe(ctx, b.k, old, ok)
 		} else {
@@ -403,6 +398,7 @@ func (b *building[K, V]) Done() {
 		err = nil
 	}
 	c.built(b.took, err)
+	c.trust()
 	switch {
 	case err != nil && err != graph.ErrStale:
 		e := Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: err}

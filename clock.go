@@ -44,7 +44,10 @@ func ExpireAt(ctx context.Context, t time.Time) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.Get(ctx, t.Add(time.Second-1).Unix())
+	passed, err := c.Get(ctx, t.Add(time.Second-1).Unix())
+	if passed { // by now, and it will not do so again
+		graph.FrameOf(ctx).Volatile()
+	}
 	return err
 }
 
@@ -56,7 +59,7 @@ func clock(m *Manager) (*Cache[int64, int64], error) {
 			now := time.Now()
 			tick := now.Truncate(time.Duration(granularity))
 			next := tick.Add(time.Duration(granularity))
-			m.after(next.Sub(now), func() {
+			m.after(time.Duration(granularity), next.Sub(now), func() {
 				if c, err := clock(m); err == nil {
 					c.Recheck(granularity)
 				}
@@ -75,7 +78,7 @@ func deadlines(m *Manager) (*Cache[int64, bool], error) {
 			if passed || left <= 0 {
 				return true, nil
 			}
-			m.after(left, func() {
+			m.after(at, left, func() {
 				if c, err := deadlines(m); err == nil {
 					c.Recheck(at)
 				}

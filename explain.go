@@ -87,8 +87,16 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 		}
 	}
 	x.Why = c.m.why(n, kind)
+	doubtful := n.Doubtful()
 	g.Unlock()
 	s.mu.RUnlock()
+	if x.Why == "" { // the key, which may have a String method, is named without locks
+		d := x.Dependencies[doubtful]
+		x.Why = entryName(d.Cache, d.Key) + " may have changed"
+		if d.State == Clean {
+			x.Why = entryName(d.Cache, d.Key) + " has changed"
+		}
+	}
 	if saved != "" {
 		edges, err := parseEdges(saved)
 		if err != nil {
@@ -105,7 +113,8 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	return x
 }
 
-// why says why n is in its state. The graph is locked.
+// why says why n is in its state, or nothing if that is because of a dependency that is
+// Doubtful. The graph is locked.
 func (m *Manager) why(n *graph.Node, k kind) string {
 	switch stateOf(n) {
 	case Clean:
@@ -133,13 +142,8 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 	if n.Saved() != "" {
 		return "it was loaded, and what it was built from was not looked at yet"
 	}
-	if i := n.Doubtful(); i >= 0 {
-		d := n.Edges()[i]
-		name := d.Node.Owner().Type.Name(d.Node)
-		if stateOf(d.Node) == Clean {
-			return name + " has changed"
-		}
-		return name + " may have changed"
+	if n.Doubtful() >= 0 {
+		return ""
 	}
 	return "contents that it was built from were replaced"
 }

@@ -59,6 +59,33 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// named is a key whose name is in a cache.
+type named struct {
+	n     int
+	names *Cache[int, string]
+}
+
+func (k named) String() string {
+	name, _ := k.names.Get(context.Background(), k.n)
+	return name
+}
+
+// Explain asks a key how it is called without any lock held.
+func TestExplainKeyThatReads(t *testing.T) {
+	m := newManager(t)
+	names := must(Register(m, "names", Spec[int, string]{Build: func(_ context.Context, n int) (string, error) {
+		return fmt.Sprint("no. ", n), nil
+	}}))
+	in := must(Register(m, "in", Spec[named, int]{Memory: true}))
+	c := must(Register(m, "c", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) {
+		return in.Get(ctx, named{k, names})
+	}}))
+	ok(t, in.Set(named{1, names}, 1))
+	must(c.Get(t.Context(), 1))
+	ok(t, in.Set(named{1, names}, 2))
+	equal(t, "why", c.Explain(1).Why, "in[no. 1] has changed")
+}
+
 func TestPlan(t *testing.T) {
 	_, open := explained(t)
 	in, mid, top := open()

@@ -203,15 +203,10 @@ func (f *Files) Get(ctx context.Context, name string) ([]byte, error) {
 			return data, nil
 		}
 		// It has been changed, or removed, since it was looked at.
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 		if try > 1 && err != nil && !errors.Is(err, fs.ErrNotExist) || try > patience && err == nil {
 			// It looks as ever but cannot be read, or has other contents, which
 			// nothing stands for.
-			if frame := graph.FrameOf(ctx); frame != nil {
-				frame.Volatile()
-			}
+			graph.FrameOf(ctx).Volatile()
 			return data, err
 		}
 		f.contents.Recheck(name)

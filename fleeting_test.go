@@ -161,15 +161,3 @@ func TestFleetingContents(t *testing.T) {
 		})
 	}
 }
-
-// TestCountWithoutCodec: keys that cannot be encoded are counted as others are.
-func TestCountWithoutCodec(t *testing.T) {
-	type key struct{ p *int }
-	m := newManager(t)
-	c := must(Register(m, "c", Spec[key, int]{Memory: true}))
-	n := must(Register(m, "n", Spec[Single, int]{Memory: true, Build: func(ctx context.Context, _ Single) (int, error) { return c.Count(ctx) }}))
-	equal(t, "count", must(n.Get(t.Context(), Single{})), 0)
-	ok(t, c.Set(key{new(int)}, 1))
-	ok(t, c.Set(key{new(int)}, 1))
-	equal(t, "count", must(n.Get(t.Context(), Single{})), 2)
-}

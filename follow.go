@@ -90,7 +90,7 @@ func (m *Manager) followEvery() {
 	if !m.opts.ReadOnly || every <= 0 {
 		return
 	}
-	m.after(every, func() {
+	m.after(m, every, func() {
 		if _, err := m.Follow(m.ctx); err != nil && m.ctx.Err() == nil {
 			m.emit(Event{Kind: EventFollowed, Err: err})
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/csvstore"
 	"github.com/cacheman-go/cacheman/store/memstore"
 )
@@ -138,6 +140,33 @@ func TestTrackedCountAndMembership(t *testing.T) {
 	x.want(0, "1 false")
 }
 
+// Contains passes on that what a builder has asked for is not there: the builder did
+// not say that there is no value.
+func TestContainsFails(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		return in.Get(ctx, k)
+	}}))
+	if has, err := c.Contains(t.Context(), 1); !errors.Is(err, ErrNotFound) {
+		t.Error(has, err)
+	}
+}
+
+// Count is right also where keys cannot be encoded.
+func TestCountOfKeysWithoutCodec(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[any, int]{Memory: true}))
+	n := must(RegisterValue(m, "n", Spec[Single, int]{Memory: true, Build: func(ctx context.Context, _ Single) (int, error) {
+		return c.Count(ctx)
+	}}))
+	ok(t, c.Set(1, 1))
+	ok(t, c.Set("a", 1))
+	equal(t, "count", must(n.Get(t.Context())), 2)
+	ok(t, c.Delete("a"))
+	equal(t, "count", must(n.Get(t.Context())), 1)
+}
+
 func TestSelect(t *testing.T) {
 	type user struct{ Name, City string }
 	var in *Cache[int, user]
@@ -180,6 +209,25 @@ func TestCollect(t *testing.T) {
 	x.want(0, "4951")
 	in.Set("new", 9)
 	x.want(1, "4960")
+}
+
+// Collect leaves out what turns out to be none.
+func TestCollectFindsThereIsNone(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		if errors.Is(err, ErrNotFound) {
+			err = ErrNotFound
+		}
+		return v, err
+	}}))
+	for k := range 3 {
+		ok(t, in.Set(k, k))
+		must(c.Get(t.Context(), k))
+	}
+	ok(t, in.Delete(1))
+	equal(t, "entries", fmt.Sprint(must(c.Collect(t.Context()))), "map[0:0 2:2]")
 }
 
 // TestBatchBeforeLoading: what a batch deletes of a cache that was not read yet is gone
@@ -245,6 +293,27 @@ func TestBatch(t *testing.T) {
 	if err := x.m.Batch(func(batch *Batch) error { other.SetIn(batch, 1, 1); return nil }); !errors.Is(err, ErrSpec) {
 		t.Error(err)
 	}
+}
+
+// What depends on several caches that a batch changes is invalidated once.
+func TestBatchInvalidatesOnce(t *testing.T) {
+	events := 0
+	m := newDisk().open(t, Options{Observe: func(e Event) {
+		if e.Kind == EventInvalidated {
+			events++
+		}
+	}})
+	a := must(Register(m, "a", Spec[int, int]{}))
+	b := must(Register(m, "b", Spec[int, int]{}))
+	d := must(Register(m, "d", Spec[int, int]{DependsOnChange: []string{"a", "b"}}))
+	ok(t, d.Set(1, 1))
+	ok(t, m.Batch(func(batch *Batch) error {
+		a.SetIn(batch, 1, 1)
+		b.SetIn(batch, 1, 1)
+		return nil
+	}))
+	equal(t, "entries", d.Len(), 0)
+	equal(t, "events", events, 1)
 }
 
 func TestWriteInBuilder(t *testing.T) {
@@ -384,6 +453,57 @@ func TestFileSystem(t *testing.T) {
 	}
 }
 
+// A builder whose callers have left while it was looking for files, which fs.Glob does
+// not tell it, has found too few of them: what it makes is not kept.
+func TestGlobIsCancelled(t *testing.T) {
+	dir := t.TempDir()
+	ok(t, os.WriteFile(filepath.Join(dir, "a.txt"), nil, 0o666))
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		files := must(OpenFiles(m))
+		ctx, cancel := context.WithCancel(t.Context())
+		c := must(RegisterValue(m, "c", Spec[Single, string]{Build: func(within context.Context, _ Single) (string, error) {
+			if ctx.Err() == nil {
+				cancel()
+				<-within.Done()
+			}
+			names, err := fs.Glob(files.FS(within, dir), "*.txt")
+			return strings.Join(names, " "), err
+		}}))
+		if _, err := c.Get(ctx); err != context.Canceled {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		equal(t, "files", must(c.Get(t.Context())), "a.txt")
+		ok(t, m.Close())
+	})
+}
+
+// A builder that makes do without what cannot be loaded is called again.
+func TestMakesDoWithoutLoading(t *testing.T) {
+	for _, collect := range []bool{false, true} {
+		fail := true
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{Load: func(context.Context) (map[int]int, error) {
+			if fail {
+				return nil, errors.New("boom")
+			}
+			return map[int]int{1: 1}, nil
+		}}))
+		c := must(RegisterValue(m, "c", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+			if collect {
+				keys, _ := in.CollectKeys(ctx)
+				return len(keys), nil
+			}
+			v, _ := in.Get(ctx, 1)
+			return v, nil
+		}}))
+		equal(t, "value", must(c.Get(t.Context())), 0)
+		fail = false
+		equal(t, "value", must(c.Get(t.Context())), 1)
+	}
+}
+
 func TestEnv(t *testing.T) {
 	t.Setenv("CACHEMAN_TEST", "1")
 	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
@@ -453,6 +573,68 @@ func TestExpireAt(t *testing.T) {
 	})
 }
 
+// slowDisk takes its time to read one cache.
+type slowDisk struct {
+	*disk
+	cache string
+}
+
+func (d slowDisk) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
+	if cache == d.cache {
+		time.Sleep(time.Minute)
+	}
+	return d.disk.Load(ctx, cache)
+}
+
+// A time that comes while ExpireAt makes a note of it has passed.
+func TestExpiresMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		var c *Value[int]
+		open := func(s store.Store) *Manager {
+			m := openOn(s)
+			c = must(RegisterValue(m, "c", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+				at := time.Now()
+				return at.Minute(), ExpireAt(ctx, at.Add(time.Second))
+			}}))
+			return m
+		}
+		m := open(d)
+		must(c.Get(t.Context()))
+		ok(t, m.Close())
+		time.Sleep(time.Hour)
+		m = open(slowDisk{d, ours + deadlinesCache})
+		ok(t, c.Invalidate())
+		must(c.Get(t.Context()))
+		time.Sleep(30 * time.Minute)
+		equal(t, "minute", must(c.Get(t.Context())), 31)
+		ok(t, m.Close())
+	})
+}
+
+// However often the world outside is asked, a time is waited for once.
+func TestTimersDoNotAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		c := must(RegisterValue(m, "c", Spec[Single, int64]{Build: func(ctx context.Context, _ Single) (int64, error) {
+			now, err := Now(ctx, time.Hour)
+			if err != nil {
+				return 0, err
+			}
+			return now.Unix(), ExpireAt(ctx, now.Add(time.Hour))
+		}}))
+		for range 5 {
+			must(c.Get(t.Context()))
+			ok(t, m.Refresh(t.Context(), nil))
+		}
+		m.timers.Lock()
+		n := len(m.timers.all)
+		m.timers.Unlock()
+		equal(t, "timers", n, 2)
+		ok(t, m.Close())
+	})
+}
+
 func TestProbeEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world, asked := 1, 0
@@ -481,6 +663,26 @@ func TestProbeEvery(t *testing.T) {
 		x.want(0, "2")
 		equal(t, "asked", asked, 3)
 		x.m.Close()
+	})
+}
+
+// Trust in what Probe said ends also if it took longer than trust lasts.
+func TestProbeLongerThanProbeEvery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		asked := 0
+		c := must(Register(m, "c", Spec[string, int]{
+			ProbeEvery: time.Minute,
+			Probe: func(context.Context, string, int, bool) (int, error) {
+				asked++
+				time.Sleep(90 * time.Second)
+				return asked, nil
+			},
+		}))
+		must(c.Get(t.Context(), "k"))
+		time.Sleep(time.Hour)
+		equal(t, "value", must(c.Get(t.Context(), "k")), 2)
+		ok(t, m.Close())
 	})
 }
 

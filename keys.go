@@ -116,12 +116,12 @@ func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
 func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V, err error) {
 	b, err := c.fleeting(ctx, true)
 	frame := graph.FrameOf(ctx)
+	if err != nil || b != nil {
+		frame.Volatile()
+	}
 	switch {
 	case err != nil:
 	case b != nil:
-		if frame != nil {
-			frame.Volatile()
-		}
 		keys, values = b.all()
 	case frame != nil:
 		var of *Cache[Single, digest]
@@ -172,9 +172,14 @@ func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 		if _, known := all[k]; known {
 			continue
 		}
-		if all[k], err = c.Get(ctx, k); err != nil {
-			return nil, err
+		v, err := c.get(ctx, graph.FrameOf(ctx), k)
+		if err == ErrNotFound {
+			continue // it has been removed, or turned out to be none
 		}
+		if err != nil {
+			return nil, c.err(ctx, "collect", k, err)
+		}
+		all[k] = v
 	}
 	return all, nil
 }
@@ -228,11 +233,11 @@ func (c *Cache[K, V]) Contains(ctx context.Context, k K) (bool, error) {
 }
 
 func (c *Cache[K, V]) contains(ctx context.Context, k K) (bool, error) {
-	_, err := c.Get(ctx, k)
-	if e, ok := err.(*Error); ok && e.Err == ErrNotFound {
+	_, err := c.get(ctx, graph.FrameOf(ctx), k)
+	if err == ErrNotFound { // not what is about an entry that a builder has read
 		return false, nil
 	}
-	return err == nil, err
+	return err == nil, c.err(ctx, "contains", k, err)
 }
 
 func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {

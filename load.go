@@ -342,6 +342,9 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		}
 		if migrates {
 			c.migrate(ctx, t, k, rec, d, nodes)
+			if ctx.Err() != nil { // which may be why it failed: nothing is missing
+				return t, false, flight.Cause(ctx)
+			}
 			continue
 		}
 		st, r, err := parseEntry[V](rec)

@@ -95,7 +95,7 @@ type Manager struct {
 
 	timers struct {
 		sync.Mutex
-		all map[*time.Timer]struct{}
+		all map[any]*time.Timer // by what they are for: a cache, a granularity as a Duration, a time in Unix seconds, or m
 	}
 
 	ctx     context.Context // ends at Close

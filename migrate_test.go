@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cacheman-go/cacheman/codec"
 )
@@ -149,6 +150,31 @@ func TestMigrateUnread(t *testing.T) {
 	write("2", double, 3)
 	m := d.open(t, Options{})
 	wantContents(t, must(Register(m, "c", Spec[int, int]{Version: "2"})), map[int]int{1: 10, 2: 2, 3: 3})
+}
+
+// Nothing is lost of what is being migrated when nobody waits for it any more.
+func TestMigrationIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		ok(t, must(Register(m, "c", Spec[int, int]{})).Set(1, 1))
+		ok(t, m.Close())
+		m = openOn(d)
+		ctx, cancel := context.WithCancel(t.Context())
+		c := must(Register(m, "c", Spec[int, int]{Version: "2", Migrate: func(within context.Context, _ Saved, _ int, data []byte) (int, error) {
+			if ctx.Err() == nil {
+				cancel()
+				<-within.Done()
+			}
+			return 2, within.Err()
+		}}))
+		if err := c.Load(ctx); err != context.Canceled {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		wantContents(t, c, map[int]int{1: 2})
+		ok(t, m.Close())
+	})
 }
 
 func TestFormerly(t *testing.T) {

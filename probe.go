@@ -87,13 +87,14 @@ func (c *Cache[K, V]) probed() []K {
 	return keys
 }
 
-// trust is called before every probe; it sees to it that what it gives is not
-// trusted for longer than ProbeEvery.
+// trust is called after every run of a builder; it sees to it that what Probe gave
+// is not trusted for longer than ProbeEvery. It is after what that gave was published,
+// or the trust could end before it begins, and then would not end any more.
 func (c *Cache[K, V]) trust() {
 	if c.spec.ProbeEvery == 0 || c.expiring.Swap(true) {
 		return
 	}
-	c.m.after(c.spec.ProbeEvery, func() {
+	c.m.after(c, c.spec.ProbeEvery, func() {
 		c.expiring.Store(false)
 		// A Probe that is running is not overtaken: it may take longer than this.
 		c.m.graph.Lock()
@@ -102,30 +103,36 @@ func (c *Cache[K, V]) trust() {
 	})
 }
 
-// after calls f when d has passed, unless the Manager is closed before.
-func (m *Manager) after(d time.Duration, f func()) {
+// after calls f when d has passed, unless the Manager is closed before, or after is
+// called again for the same: whoever asks the world outside often waits once.
+func (m *Manager) after(what any, d time.Duration, f func()) {
 	m.timers.Lock()
 	defer m.timers.Unlock()
 	if m.timers.all == nil {
-		m.timers.all = make(map[*time.Timer]struct{})
+		m.timers.all = make(map[any]*time.Timer)
 	}
 	if m.closing.Load() {
 		return
 	}
+	if t := m.timers.all[what]; t != nil {
+		t.Stop()
+	}
 	var t *time.Timer
 	t = time.AfterFunc(d, func() {
 		m.timers.Lock()
-		delete(m.timers.all, t)
+		if m.timers.all[what] == t {
+			delete(m.timers.all, what)
+		}
 		m.timers.Unlock()
 		f()
 	})
-	m.timers.all[t] = struct{}{}
+	m.timers.all[what] = t
 }
 
 func (m *Manager) stopTimers() {
 	m.timers.Lock()
 	defer m.timers.Unlock()
-	for t := range m.timers.all {
+	for _, t := range m.timers.all {
 		t.Stop()
 	}
 	m.timers.all = nil
