@@ -186,8 +186,5 @@ func (c *Cache[K, V]) outdatedNode(n *graph.Node) bool {
 
 // keyOfNode returns the key of the entry of n.
 func (c *Cache[K, V]) keyOfNode(n *graph.Node) K {
-	g := c.m.graph
-	g.Lock()
-	defer g.Unlock()
-	return n.Entry.(*entry[K, V]).key
+	return n.Entry().(*entry[K, V]).key
 }

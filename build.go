@@ -227,14 +227,14 @@ func (c nodes[K, V]) NewTask() graph.Task { return &building[K, V]{c: c.Cache} }
 
 // Name implements graph.Type.
 func (c nodes[K, V]) Name(n *graph.Node) string {
-	return entryName(c.slot.name, n.Entry.(*entry[K, V]).key)
+	return entryName(c.slot.name, n.Entry().(*entry[K, V]).key)
 }
 
 // Base implements graph.Task.
 func (b *building[K, V]) Base() *graph.Run { return &b.Run }
 
 // Start implements graph.Task.
-func (b *building[K, V]) Start(n *graph.Node) { b.k = n.Entry.(*entry[K, V]).key }
+func (b *building[K, V]) Start(n *graph.Node) { b.k = n.Entry().(*entry[K, V]).key }
 
 // Reset implements graph.Task.
 func (b *building[K, V]) Reset() {
@@ -349,7 +349,7 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 	}
 	publish := outcome == graph.Published && !compare
 	if publish {
-		e := n.Entry.(*entry[K, V])
+		e := n.Entry().(*entry[K, V])
 		if quiet = compared.identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, e.lockedVersion)
 		}
@@ -364,7 +364,7 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 	}
 	m.graph.Unlock()
 	grow := len(t.shards) == 1 && len(s.entries) > growAt
-	if c.off && s.entries[b.k] == n.Entry {
+	if c.off && s.entries[b.k] == n.Entry() {
 		delete(s.entries, b.k)
 	}
 	s.mu.Unlock()

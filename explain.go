@@ -170,7 +170,7 @@ func dependencyOn(e graph.Edge) Dependency {
 
 func reached(n *graph.Node, depth int) Reached {
 	t := n.Owner().Type.(keyed)
-	return Reached{strings.TrimPrefix(t.cache().slot.name, ours), t.keyOf(n.Entry), depth}
+	return Reached{strings.TrimPrefix(t.cache().slot.name, ours), t.keyOf(n.Entry()), depth}
 }
 
 // String writes x as a few lines, with a tree of what it was built from.
@@ -266,7 +266,7 @@ func (m *Manager) faults() (faults []error) {
 	defer m.graph.Unlock()
 	m.graph.Check(nodes, func(n *graph.Node, what string) {
 		t := n.Owner().Type.(keyed)
-		add(t.cache(), t.keyOf(n.Entry), what)
+		add(t.cache(), t.keyOf(n.Entry()), what)
 	})
 	return faults
 }
@@ -301,7 +301,7 @@ func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string
 				fault(k, "it is taken for clean")
 			}
 			g.Lock()
-			if e.node.Entry != any(e) {
+			if e.node.Entry() != any(e) {
 				fault(k, "its node is of another entry")
 			}
 			if e.node.State() == graph.Clean && e.kind.stamped() != (e.node.Stamp != 0) {

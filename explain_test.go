@@ -107,7 +107,7 @@ func TestCheckFindsFaults(t *testing.T) {
 	for name, spoil := range map[string]func(in, top *entry[string, int]){
 		"stamp":  func(in, top *entry[string, int]) { in.node.Stamp++ },
 		"future": func(in, top *entry[string, int]) { top.node.Stamp += 1000 },
-		"entry":  func(in, top *entry[string, int]) { in.node.Entry = top },
+		"entry":  func(in, top *entry[string, int]) { in.node.SetEntry(top) },
 		"edges":  func(in, top *entry[string, int]) { in.node.SetEdges([]graph.Edge{{Node: top.node}}) },
 		"absent": func(in, top *entry[string, int]) { top.kind = absent },
 	} {

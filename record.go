@@ -183,16 +183,15 @@ type keyed interface {
 
 // recorder makes records; it keeps what it needs for that from one to the next.
 type recorder struct {
-	m       *Manager
-	g       *graph.Graph
-	c       *core                        // whose records they are
-	by      []savedEdge                  // for what edges pass through
-	known   map[*graph.Node][2]savedEdge // of what they may pass through
-	edges   []graph.Edge
-	entries []any
-	names   []string
-	key     []byte
-	seen    map[graph.Edge]bool
+	m     *Manager
+	g     *graph.Graph
+	c     *core                        // whose records they are
+	by    []savedEdge                  // for what edges pass through
+	known map[*graph.Node][2]savedEdge // of what they may pass through
+	edges []graph.Edge
+	names []string
+	key   []byte
+	seen  map[graph.Edge]bool
 }
 
 // append appends what is to be kept beside the value of an entry.
@@ -233,8 +232,8 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 	through := r.flatten(edges, false)
 	r.g.Unlock()
 	clear(r.known)
-	for n, entry := range through {
-		if by, ok := r.m.handEdges(n.Owner().Type.(keyed), entry); ok {
+	for n := range through {
+		if by, ok := r.m.handEdges(n.Owner().Type.(keyed), n.Entry()); ok {
 			if r.known == nil {
 				r.known = make(map[*graph.Node][2]savedEdge)
 			}
@@ -244,10 +243,6 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 	r.g.Lock()
 	if len(through) > 0 {
 		r.flatten(edges, true)
-	}
-	r.entries = r.entries[:0]
-	for _, e := range r.edges {
-		r.entries = append(r.entries, e.Node.Entry)
 	}
 	r.g.Unlock()
 	r.names = r.names[:0]
@@ -273,14 +268,14 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 		dst = append(binary.AppendUvarint(dst, uint64(len(e.key))), e.key...)
 		dst = binary.AppendUvarint(dst, e.stamp)
 	}
-	for i, e := range r.edges {
+	for _, e := range r.edges {
 		t := e.Node.Owner().Type.(keyed)
 		if t.cache().lane != r.c.lane {
 			foreign = max(foreign, e.Stamp)
 		}
 		name(t.cache().slot.name)
 		var err error
-		if r.key, err = t.appendKey(r.key[:0], r.entries[i]); err != nil {
+		if r.key, err = t.appendKey(r.key[:0], e.Node.Entry()); err != nil {
 			return dst, fmt.Errorf("a dependency on %s cannot be saved: %w", t.cache().slot.name, err)
 		}
 		dst = binary.AppendUvarint(dst, uint64(len(r.key)))
@@ -298,7 +293,7 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 // r.by what says whether those were written by hand. It returns the entries that
 // it passes through; if known is set only through those that r.known has. The
 // graph is locked.
-func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.Node]any) {
+func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.Node]bool) {
 	r.edges, r.by = r.edges[:0], r.by[:0]
 	inMemory := func(e graph.Edge) bool {
 		if _, ok := r.known[e.Node]; known && !ok {
@@ -312,7 +307,7 @@ func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.N
 		r.edges = append(r.edges, edges...)
 		return nil
 	}
-	through = make(map[*graph.Node]any)
+	through = make(map[*graph.Node]bool)
 	whole := make(map[*graph.Owner]bool)
 	clear(r.seen)
 	if r.seen == nil {
@@ -331,7 +326,7 @@ func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.N
 		case r.seen[e]: // but not with another stamp: one of them has changed, then
 		case inMemory(e):
 			r.seen[e] = true
-			through[e.Node] = e.Node.Entry
+			through[e.Node] = true
 			if by := r.known[e.Node]; known {
 				if o := e.Node.Owner(); !whole[o] {
 					whole[o] = true
@@ -481,12 +476,12 @@ func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge
 	for i, e := range edges {
 		linked[i] = e
 		g.Lock()
-		dead, entry := e.Node.Dead(), e.Node.Entry
+		dead := e.Node.Dead()
 		g.Unlock()
 		if !dead {
 			continue
 		}
-		n, err := e.Node.Owner().Type.(keyed).renew(ctx, entry)
+		n, err := e.Node.Owner().Type.(keyed).renew(ctx, e.Node.Entry())
 		if err != nil {
 			return nil, err
 		}

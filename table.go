@@ -333,10 +333,7 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 			copied.stamp.Store(e.stamp.Load())
 			copied.size = e.size
 			if copied.node = e.node; e.node != nil {
-				o := e.node.Owner()
-				o.Graph().Lock()
-				e.node.Entry = copied
-				o.Graph().Unlock()
+				e.node.SetEntry(copied)
 			}
 			dirty := e.dirty != 0 || unsaved[e]
 			if dirty && copied.dirty == 0 {

@@ -32,11 +32,11 @@ type Node struct {
 	lenAbove  uint32
 	above     **Node // nodes that have read this one; see readers.go
 	extra     *extra
-	Entry     any     // the entry; the owner's
-	Built     uint64  // the revision at which it was built, or proven to be what a builder would make
-	took      float32 // nanoseconds; seven digits are enough
-	roomAbove uint8   // the class of its capacity
-	strays    bool    // it may be in above of nodes that are not among its edges
+	entry     atomic.Value // see Entry; of one type
+	Built     uint64       // the revision at which it was built, or proven to be what a builder would make
+	took      float32      // nanoseconds; seven digits are enough
+	roomAbove uint8        // the class of its capacity
+	strays    bool         // it may be in above of nodes that are not among its edges
 }
 
 // extra is what few nodes have, or only for a while. It is a part of the run, or
@@ -107,7 +107,10 @@ func word(s State, suspect uint64) uint64 { return uint64(s) | suspect<<2 }
 
 // NewNode returns a node of o. The graph is locked.
 func (o *Owner) NewNode(entry any, kind Kind, state State, stamp uint64) *Node {
-	n := &Node{Entry: entry, Stamp: stamp, Built: stamp, owner: o, epoch: o.epoch, kind: kind}
+	n := &Node{Stamp: stamp, Built: stamp, owner: o, epoch: o.epoch, kind: kind}
+	if entry != nil {
+		n.SetEntry(entry)
+	}
 	n.set(state)
 	o.g.nodes.Add(1)
 	return n
@@ -137,7 +140,8 @@ func (r *Restorer) Node(entry any, kind Kind, stamp uint64, saved string) *Node 
 	}
 	n, k := &r.nodes[0], &r.kept[0]
 	r.nodes, r.kept = r.nodes[1:], r.kept[1:]
-	n.Entry, n.Stamp, n.owner, n.epoch, n.kind = entry, stamp, r.owner, r.epoch, kind
+	n.SetEntry(entry)
+	n.Stamp, n.owner, n.epoch, n.kind = stamp, r.owner, r.epoch, kind
 	n.word.Store(word(Check, 0))
 	if saved != "" {
 		k.saved, k.extra.kept = saved, k
@@ -145,6 +149,13 @@ func (r *Restorer) Node(entry any, kind Kind, stamp uint64, saved string) *Node 
 	}
 	return n
 }
+
+// Entry returns the entry that n stands for, without any lock; the owner's.
+func (n *Node) Entry() any { return n.entry.Load() }
+
+// SetEntry makes e, which has the same key as the one before, the entry that n stands
+// for. That one is locked.
+func (n *Node) SetEntry(e any) { n.entry.Store(e) }
 
 // Owner returns the cache of n.
 func (n *Node) Owner() *Owner { return n.owner }
