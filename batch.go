@@ -30,7 +30,9 @@ type staged interface {
 // Batch calls fn, and then makes the writes that fn has put into the batch, as
 // one change with one revision: a reader who sees one of them sees all, and
 // so does a builder. If fn returns an error, Batch returns that and nothing
-// is written. Of several writes to one key the last counts. fn must not keep
+// is written. Of several writes to one key the last counts. A cache that depends on
+// changes of another (Spec.DependsOnChange) is invalidated together with what the
+// batch has put into it. fn must not keep
 // the batch; it is called without any lock, and may read, but what it reads may
 // have changed when the batch is written.
 func (m *Manager) Batch(fn func(b *Batch) error) error {
@@ -114,12 +116,6 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 		}
 	}
 	m.graph.Unlock()
-	for _, w := range b.writes {
-		w.prune()
-	}
-	for _, w := range b.writes {
-		w.unlock(held)
-	}
 	seen := make(map[*core]bool)
 	for _, c := range changed {
 		c.edited(1)
@@ -132,7 +128,13 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 			}
 		}
 	}
-	m.drop(gone)
+	m.drop(gone, nil) // before anybody sees the changes
+	for _, w := range b.writes {
+		w.prune()
+	}
+	for _, w := range b.writes {
+		w.unlock(held)
+	}
 	return wait, nil
 }
 

@@ -117,7 +117,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 
 // overtakeAll sees to it that what a BuildAll that is running makes is not kept, for it
 // does not know that an entry is removed. The graph is locked.
-func (c *Cache[K, V]) overtakeAll() {
+func (c *core) overtakeAll() {
 	if c.all != nil {
 		c.all.Owner().Overtake()
 	}
@@ -125,7 +125,7 @@ func (c *Cache[K, V]) overtakeAll() {
 
 // allBuilding reports whether a BuildAll is running: what is set meanwhile, to whatever
 // value, is later than what that makes. The graph is locked.
-func (c *Cache[K, V]) allBuilding() bool { return c.all != nil && c.all.Building() }
+func (c *core) allBuilding() bool { return c.all != nil && c.all.Building() }
 
 // stampFor returns the stamp that k has if its value equals v, or a new one.
 func (c *Cache[K, V]) stampFor(k K, v V) uint64 {

@@ -26,7 +26,6 @@ type Cache[K comparable, V any] struct {
 	spec  Spec[K, V]
 	table atomic.Pointer[table[K, V]] // replaced with the gate held exclusively
 	keys  atomic.Pointer[graph.Node]  // stands for which keys there are; nil as long as nobody has asked
-	all   *graph.Node                 // stands for the contents as a whole; nil without BuildAll
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
 	plain bool                        // values that are == are the same in every respect
@@ -366,10 +365,11 @@ func (c *Cache[K, V]) Clear() error {
 	var gone []*slot
 	if err == nil && !c.off {
 		gone = dependentsOf([]*slot{c.slot}, true)
-		c.replace(newTable[K, V](1, c.saves()), stateReady)
-		c.table.Load().cleared = c.saves()
-		c.edited(1)
-		m.drop(gone)
+		m.drop(gone, func() {
+			c.replace(newTable[K, V](1, c.saves()), stateReady)
+			c.table.Load().cleared = c.saves()
+			c.edited(1)
+		})
 	}
 	m.gate.Unlock()
 	if err == nil {

@@ -18,6 +18,7 @@ type core struct {
 
 	owner   *graph.Owner // the cache in the graph
 	derives bool         // there is a builder of entries
+	all     *graph.Node  // stands for the contents as a whole; nil without BuildAll
 	version uint64       // what records keep of Spec.Version
 
 	lane      *lane       // where changes are saved; nil for a cache in memory only

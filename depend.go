@@ -160,14 +160,28 @@ func upstreamFirst(slots []*slot) []*slot {
 	return order
 }
 
-// drop invalidates the caches of slots in one step. The gate is held
-// exclusively; the caller emits an event for each.
-func (m *Manager) drop(slots []*slot) {
+// drop invalidates the caches of slots, and then calls change, if that is not nil: who
+// sees what it changes, or that one of them is empty, finds nothing in the others that
+// was computed before. A change that comes before is not to be seen yet. The gate is
+// held exclusively; the caller emits an event for each.
+func (m *Manager) drop(slots []*slot, change func()) {
+	for _, s := range slices.Backward(upstreamFirst(slots)) {
+		if s.cache != nil {
+			s.cache.typed.drop()
+		}
+	}
+	if change != nil {
+		change()
+	}
+	m.graph.Lock()
+	for _, s := range slots {
+		if s.cache != nil {
+			s.cache.overtakeAll() // it may have begun after its drop, and seen what is upstream as it was
+		}
+	}
+	m.graph.Unlock()
 	for _, s := range slots {
 		c := s.cache
-		if c != nil {
-			c.typed.drop()
-		}
 		saves := c != nil && c.lane != nil
 		if saves || s.stored {
 			s.dropped = true

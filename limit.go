@@ -318,10 +318,10 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	}
 	if !made {
 		err := c.write("evict", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
-			if e := s.entries[k]; !now(e) || e.current() != age {
+			e := s.entries[k]
+			if ok = now(e) && e.current() == age; !ok {
 				return false, nil
 			}
-			ok = true
 			changed, wait := c.take(t, s, k)
 			if e := s.entries[k]; wait == nil && e != nil && e.node != nil {
 				g.Lock()

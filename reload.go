@@ -48,12 +48,11 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			}
 			c.forgot(t.unsaved())
 			c.inherited(t)
+			state := c.emptyState()
 			if found {
-				c.replace(t, stateReady)
-			} else {
-				c.replace(t, c.emptyState())
+				state = stateReady
 			}
-			m.drop(gone)
+			m.drop(gone, func() { c.replace(t, state) })
 			m.gate.Unlock()
 			if err := m.noteWhole(gone); err != nil {
 				return c.err(caller, "reload", nil, err)

@@ -195,7 +195,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 	}
 	slots, err := reached()
 	if err == nil {
-		m.drop(slots)
+		m.drop(slots, nil)
 	}
 	m.gate.Unlock()
 	if err == nil {

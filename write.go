@@ -51,13 +51,13 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 		var changed bool
 		changed, wait = f(t, s)
 		grow = len(t.shards) == 1 && len(s.entries) > growAt
+		if changed && exclusive { // before anybody sees that
+			gone = dependentsOf([]*slot{c.slot}, true)
+			m.drop(gone, nil)
+		}
 		s.mu.Unlock()
 		if changed {
 			c.edited(1)
-			if exclusive {
-				gone = dependentsOf([]*slot{c.slot}, true)
-				m.drop(gone)
-			}
 		}
 	}
 	if exclusive {
