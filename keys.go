@@ -37,7 +37,7 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 					return digest{}, err
 				}
 				c.keys.Store(n)
-				b, err := c.fleeting(ctx, true)
+				b, err := c.volatile(ctx, true)
 				if err != nil {
 					return digest{}, err
 				}
@@ -114,7 +114,7 @@ func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
 // collectKeys is CollectKeys. It returns the values too, as far as they are known, if
 // they cannot be kept.
 func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V, err error) {
-	b, err := c.fleeting(ctx, true)
+	b, err := c.volatile(ctx, true)
 	frame := graph.FrameOf(ctx)
 	if err != nil || b != nil {
 		frame.Volatile()
@@ -188,7 +188,7 @@ func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 // what the builder makes is stale when the number changes.
 func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 	if graph.FrameOf(ctx) == nil {
-		b, err := c.fleeting(ctx, true)
+		b, err := c.volatile(ctx, true)
 		if err == nil && b != nil {
 			keys, _ := b.all()
 			return len(keys), nil

@@ -32,13 +32,13 @@ func (c *Cache[K, V]) Load(ctx context.Context) error {
 // prepare brings the contents to stateReady, or without build also to
 // stateUnbuilt.
 func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
-	_, err := c.fleeting(ctx, build)
+	_, err := c.volatile(ctx, build)
 	return err
 }
 
-// fleeting is prepare. It returns what a BuildAll has made if that cannot be kept, else
+// volatile is prepare. It returns what a BuildAll has made if that cannot be kept, else
 // nil.
-func (c *Cache[K, V]) fleeting(ctx context.Context, build bool) (*buildingAll[K, V], error) {
+func (c *Cache[K, V]) volatile(ctx context.Context, build bool) (*buildingAll[K, V], error) {
 	for {
 		switch state := c.state.Load(); {
 		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):

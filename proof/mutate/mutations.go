@@ -10,7 +10,7 @@ type mutation struct {
 
 // engineTests are the files of the root package with the tests that are named
 // below. They are compiled without the others, which takes much longer.
-var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "interleave_test.go", "move_test.go", "fleeting_test.go", "helper_test.go"}
+var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "interleave_test.go", "move_test.go", "volatile_test.go", "helper_test.go"}
 
 // edit replaces text that is in a file exactly once.
 type edit struct{ file, old, new string }
@@ -143,7 +143,7 @@ var mutations = []mutation{
 	{
 		name:  "a run is told that what it has read cannot be kept any more",
 		edits: []edit{{"internal/graph/run.go", " || run != nil && run.outcome == Volatile {", " {"}},
-		tests: "^TestBecomesFleeting$",
+		tests: "^TestBecomesVolatile$",
 	},
 	{
 		name:  "an equal value keeps its stamp",

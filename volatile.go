@@ -7,7 +7,7 @@ import (
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
-// There is no keeping what a BuildAll has made that made do with the failure of another,
+// A run of BuildAll may be volatile: there is no keeping what it has made if it made do with the failure of another,
 // say, or that was superseded. Whoever has asked for it gets it, together with what the
 // cache was given by hand, which would stay.
 

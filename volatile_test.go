@@ -11,16 +11,16 @@ import (
 
 // What is here is about results that are right and cannot be kept.
 
-// fleetingFrom is what a builder calls whose result cannot be kept if v is from on.
-func fleetingFrom(ctx context.Context, v, from int) {
+// volatileFrom is what a builder calls whose result cannot be kept if v is from on.
+func volatileFrom(ctx context.Context, v, from int) {
 	if v >= from {
 		ExpireAt(ctx, time.Now().Add(-time.Hour))
 	}
 }
 
-// TestBecomesFleeting: what a builder that is running has read cannot be kept any more.
+// TestBecomesVolatile: what a builder that is running has read cannot be kept any more.
 // It begins again, is told once, and is not kept either.
-func TestBecomesFleeting(t *testing.T) {
+func TestBecomesVolatile(t *testing.T) {
 	for name, kind := range map[string]struct{ whole, each bool }{
 		"an entry":                          {each: true},
 		"contents as a whole":               {whole: true},
@@ -40,7 +40,7 @@ func TestBecomesFleeting(t *testing.T) {
 					return 0, errPlanned // for ever, else
 				}
 				v, err := in.Get(ctx, 1)
-				fleetingFrom(ctx, v, 2)
+				volatileFrom(ctx, v, 2)
 				return v, err
 			}
 			var spec Spec[int, int]
@@ -85,9 +85,9 @@ func TestBecomesFleeting(t *testing.T) {
 	}
 }
 
-// TestFleetingContents: what BuildAll makes and cannot be kept is there for who asks for
+// TestVolatileContents: what BuildAll makes and cannot be kept is there for who asks for
 // it, with what was set; and nobody takes what was there before for it.
-func TestFleetingContents(t *testing.T) {
+func TestVolatileContents(t *testing.T) {
 	for name, build := range map[string]func(context.Context, int) (int, error){
 		"BuildAll":           nil,
 		"BuildAll and Build": func(_ context.Context, k int) (int, error) { return -k, nil },
@@ -99,7 +99,7 @@ func TestFleetingContents(t *testing.T) {
 			c := must(Register(m, "c", Spec[int, int]{Build: build, BuildAll: func(ctx context.Context) (map[int]int, error) {
 				runs++
 				v, err := in.Get(ctx, 1)
-				fleetingFrom(ctx, v, 5)
+				volatileFrom(ctx, v, 5)
 				all := make(map[int]int)
 				for k := range v {
 					all[k] = v
