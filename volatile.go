@@ -7,9 +7,10 @@ import (
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
-// A run of BuildAll may be volatile: there is no keeping what it has made if it made do with the failure of another,
-// say, or that was superseded. Whoever has asked for it gets it, together with what the
-// cache was given by hand, which would stay.
+// A run of BuildAll may be volatile: it made do with the failure of another, say, and
+// there is no keeping what it has made. Whoever has asked for it gets it, together with
+// what the cache was given by hand, which would stay. So it is with one that was
+// superseded.
 
 // value returns what k has in what b has made.
 func (b *buildingAll[K, V]) value(k K) (v V, ok bool) {
