@@ -242,31 +242,40 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 // while it looks; it takes some 100 ns for each entry.
 func (m *Manager) Check() iter.Seq[error] {
 	return func(yield func(error) bool) {
-		for _, fault := range m.faults() {
-			if !yield(fault) {
+		for _, f := range m.faults() {
+			if f.on != nil {
+				f.what += ": " + f.on.Owner().Type.Name(f.on) // without locks, for it may call code of the user's
+			}
+			err := &Error{Op: "check", Cache: f.c.slot.name, Key: f.key, Err: fmt.Errorf("%w: %s", ErrInvariant, f.what)}
+			if !yield(err) {
 				return
 			}
 		}
 	}
 }
 
-func (m *Manager) faults() (faults []error) {
+// fault is an invariant that does not hold.
+type fault struct {
+	c    *core
+	key  any
+	what string
+	on   *graph.Node // the dependency that it is about, if there is one
+}
+
+func (m *Manager) faults() (faults []fault) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	var nodes []*graph.Node
-	add := func(c *core, key any, what string) {
-		faults = append(faults, &Error{Op: "check", Cache: c.slot.name, Key: key, Err: fmt.Errorf("%w: %s", ErrInvariant, what)})
-	}
 	for _, s := range m.slots {
 		if s.cache != nil {
-			nodes = s.cache.typed.check(nodes, func(key any, what string) { add(s.cache, key, what) })
+			nodes = s.cache.typed.check(nodes, func(key any, what string) { faults = append(faults, fault{c: s.cache, key: key, what: what}) })
 		}
 	}
 	m.graph.Lock()
 	defer m.graph.Unlock()
-	m.graph.Check(nodes, func(n *graph.Node, what string) {
+	m.graph.Check(nodes, func(n *graph.Node, what string, on *graph.Node) {
 		t := n.Owner().Type.(keyed)
-		add(t.cache(), t.keyOf(n.Entry()), what)
+		faults = append(faults, fault{t.cache(), t.keyOf(n.Entry()), what, on})
 	})
 	return faults
 }

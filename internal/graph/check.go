@@ -31,8 +31,9 @@ func (n *Node) Doubtful() int {
 }
 
 // Check verifies the invariants of all nodes of the graph, which are given, and
-// calls fault for each that does not hold. The graph is locked.
-func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string)) {
+// calls fault for each that does not hold; on is the dependency that it is about, if
+// there is one. The graph is locked.
+func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string, on *Node)) {
 	type pair struct{ below, above *Node }
 	registered := make(map[pair]bool)
 	for _, n := range nodes {
@@ -42,44 +43,44 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string)) {
 	}
 	for _, n := range nodes {
 		if n.Stamp > g.Revision() {
-			fault(n, fmt.Sprintf("I2: it has stamp %d, the revision is %d", n.Stamp, g.Revision()))
+			fault(n, fmt.Sprintf("I2: it has stamp %d, the revision is %d", n.Stamp, g.Revision()), nil)
 		}
 		if n.kind == Input && n.lenEdges > 0 {
-			fault(n, "an input has dependencies")
+			fault(n, "an input has dependencies", nil)
 		}
 		if n.dead() {
-			fault(n, "it is dead, but its cache has it")
+			fault(n, "it is dead, but its cache has it", nil)
 		}
 		if State(n.word.Load()&3) != Clean && n.watched {
-			fault(n, "it is not clean, and somebody who has read it may be")
+			fault(n, "it is not clean, and somebody who has read it may be", nil)
 		}
 		if n.joined {
 			for _, e := range n.Edges() {
 				if !registered[pair{e.Node, n}] && !e.Node.dead() {
-					fault(n, fmt.Sprintf("it passes for registered with %s, and is not", e.Node.owner.Type.Name(e.Node)))
+					fault(n, "it passes for registered with a dependency, and is not", e.Node)
 				}
 			}
 		}
 		if !n.clean() || n.kind == Input {
 			continue
 		}
-		for i, e := range n.Edges() {
+		for _, e := range n.Edges() {
 			d := e.Node
 			switch {
 			case d.dead():
-				fault(n, fmt.Sprintf("I1: it is clean, but its dependency %d is dead", i))
+				fault(n, "I1: it is clean, but a dependency is dead", d)
 			case !d.clean():
-				fault(n, fmt.Sprintf("I1: it is clean, but %s is not", d.owner.Type.Name(d)))
+				fault(n, "I1: it is clean, but a dependency is not", d)
 			case d.Stamp != e.Stamp:
-				fault(n, fmt.Sprintf("I1: it was built from stamp %d of %s, which has %d", e.Stamp, d.owner.Type.Name(d), d.Stamp))
+				fault(n, fmt.Sprintf("I1: it was built from stamp %d of a dependency, which has %d", e.Stamp, d.Stamp), d)
 			case !d.watched || !registered[pair{d, n}]:
-				fault(n, fmt.Sprintf("I1: it is not registered with %s", d.owner.Type.Name(d)))
+				fault(n, "I1: it is not registered with a dependency", d)
 			}
 		}
 	}
 	for _, r := range g.running {
 		if !r.superseded && r.node.run() != r {
-			fault(r.node, "I5: a run is not its node's, and does not know it")
+			fault(r.node, "I5: a run is not its node's, and does not know it", nil)
 		}
 	}
 }
