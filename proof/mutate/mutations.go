@@ -81,7 +81,7 @@ var mutations = []mutation{
 		edits: []edit{
 			{"write.go", "if wait := c.mark(e, keys); wait != nil {", "if wait := c.mark(&entry[K, V]{}, nil); wait != nil {"},
 			{"build.go", "var began = time.Now()", "var began = time.Now()\n\nfunc pause() { time.Sleep(100 * time.Microsecond) }"},
-			{"write.go", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\ts.mu.Unlock()\n", "changed, wait = f(t, s)\n\t\tgrow = len(t.shards) == 1 && len(s.entries) > growAt\n\t\te := s.entries[k]\n\t\ts.mu.Unlock()\n\t\tpause()\n\t\tif e != nil {\n\t\t\tm.graph.Lock()\n\t\t\tc.mark(e, c.keys.Load())\n\t\t\tm.graph.Unlock()\n\t\t}\n"},
+			{"write.go", "\t\ts.mu.Unlock()\n\t\tif changed {\n\t\t\tc.edited(1)\n", "\t\te := s.entries[k]\n\t\ts.mu.Unlock()\n\t\tpause()\n\t\tif e != nil {\n\t\t\tm.graph.Lock()\n\t\t\tc.mark(e, c.keys.Load())\n\t\t\tm.graph.Unlock()\n\t\t}\n\t\tif changed {\n\t\t\tc.edited(1)\n"},
 		},
 		tests: "^TestSeenChange$",
 	},
@@ -142,7 +142,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a run is told that what it has read cannot be kept any more",
-		edits: []edit{{"internal/graph/run.go", " || run != nil && run.outcome == Volatile {", " {"}},
+		edits: []edit{{"internal/graph/run.go", "|| run != nil && run.outcome == Volatile {", "|| run != nil && run.outcome == Unfinished {"}},
 		tests: "^TestBecomesVolatile$",
 	},
 	{
