@@ -30,11 +30,11 @@ type staged interface {
 // Batch calls fn, and then makes the writes that fn has put into the batch, as
 // one change with one revision: a reader who sees one of them sees all, and
 // so does a builder. If fn returns an error, Batch returns that and nothing
-// is written. Of several writes to one key the last counts. A cache that depends on
-// changes of another (Spec.DependsOnChange) is invalidated together with what the
-// batch has put into it. fn must not keep
-// the batch; it is called without any lock, and may read, but what it reads may
-// have changed when the batch is written.
+// is written. Of several writes to one key the last counts. A cache that depends
+// on changes of another (see Spec.DependsOnChange) is invalidated together with
+// what the batch has put into it. fn must not keep the batch; it is called
+// without any lock, and may read, but what it reads may have changed when the
+// batch is written.
 func (m *Manager) Batch(fn func(b *Batch) error) error {
 	if err := m.refuses(); err != nil {
 		return &Error{Op: "batch", Err: err}

@@ -19,10 +19,11 @@ func TestDeclaredDependentsGoFirst(t *testing.T) {
 		"Delete":        func(a *Cache[int, int], i int) error { return a.Delete(1) },
 		"Clear":         func(a *Cache[int, int], i int) error { return a.Clear() },
 		"InvalidateAll": func(a *Cache[int, int], i int) error { return a.InvalidateAll() },
+		"Reload":        func(a *Cache[int, int], i int) error { return a.Reload(context.Background()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newManager(t)
-			a := must(Register(m, "a", Spec[int, int]{Memory: true}))
+			a := must(Register(m, "a", Spec[int, int]{Load: func(context.Context) (map[int]int, error) { return nil, nil }}))
 			d := must(Register(m, "d", Spec[int, int]{Memory: true, DependsOnChange: []string{"a"}}))
 			e := must(Register(m, "e", Spec[int, int]{Memory: true, DependsOn: []string{"d"}}))
 			const rounds = 5000

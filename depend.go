@@ -120,6 +120,9 @@ func dependentsOf(roots []*slot, onChange bool) []*slot {
 // those of slots it depends on; within a circle the order is that of slots.
 // The gate is held.
 func upstreamFirst(slots []*slot) []*slot {
+	if len(slots) < 2 {
+		return slots
+	}
 	waits := make(map[*slot]int, len(slots)) // how many of slots each depends on
 	for _, s := range slots {
 		waits[s] += 0

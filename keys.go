@@ -114,29 +114,32 @@ func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
 // collectKeys is CollectKeys. It returns the values too, as far as they are known, if
 // they cannot be kept.
 func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V, err error) {
-	b, err := c.volatile(ctx, true)
 	frame := graph.FrameOf(ctx)
+	b, err := c.volatile(ctx, true)
 	if err != nil || b != nil {
 		frame.Volatile()
+	} else if frame != nil {
+		err = c.trackKeys(ctx)
 	}
 	switch {
 	case err != nil:
+		return nil, nil, c.err(ctx, "collect keys", nil, err)
 	case b != nil:
 		keys, values = b.all()
-	case frame != nil:
-		var of *Cache[Single, digest]
-		if of, err = c.keysOf(); err == nil {
-			_, err = of.Get(ctx, Single{})
-		}
-	}
-	if err != nil {
-		return nil, nil, c.err(ctx, "collect keys", nil, err)
-	}
-	if b == nil {
+	default:
 		keys = slices.Collect(c.Keys())
 	}
 	c.sortKeys(keys)
 	return keys, values, nil
+}
+
+// trackKeys notes that a builder reads which keys there are.
+func (c *Cache[K, V]) trackKeys(ctx context.Context) error {
+	keys, err := c.keysOf()
+	if err == nil {
+		_, err = keys.Get(ctx, Single{})
+	}
+	return err
 }
 
 func (c *Cache[K, V]) sortKeys(keys []K) {

@@ -20,10 +20,12 @@ import (
 type unreadable struct {
 	*disk
 	mended atomic.Bool
+	tried  atomic.Int32 // how often that has failed
 }
 
 func (f *unreadable) Load(ctx context.Context, name string) iter.Seq2[store.Record, error] {
 	if !f.mended.Load() && name == "in" {
+		f.tried.Add(1)
 		return func(yield func(store.Record, error) bool) { yield(store.Record{}, errPlanned) }
 	}
 	return f.disk.Load(ctx, name)
@@ -135,6 +137,7 @@ func TestInheritedLater(t *testing.T) {
 	if err := m.Close(); !errors.Is(err, errPlanned) {
 		t.Fatal(err)
 	}
+	equal(t, "tries", f.tried.Load(), 1) // later it would be told that all is being closed
 	f.mended.Store(true)
 	m = openOn(f)
 	defer m.Close()

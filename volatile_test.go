@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // What is here is about results that are right and cannot be kept.
@@ -85,79 +87,172 @@ func TestBecomesVolatile(t *testing.T) {
 	}
 }
 
+// upTo is a BuildAll that gives each key below in[1] that value. There is no keeping it
+// from 5 on.
+func upTo(in *Cache[int, int], runs *int) func(context.Context) (map[int]int, error) {
+	return func(ctx context.Context) (map[int]int, error) {
+		*runs++
+		v, err := in.Get(ctx, 1)
+		volatileFrom(ctx, v, 5)
+		all := make(map[int]int)
+		for k := range v {
+			all[k] = v
+		}
+		return all, err
+	}
+}
+
+// wantCollected checks what c has for who asks with a ctx.
+func wantCollected(t *testing.T, c *Cache[int, int], want map[int]int) {
+	t.Helper()
+	all, err := c.Collect(t.Context())
+	if err != nil || !maps.Equal(all, want) {
+		t.Errorf("Collect: %v, %v; want %v", all, err, want)
+	}
+	keys, err := c.CollectKeys(t.Context())
+	if want := slices.Sorted(maps.Keys(want)); err != nil || !slices.Equal(keys, want) {
+		t.Errorf("CollectKeys: %v, %v; want %v", keys, err, want)
+	}
+	n, err := c.Count(t.Context())
+	if err != nil || n != len(want) {
+		t.Errorf("Count: %v, %v; want %v", n, err, len(want))
+	}
+	for k, v := range want {
+		if got, err := c.Get(t.Context(), k); err != nil || got != v {
+			t.Errorf("Get(%d): %v, %v; want %v", k, got, err, v)
+		}
+	}
+}
+
 // TestVolatileContents: what BuildAll makes and cannot be kept is there for who asks for
 // it, with what was set; and nobody takes what was there before for it.
 func TestVolatileContents(t *testing.T) {
-	for name, build := range map[string]func(context.Context, int) (int, error){
-		"BuildAll":           nil,
-		"BuildAll and Build": func(_ context.Context, k int) (int, error) { return -k, nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			m := newManager(t)
-			in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 5}}))
-			runs := 0
-			c := must(Register(m, "c", Spec[int, int]{Build: build, BuildAll: func(ctx context.Context) (map[int]int, error) {
-				runs++
-				v, err := in.Get(ctx, 1)
-				volatileFrom(ctx, v, 5)
-				all := make(map[int]int)
-				for k := range v {
-					all[k] = v
-				}
-				return all, err
-			}}))
-			sum := must(Register(m, "sum", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (sum int, err error) {
-				all, err := c.Collect(ctx)
-				n, err2 := c.Count(ctx)
-				has, err3 := c.Contains(ctx, 3)
-				for _, v := range all {
-					sum += v
-				}
-				if has {
-					sum += 10000
-				}
-				return sum + 100*n, errors.Join(err, err2, err3)
-			}}))
-			check := func(want map[int]int) {
-				t.Helper()
-				all, err := c.Collect(t.Context())
-				if err != nil || !maps.Equal(all, want) {
-					t.Errorf("Collect: %v, %v; want %v", all, err, want)
-				}
-				keys, err := c.CollectKeys(t.Context())
-				if want := slices.Sorted(maps.Keys(want)); err != nil || !slices.Equal(keys, want) {
-					t.Errorf("CollectKeys: %v, %v; want %v", keys, err, want)
-				}
-				n, err := c.Count(t.Context())
-				if err != nil || n != len(want) {
-					t.Errorf("Count: %v, %v; want %v", n, err, len(want))
-				}
-				total := 100 * len(want)
-				for k, v := range want {
-					total += v
-					if got, err := c.Get(t.Context(), k); err != nil || got != v {
-						t.Errorf("Get(%d): %v, %v; want %v", k, got, err, v)
-					}
-				}
-				if _, has := want[3]; has || build != nil {
-					total += 10000
-				}
-				equal(t, "sum", must(sum.Get(t.Context(), Single{})), total)
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 5}}))
+	runs := 0
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: upTo(in, &runs)}))
+	readers := must(Register(m, "readers", Spec[int, int]{Build: func(ctx context.Context, k int) (n int, err error) {
+		switch k {
+		case 0:
+			var all map[int]int
+			all, err = c.Collect(ctx)
+			for _, v := range all {
+				n += v
 			}
-			check(map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5})
-			ok(t, c.Set(9, 7))
-			check(map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5, 9: 7})
-			ok(t, c.Delete(9))
-			ok(t, in.Set(1, 2))
-			if build != nil {
-				return // what was built one by one stays
+		case 1:
+			var keys []int
+			keys, err = c.CollectKeys(ctx)
+			n = len(keys)
+		case 2:
+			n, err = c.Count(ctx)
+		case 3:
+			var has bool
+			if has, err = c.Contains(ctx, 3); has {
+				n = 1
 			}
-			check(map[int]int{0: 2, 1: 2})
-			kept := runs
-			check(map[int]int{0: 2, 1: 2})
-			equal(t, "runs for what is kept", runs-kept, 0)
-			ok(t, in.Set(1, 6))
-			check(map[int]int{0: 6, 1: 6, 2: 6, 3: 6, 4: 6, 5: 6})
-		})
+		}
+		return n, err
+	}}))
+	check := func(want map[int]int, sum int) {
+		t.Helper()
+		wantCollected(t, c, want)
+		equal(t, "sum", must(readers.Get(t.Context(), 0)), sum)
+		equal(t, "keys", must(readers.Get(t.Context(), 1)), len(want))
+		equal(t, "count", must(readers.Get(t.Context(), 2)), len(want))
+		_, has := want[3]
+		equal(t, "there is 3", must(readers.Get(t.Context(), 3)) == 1, has)
 	}
+	must(c.node(t.Context(), 3)) // as somebody who has read it in an earlier process
+	check(map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5}, 25)
+	runs = 0
+	must(c.Collect(t.Context()))
+	equal(t, "runs for all", runs, 1)
+	ok(t, c.Set(9, 7))
+	check(map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5, 9: 7}, 32)
+	ok(t, c.Delete(9))
+	ok(t, in.Set(1, 2))
+	check(map[int]int{0: 2, 1: 2}, 4)
+	runs = 0
+	check(map[int]int{0: 2, 1: 2}, 4)
+	equal(t, "runs for what is kept", runs, 0)
+	ok(t, in.Set(1, 6))
+	check(map[int]int{0: 6, 1: 6, 2: 6, 3: 6, 4: 6, 5: 6}, 36)
+	ok(t, in.Set(1, 5))
+	check(map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5}, 25)
+}
+
+// TestVolatileContentsAndBuilder: what was built one by one is there as well, and is what
+// is built now.
+func TestVolatileContentsAndBuilder(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 5, 2: 1}}))
+	runs := 0
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: upTo(in, &runs), Build: func(ctx context.Context, k int) (int, error) {
+		if k == 5 {
+			return 0, errPlanned
+		}
+		v, err := in.Get(ctx, 2)
+		return -v, err
+	}}))
+	wantCollected(t, c, map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5})
+	equal(t, "built by itself", must(c.Get(t.Context(), 8)), -1)
+	if _, err := c.Get(t.Context(), 5); !errors.Is(err, errPlanned) {
+		t.Fatal(err)
+	}
+	wantCollected(t, c, map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5, 8: -1})
+	ok(t, in.Set(2, 2))
+	wantCollected(t, c, map[int]int{0: 5, 1: 5, 2: 5, 3: 5, 4: 5, 8: -2})
+	ok(t, in.Set(1, 6))
+	wantCollected(t, c, map[int]int{0: 6, 1: 6, 2: 6, 3: 6, 4: 6, 5: 6, 8: -2})
+}
+
+// TestContentsBecomeVolatileAtOnce: so do contents after somebody has looked whether they
+// are right, and before he looks at the entry.
+func TestContentsBecomeVolatileAtOnce(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 2}}))
+	runs := 0
+	build := upTo(in, &runs)
+	var c *Cache[int, int]
+	var all *graph.Node
+	c = must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		if all != nil {
+			c.all = all
+		}
+		return build(ctx)
+	}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: c.Get}))
+	equal(t, "value", must(top.Get(t.Context(), 1)), 2)
+	ok(t, in.Set(1, 5))
+	all, c.all = c.all, nil // as if there were nothing to be looked at
+	equal(t, "value", must(c.Get(context.Background(), 1)), 5)
+}
+
+// TestSupersededContents: a builder waits for contents that are kept, if something is
+// removed while they are built.
+func TestSupersededContents(t *testing.T) {
+	m := newManager(t)
+	runs := 0
+	var c *Cache[int, int]
+	c = must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) {
+		if runs++; runs == 1 {
+			removed := make(chan error)
+			go func() { removed <- c.Delete(3) }()
+			if err := <-removed; err != nil {
+				return nil, err
+			}
+		}
+		return map[int]int{1: 1, 2: 2}, nil
+	}}))
+	ok(t, c.Set(3, 3))
+	tops := 0
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+		tops++
+		keys, err := c.CollectKeys(ctx)
+		return len(keys), err
+	}}))
+	equal(t, "keys", must(top.Get(t.Context(), 1)), 2)
+	tops = 0
+	equal(t, "keys", must(top.Get(t.Context(), 1)), 2)
+	equal(t, "runs of what is kept", tops, 0)
 }

@@ -148,15 +148,17 @@ type runner struct {
 // untouched runs the tests with nothing taken out, and returns the first that
 // fails.
 func (r *runner) untouched(ctx context.Context, chosen []mutation, quick bool) (failed string, err error) {
-	for _, stops := range []bool{false, true} {
-		var patterns []string
-		for _, m := range chosen {
-			if m.stops == stops {
-				patterns = append(patterns, m.tests)
-			}
-		}
-		if len(patterns) > 0 && failed == "" && err == nil {
-			failed, err = r.engine(ctx, mutation{tests: strings.Join(patterns, "|"), stops: stops})
+	type run struct {
+		in    string
+		stops bool
+	}
+	patterns := map[run][]string{}
+	for _, m := range chosen {
+		patterns[run{m.in, m.stops}] = append(patterns[run{m.in, m.stops}], m.tests)
+	}
+	for run, tests := range patterns {
+		if failed == "" && err == nil {
+			failed, err = r.engine(ctx, mutation{tests: strings.Join(tests, "|"), in: run.in, stops: run.stops})
 		}
 	}
 	if failed == "" && err == nil && !quick {
@@ -192,7 +194,7 @@ func (r *runner) engine(ctx context.Context, m mutation) (failed string, err err
 		}
 	}
 	// Not optimized, it is compiled in half the time.
-	args := []string{"-gcflags=-N -l", "-run", m.tests, ".", "./internal/..."}
+	args := []string{"-gcflags=-N -l", "-run", m.tests, cmp.Or(m.in, ".")}
 	if m.stops {
 		args = append([]string{"-tags=cachemandebug"}, args...)
 	}

@@ -4,7 +4,8 @@ package main
 type mutation struct {
 	name  string
 	edits []edit
-	tests string // pattern of the tests in engineTests, or of an internal package, that are expected to notice
+	tests string // pattern of the tests in engineTests that are expected to notice
+	in    string // where they are, if that is an internal package and not the library
 	stops bool   // they are to stop where the engine lets others come between
 }
 
@@ -141,8 +142,11 @@ var mutations = []mutation{
 		tests: "^TestCircleOfThePast$",
 	},
 	{
-		name:  "a run is told that what it has read cannot be kept any more",
-		edits: []edit{{"internal/graph/run.go", "|| run != nil && run.outcome == Volatile {", "|| run != nil && run.outcome == Unfinished {"}},
+		name: "a run is told that what it has read cannot be kept any more",
+		edits: []edit{
+			{"internal/graph/run.go", "|| run != nil && run.outcome == Volatile {", "|| run != nil && run.outcome == Unfinished {"},
+			{"internal/graph/run.go", "e.Node, nil, false)", "e.Node, nil, true)"},
+		},
 		tests: "^TestBecomesVolatile$",
 	},
 	{
@@ -199,11 +203,13 @@ var mutations = []mutation{
 		name:  "who reads for a builder looks whether that has returned",
 		edits: []edit{{"internal/graph/frame.go", "\tif c.Run() == nil {", "\tif false {"}},
 		tests: "^TestLateReader$",
+		in:    "./internal/graph",
 	},
 	{
 		name:  "a run that others may have is not used again",
 		edits: []edit{{"internal/flight/flight.go", "return r.ctx.run.Load() == nil && r.callers.Load() == 1", "return true"}},
 		tests: "^TestAlone$",
+		in:    "./internal/flight",
 	},
 	{
 		name:  "what has failed is not begun anew by each who asks",

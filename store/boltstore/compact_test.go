@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -129,8 +130,10 @@ func TestCompactThroughLink(t *testing.T) {
 	path := place(t)
 	open(t, path).Close()
 	link := filepath.Join(t.TempDir(), "link.db")
-	if err := os.Symlink(path, link); err != nil {
-		t.Skip(err)
+	if err := os.Symlink(path, link); err != nil && runtime.GOOS == "windows" {
+		t.Skip("not everybody may make links: ", err)
+	} else if err != nil {
+		t.Fatal(err)
 	}
 	s := open(t, link)
 	if err := s.Compact(t.Context()); err != nil {
