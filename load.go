@@ -441,8 +441,9 @@ func (t *table[K, V]) settle() *table[K, V] {
 	if len(t.shards) == 1 && len(t.filled[0]) > growAt {
 		t.spread()
 	}
-	var touched byte
-	for i, filled := range t.filled {
+	each(context.Background(), 1, numbers(len(t.filled)), func(_ context.Context, i int) {
+		var touched byte
+		filled := t.filled[i]
 		s := &t.shards[i]
 		s.entries = make(map[K]*entry[K, V], len(filled))
 		for some := range slices.Chunk(filled, 64) {
@@ -453,10 +454,9 @@ func (t *table[K, V]) settle() *table[K, V] {
 				s.entries[e.key] = e
 			}
 		}
-		t.filled[i] = nil
-	}
+		runtime.KeepAlive(touched)
+	})
 	t.filled = nil
-	runtime.KeepAlive(touched)
 	return t
 }
 

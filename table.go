@@ -76,6 +76,24 @@ func (e *entry[K, V]) state() state[V] {
 	return state[V]{value: e.value, raw: unsafe.String(e.raw, e.len), kind: e.kind}
 }
 
+// touchAtOnce is how many entries are touched, before they are used one after the other.
+const touchAtOnce = 64
+
+// touch reads a byte of what each entry holds. Entries, and what they refer to, lie all
+// over the memory: read one after the other for no other purpose, the processor waits for
+// many of them at a time.
+func (s *shard[K, V]) touch(entries []*entry[K, V]) (touched byte) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, e := range entries {
+		if e.len > 0 {
+			touched += *e.raw
+		}
+		touched += touch(&e.value)
+	}
+	return touched
+}
+
 // hold makes st what e holds.
 func (e *entry[K, V]) hold(st state[V]) {
 	e.value, e.raw, e.len, e.kind = st.value, unsafe.StringData(st.raw), uint32(len(st.raw)), st.kind
