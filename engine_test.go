@@ -13,8 +13,6 @@ import (
 // Each test here fails when one mechanism of the engine is taken out; proof/mutate
 // does that, with few other files, so that it is quick.
 
-var errPlanned = errors.New("planned")
-
 // heldBack returns inputs and what is built of two of them. The first run waits
 // between the two reads; second is the error of the second read then.
 func heldBack(t *testing.T) (in, c *Cache[int, int], second *error, began, end chan struct{}) {
@@ -609,7 +607,7 @@ func evictedLayers(t *testing.T, fail *bool) (in *Cache[int, int], mid *Cache[in
 	mid = must(Register(m, "mid", Spec[int, [5]int]{Build: func(ctx context.Context, k int) ([5]int, error) {
 		v, err := in.Get(ctx, k)
 		if *fail {
-			err = errors.New("planned")
+			err = errPlanned
 		}
 		return [5]int{v, 1 << 30, 1 << 30, 1 << 30, 1 << 30}, err
 	}}))

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"sync"
@@ -10,6 +11,8 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/memstore"
 )
+
+var errPlanned = errors.New("planned")
 
 func must[T any](v T, err error) T {
 	if err != nil {

@@ -76,18 +76,27 @@ func (e *entry[K, V]) state() state[V] {
 	return state[V]{value: e.value, raw: unsafe.String(e.raw, e.len), kind: e.kind}
 }
 
-// touchAtOnce is how many entries are touched, before they are used one after the other.
-const touchAtOnce = 64
+// How many entries are touched before they are used one after the other, and how much of
+// each that is encoded.
+const (
+	touchAtOnce = 64
+	touchBytes  = 256
+	cacheLine   = 64
+)
 
-// touch reads a byte of what each entry holds. Entries, and what they refer to, lie all
-// over the memory: read one after the other for no other purpose, the processor waits for
-// many of them at a time.
+// touch reads a byte of each line of the processor's cache that entries hold something
+// in. These lie all over the memory: read one after the other for no other purpose, the
+// processor waits for many of them at a time.
 func (s *shard[K, V]) touch(entries []*entry[K, V]) (touched byte) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, e := range entries {
-		if e.len > 0 {
-			touched += *e.raw
+		raw := e.state().raw[:min(e.len, touchBytes)]
+		for ; len(raw) > cacheLine; raw = raw[cacheLine:] {
+			touched += raw[0]
+		}
+		if raw != "" {
+			touched += raw[0] + raw[len(raw)-1]
 		}
 		touched += touch(&e.value)
 	}

@@ -4,14 +4,10 @@ package main
 type mutation struct {
 	name  string
 	edits []edit
-	tests string // pattern of the tests in engineTests that are expected to notice
+	tests string // pattern of the tests that are expected to notice; their files need no other than sharedTests
 	in    string // where they are, if that is an internal package and not the library
 	stops bool   // they are to stop where the engine lets others come between
 }
-
-// engineTests are the files of the root package with the tests that are named
-// below. They are compiled without the others, which takes much longer.
-var engineTests = []string{"engine_test.go", "join_test.go", "bring_test.go", "interleave_test.go", "move_test.go", "volatile_test.go", "helper_test.go"}
 
 // edit replaces text that is in a file exactly once.
 type edit struct{ file, old, new string }
