@@ -3,6 +3,9 @@ package cacheman
 import (
 	"cmp"
 	"context"
+	"maps"
+	"math"
+	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -82,10 +85,6 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 	if err := c.prepare(ctx, true); err != nil || !c.derives {
 		return 0, nil, err
 	}
-	type doubtful struct {
-		node  *graph.Node
-		built uint64
-	}
 	t := c.table.Load()
 	found := make([][]doubtful, len(t.shards))
 	var restored, moved atomic.Bool // the edges of some may be as they were stored; some are in another table now
@@ -98,13 +97,17 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 			return
 		}
 		part := make([]doubtful, 0, len(s.entries))
-		for _, e := range s.entries {
-			if e.node == nil || e.kind == dropped || e.node.Fresh() || e.kind == absent && !c.outdatedNode(e.node) {
-				continue
-			}
-			part = append(part, doubtful{e.node, e.node.Built})
-			if e.node.Untouched() && !restored.Load() {
-				restored.Store(true)
+		entries := slices.AppendSeq(make([]*entry[K, V], 0, len(s.entries)), maps.Values(s.entries))
+		for some := range slices.Chunk(entries, touchAtOnce) {
+			touchNodes(some)
+			for _, e := range some {
+				if e.node == nil || e.kind == dropped || e.node.Fresh() || e.kind == absent && !c.outdatedNode(e.node) {
+					continue
+				}
+				part = append(part, doubtful{e.node, e.node.Built})
+				if e.node.Untouched() && !restored.Load() {
+					restored.Store(true)
+				}
 			}
 		}
 		found[i] = part
@@ -116,15 +119,61 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 		c.m.awaitTable()
 		return c.stale(ctx)
 	}
-	all := slices.Concat(found...)
-	slices.SortFunc(all, func(a, b doubtful) int { return cmp.Compare(a.built, b.built) })
-	nodes := make([]*graph.Node, len(all))
-	for i, d := range all {
-		nodes[i] = d.node
-	}
+	nodes := inOrder(found)
 	return len(nodes), func(ctx context.Context, q *graph.Request, done func(int)) error {
 		return c.bring(ctx, q, nodes, restored.Load(), done)
 	}, nil
+}
+
+// doubtful is a node that may have to be built.
+type doubtful struct {
+	node  *graph.Node
+	built uint64
+}
+
+// inOrder returns the nodes of parts in the order in which they were built. It divides
+// them by that first, which is quicker than to sort them all together.
+func inOrder(parts [][]doubtful) []*graph.Node {
+	n, low, high := 0, uint64(math.MaxUint64), uint64(0)
+	for _, part := range parts {
+		n += len(part)
+		for _, d := range part {
+			low, high = min(low, d.built), max(high, d.built)
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	shift := max(0, bits.Len64(high-low)-bits.Len(uint(n/256)))
+	ends := make([]int, (high-low)>>shift+2) // of each group, as far as it is filled
+	for _, part := range parts {
+		for _, d := range part {
+			ends[(d.built-low)>>shift+1]++
+		}
+	}
+	for i := range ends[1:] {
+		ends[i+1] += ends[i]
+	}
+	all := make([]doubtful, n)
+	for _, part := range parts {
+		for _, d := range part {
+			end := &ends[(d.built-low)>>shift]
+			all[*end] = d
+			*end++
+		}
+	}
+	each(context.Background(), 1, numbers(len(ends)-1), func(_ context.Context, i int) {
+		start := 0
+		if i > 0 {
+			start = ends[i-1]
+		}
+		slices.SortFunc(all[start:ends[i]], func(a, b doubtful) int { return cmp.Compare(a.built, b.built) })
+	})
+	nodes := make([]*graph.Node, n)
+	for i, d := range all {
+		nodes[i] = d.node
+	}
+	return nodes
 }
 
 // bring brings nodes to clean, in the order in which they were built, so what an entry

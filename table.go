@@ -3,6 +3,7 @@ package cacheman
 import (
 	"hash/maphash"
 	"math/bits"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -101,6 +102,20 @@ func (s *shard[K, V]) touch(entries []*entry[K, V]) (touched byte) {
 		touched += touch(&e.value)
 	}
 	return touched
+}
+
+// touchNodes is touch for the nodes of entries. The shard is locked.
+func touchNodes[K comparable, V any](entries []*entry[K, V]) {
+	touched := 0
+	for _, e := range entries {
+		touched += int(e.kind)
+	}
+	for _, e := range entries {
+		if n := e.node; n != nil && n.Fresh() && n.Built == 0 {
+			touched++
+		}
+	}
+	runtime.KeepAlive(touched)
 }
 
 // hold makes st what e holds.
