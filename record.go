@@ -179,6 +179,7 @@ type keyed interface {
 	keyOf(entry any) any
 	renew(ctx context.Context, entry any) (*graph.Node, error)
 	nodeOf(ctx context.Context, key string) (*graph.Node, error)
+	find(ctx context.Context, keys []string) []*graph.Node // those of nodeOf that are there; nil: perhaps
 }
 
 // recorder makes records; it keeps what it needs for that from one to the next.
@@ -373,126 +374,6 @@ func (c nodes[K, V]) decodeKey(key string) (decoded any) {
 	})
 	return decoded
 }
-
-// renew implements keyed: it finds the node that has taken the place of a dead one,
-// also in the cache that has taken the place of this one.
-func (c nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
-	if c.state.Load() != stateClosed {
-		return c.node(ctx, e.(*entry[K, V]).key)
-	}
-	now, err := c.m.readable(c.slot.name)
-	if err != nil {
-		return nil, err
-	}
-	key, err := c.appendKey(nil, e)
-	if err != nil {
-		return nil, err
-	}
-	return now.owner.Type.(keyed).nodeOf(ctx, string(key))
-}
-
-// nodeOf implements keyed.
-func (c nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, error) {
-	if c.spec.KeyCodec.Decode == nil {
-		return nil, errors.New("its keys cannot be decoded")
-	}
-	var k K
-	var err error
-	guard(&err, func() (err error) {
-		k, err = c.spec.KeyCodec.Decode(unsafe.Slice(unsafe.StringData(key), len(key)))
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return c.node(ctx, k)
-}
-
-// ready is know for what is about to be read: if the contents are built as a
-// whole, they are.
-func (c *Cache[K, V]) ready(ctx context.Context, k K) error {
-	if c.state.Load() == statePartial {
-		return c.fetch(ctx, k)
-	}
-	return c.prepare(ctx, true)
-}
-
-// node returns the node of k.
-func (c *Cache[K, V]) node(ctx context.Context, k K) (*graph.Node, error) {
-	for {
-		if err := c.ready(ctx, k); err != nil {
-			return nil, err
-		}
-		_, s := c.rlock(k)
-		if e := s.entries[k]; e != nil && e.node != nil {
-			n := e.node
-			s.mu.RUnlock()
-			return n, nil
-		}
-		s.mu.RUnlock()
-		if err := c.intern(k); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// Link implements graph.Type.
-func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge, saved string) ([]graph.Edge, error) {
-	if saved != "" {
-		var room [16]graph.Edge
-		linked := room[:0]
-		var on keyed
-		name := ""
-		elsewhere := c.lane != nil && c.lane != c.m.main
-		if elsewhere {
-			c.m.graph.Lock()
-			elsewhere = n.Built <= c.lane.base // it was not written since
-			c.m.graph.Unlock()
-		}
-		for e, err := range savedEdges(saved) {
-			if err != nil {
-				return nil, err
-			}
-			if on == nil || e.cache != name { // most are of the same cache as the one before
-				c, err := c.m.readable(e.cache)
-				if err != nil {
-					return nil, err
-				}
-				on, name = c.owner.Type.(keyed), e.cache
-			}
-			if elsewhere && e.stamp > on.cache().base() {
-				return nil, errLost
-			}
-			n, err := on.nodeOf(ctx, e.key)
-			if err != nil {
-				return nil, err
-			}
-			linked = append(linked, graph.Edge{Node: n, Stamp: e.stamp})
-		}
-		return append(make([]graph.Edge, 0, len(linked)), linked...), nil
-	}
-	linked := make([]graph.Edge, len(edges))
-	g := c.m.graph
-	for i, e := range edges {
-		linked[i] = e
-		g.Lock()
-		dead := e.Node.Dead()
-		g.Unlock()
-		if !dead {
-			continue
-		}
-		n, err := e.Node.Owner().Type.(keyed).renew(ctx, e.Node.Entry())
-		if err != nil {
-			return nil, err
-		}
-		linked[i].Node = n
-	}
-	return linked, nil
-}
-
-// errLost is why an edge cannot be linked that is from an earlier process, if its
-// stamp was not saved where it was issued: it may have been issued again since.
-var errLost = errors.New("what was read is lost")
 
 // base is the revision up to which entries of c may have stamps of earlier processes;
 // those that they get in this one are above it.

@@ -67,10 +67,19 @@ type Type interface {
 	// NewTask makes a task, which is told by Start what it builds.
 	NewTask() Task
 
-	// Link returns the edges of n, with nodes that are alive: those of
-	// edges, some of which are not, or if saved is not empty those that it
-	// stands for. No lock is held; it may load caches.
-	Link(ctx context.Context, n *Node, edges []Edge, saved string) ([]Edge, error)
+	// Link fills in lists, which are of nodes of one owner. No lock is held; it may
+	// load caches.
+	Link(ctx context.Context, lists []List)
+}
+
+// List is what a node was built from, to be brought to nodes that are alive.
+type List struct {
+	Node  *Node
+	Edges []Edge // some of their nodes are dead,
+	Saved string // or, if it is not empty, this stands for them, as it was stored
+
+	Linked []Edge // the result, or
+	Err    error  // why there is none
 }
 
 // Owner is a cache as the graph sees it.

@@ -59,8 +59,10 @@ func (p *pair) get(ctx context.Context) (int, error) {
 
 func (p *pair) Name(*Node) string { return "double" }
 func (p *pair) NewTask() Task     { return &doubling{pair: p} }
-func (p *pair) Link(_ context.Context, _ *Node, edges []Edge, _ string) ([]Edge, error) {
-	return edges, nil
+func (p *pair) Link(_ context.Context, lists []List) {
+	for i := range lists {
+		lists[i].Linked = lists[i].Edges
+	}
 }
 
 type doubling struct {

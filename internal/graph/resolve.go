@@ -309,8 +309,8 @@ func (n *Node) holds() bool {
 	return true
 }
 
-// Link brings the edges of those of nodes whose edges are as they were stored to nodes
-// that are alive, as Resolve would.
+// Link brings the edges of those of nodes, which are of one owner, whose edges are as they
+// were stored to nodes that are alive, as Resolve would.
 func (g *Graph) Link(ctx context.Context, nodes []*Node) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -334,31 +334,26 @@ func (g *Graph) past(circle *flight.CycleError) bool {
 	return false
 }
 
-// link brings the edges of nodes to nodes that are alive, where that is possible. It
-// releases the lock meanwhile, and returns the first error.
+// link brings the edges of nodes, of one owner, to nodes that are alive, where that is
+// possible. It releases the lock meanwhile, and returns the first error.
 func (g *Graph) link(ctx context.Context, nodes ...*Node) (failed error) {
-	type list struct {
-		edges, linked []Edge
-		saved         string
+	if len(nodes) == 0 {
+		return nil
 	}
-	lists := make([]list, len(nodes))
+	lists := make([]List, len(nodes))
 	for i, n := range nodes {
-		lists[i] = list{edges: n.Edges(), saved: n.Saved()}
+		lists[i] = List{Node: n, Edges: n.Edges(), Saved: n.Saved()}
 	}
 	func() {
 		g.mu.Unlock()
 		defer g.mu.Lock()
-		for i, n := range nodes {
-			l, err := &lists[i], error(nil)
-			if l.linked, err = n.owner.Type.Link(ctx, n, l.edges, l.saved); err != nil {
-				l.linked, failed = nil, cmp.Or(failed, err)
-			}
-		}
+		nodes[0].owner.Type.Link(ctx, lists)
 	}()
-	for i, n := range nodes {
-		l := &lists[i]
-		if l.linked != nil && n.Saved() == l.saved && n.edges == unsafe.SliceData(l.edges) { // nobody else has replaced them
-			n.SetEdges(l.linked)
+	for _, l := range lists {
+		if n := l.Node; l.Err != nil {
+			failed = cmp.Or(failed, l.Err)
+		} else if n.Saved() == l.Saved && n.edges == unsafe.SliceData(l.Edges) { // nobody else has replaced them
+			n.SetEdges(l.Linked)
 			n.keep(n.Old(), "")
 		}
 	}
