@@ -286,6 +286,9 @@ func (x *snapshot) header() error {
 		return err
 	}
 	err := checkPreamble(b, x.name, snapshotMagic)
+	if d, ok := errors.AsType[*damage](err); ok {
+		d.cache = x.cache // or Repair would set the file aside without making another
+	}
 	if err == nil && (le.Uint64(b[16:]) != x.tag || le.Uint64(b[24:]) != x.id || le.Uint64(b[32:]) != x.gen) {
 		err = x.damage(0, "header of another file")
 	}
