@@ -345,3 +345,29 @@ func TestStartOfCompactionFails(t *testing.T) {
 	s.Close()
 	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one"), put("a", "3", "three")))
 }
+
+// A batch that changes nothing records, as any other, that the one before does not count.
+func TestDoubtEndsWithAnyBatch(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string][]store.Op{"drop": {op(store.Drop, "b")}, "nothing": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fs := faultfs.New()
+			s := open(t, quiet(fs))
+			apply(t, s, put("a", "1", "one"))
+			fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if op == faultfs.OpSync || op == faultfs.OpCreate || op == faultfs.OpTruncate {
+					return syscall.EIO
+				}
+				return nil
+			})
+			if err := s.Apply(t.Context(), batch(put("b", "1", "x"))); !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			}
+			fs.Hook(nil)
+			apply(t, s, next...)
+			fs.NewProcess()
+			want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one")))
+		})
+	}
+}
