@@ -262,6 +262,10 @@ func (s *Store) ready() error {
 		s.left = s.left || isLeft(err)
 		return err
 	}
+	if s.keep != nil {
+		s.keep()
+		s.keep = nil
+	}
 	s.unpublished = nil
 	return nil
 }
