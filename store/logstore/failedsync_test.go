@@ -371,3 +371,52 @@ func TestDoubtEndsWithAnyBatch(t *testing.T) {
 		})
 	}
 }
+
+// A manifest that could not be made has been read. The next writer gives its number, or
+// a lower one, to another.
+func TestManifestNumberAgain(t *testing.T) {
+	t.Parallel()
+	for _, caches := range []string{"a", "abc"} {
+		fs := faultfs.New()
+		w := &between{FS: fs}
+		s := open(t, logstore.Options{FS: w, CompactAt: -1})
+		ops := []store.Op{}
+		for _, c := range caches {
+			ops = append(ops, put(string(c), "1", "one"))
+		}
+		apply(t, s, ops...)
+		r := openReader(t, quiet(fs))
+		fs.Hook(func(_ int, o faultfs.Op, name string) error {
+			if o == faultfs.OpSync && strings.HasPrefix(name, "MANIFEST-") {
+				return syscall.EIO
+			}
+			return nil
+		})
+		w.before, w.armed = func() { refresh(t, r) }, true
+		if s.Compact(t.Context()) == nil {
+			t.Fatal("it did not fail")
+		}
+		w.armed = false
+		fs.Hook(nil)
+		s.Close()
+		s = open(t, quiet(fs))
+		apply(t, s, put("a", "2", "two"))
+		if caches == "abc" {
+			apply(t, s, op(store.Drop, "b"), op(store.Drop, "c"))
+		}
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		refresh(t, r)
+		want(t, r, state{}.after(put("a", "1", "one"), put("a", "2", "two")))
+		apply(t, s, put("a", "3", "three"))
+		refresh(t, r)
+		now := state{}.after(put("a", "1", "one"), put("a", "2", "two"), put("a", "3", "three"))
+		want(t, r, now)
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		refresh(t, r)
+		want(t, r, now)
+	}
+}

@@ -44,13 +44,21 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := r.newest(files)
+		m, err := r.newest(files, r.m)
 		if err != nil {
 			return nil, err
 		}
 		done := false
 		if m != nil && m == r.m {
 			done, err = r.follow(ctx, files, names)
+			if err == nil && !(done && slices.Contains(files.manifests, m.n)) {
+				// It may be one that could not be made after all, and the next writer has
+				// given its number, or a lower one, to another.
+				var listed *manifest
+				if listed, err = r.newest(files, nil); listed != nil {
+					m, done = listed, false
+				}
+			}
 		}
 		if !done && err == nil {
 			err = r.load(ctx, m, files, names)
@@ -121,13 +129,13 @@ const proof = 2
 // compactions or more, and have missed what they made and removed.
 const tries = 8
 
-// newest returns the newest valid manifest that is listed, or that which was
-// read last if no newer one is: while its files are open it does as well as ever.
+// newest returns the newest valid manifest that is listed, or last, which was
+// read before, if no newer one is: while its files are open it does as well as ever.
 // It returns nil if there is none. One that is not valid is being written, or
 // was when its process died.
-func (r *Reader) newest(files listing) (*manifest, error) {
+func (r *Reader) newest(files listing, last *manifest) (*manifest, error) {
 	for _, n := range slices.Backward(files.manifests) {
-		if r.m != nil && n <= r.m.n {
+		if last != nil && n <= last.n {
 			break
 		}
 		m, err := readManifest(r.s.fs, n)
@@ -139,7 +147,7 @@ func (r *Reader) newest(files listing) (*manifest, error) {
 			return nil, err
 		}
 	}
-	return r.m, nil
+	return last, nil
 }
 
 // settled reports whether the last listing, on which m was the newest manifest,
@@ -157,8 +165,8 @@ func (r *Reader) settled(m *manifest) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	newest, err := r.newest(files)
-	if err != nil || newest != nil && newest.n > m.n {
+	newest, err := r.newest(files, m)
+	if err != nil || newest.n > m.n {
 		return false, err
 	}
 	err = r.s.fs.Exists(manifestName(m.n))
