@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 	if opts.CompactAt == 0 {
 		opts.CompactAt = defaultCompactAt
 	}
+	opts.CompactAt = min(opts.CompactAt, math.MaxInt64/16) // multiples of it are a number, too
 	if opts.CompactShare == 0 {
 		opts.CompactShare = defaultCompactShare
 	}
