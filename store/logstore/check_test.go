@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
@@ -246,5 +247,23 @@ func TestRepairHeader(t *testing.T) {
 		}
 		want(t, s, p.sure)
 		s.Close()
+	}
+}
+
+// Repair succeeds only if there is no damage left, whichever call fails.
+func TestRepairSucceeds(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		fs, _ := damagedStore(t)
+		fs.FailAt(n, syscall.ENOSPC, false)
+		_, err := logstore.Repair(t.Context(), "dir", logstore.Options{FS: fs, CompactAt: -1})
+		calls := fs.Calls()
+		fs.NewProcess()
+		if n > calls {
+			return
+		}
+		if faults := check(t, fs); err == nil && damages(faults) > 0 {
+			t.Errorf("call %d: %v", n, faults)
+		}
 	}
 }
