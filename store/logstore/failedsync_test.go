@@ -420,3 +420,40 @@ func TestManifestNumberAgain(t *testing.T) {
 		want(t, r, now)
 	}
 }
+
+// HOLDER could not be made when the store was opened, and a sync fails later: the next
+// one knows all the same that it was not closed.
+func TestFailedSyncWithoutHolder(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		fs := faultfs.New()
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op == faultfs.OpCreate && name == "HOLDER" {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		s := open(t, quiet(fs))
+		fs.Hook(nil)
+		apply(t, s, put("a", "1", "one"))
+		failed := false
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			switch {
+			case failed:
+				return faultfs.ErrKilled
+			case op == faultfs.OpSync:
+				failed = true
+				return syscall.EIO
+			}
+			return nil
+		})
+		for range seed {
+			fs.Exists("x")
+		}
+		if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+			t.Fatal("it did not fail")
+		}
+		fs.NewProcess()
+		nextProcess(t, fs, seed)
+	}
+}

@@ -585,7 +585,7 @@ func TestSalvageBeforeLostHeader(t *testing.T) {
 // If the disk is full when damage is found, what was discarded is set aside once it is not.
 func TestDiscardedIsKeptLater(t *testing.T) {
 	t.Parallel()
-	for _, what := range []string{"MANIFEST-", "j-"} {
+	for _, what := range []string{"MANIFEST-", "j-", ""} {
 		fs, _ := damagedStore(t)
 		if what == "j-" {
 			// The damage is in the last frame that is sure, so nothing can be read after it.

@@ -26,6 +26,8 @@ type Store struct {
 	// left is set while HOLDER has to stay, for the next Open to see that what it
 	// reads may not be on the disk. Guarded by applying.
 	left bool
+	// unheld is set while there is no HOLDER. Guarded by applying.
+	unheld bool
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -141,7 +143,9 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		s.release()
 		return nil, err
 	}
-	s.lock, s.left = lock, writeHolder(s.fs)
+	s.lock = lock
+	s.left, err = writeHolder(s.fs)
+	s.unheld = err != nil
 	err = s.recover()
 	s.tell()
 	if err != nil {
