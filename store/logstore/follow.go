@@ -66,7 +66,7 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		var fault damage
 		if d, ok := errors.AsType[*damage](err); ok {
 			fault = *d
-		} else if errors.Is(err, fs.ErrNotExist) {
+		} else if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errShort) { // or a batch was taken back meanwhile
 			fault.what = err.Error()
 		} else if err != nil {
 			return nil, err
@@ -361,16 +361,14 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 		}
 		w := window{f: j.f, end: min(size, end)}
 		for j.end < w.end {
-			if err := r.s.check(ctx); err != nil {
+			if err = r.s.check(ctx); err != nil {
 				return err
 			}
 			st := stage{s: s}
-			next, ok, err := w.frame(&st, j, j.end, j.frame)
-			if !ok {
+			var next int64
+			var ok bool
+			if next, ok, err = w.frame(&st, j, j.end, j.frame); !ok {
 				st.undo()
-				if err != nil && err != errShort { // it is short if a batch is being taken back
-					return err
-				}
 				break
 			}
 			st.publish()
@@ -382,14 +380,19 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 			break
 		}
 		var number uint64
-		later, err := w.search(j.end+1, func(c chunk) bool {
-			number = c.frame
-			return c.journal == j.id && c.frame > j.frame
-		})
-		if err == errShort || err == nil && later < 0 {
-			break // not a whole frame yet
+		later := int64(-1)
+		if err == nil {
+			later, err = w.search(j.end+1, func(c chunk) bool {
+				number = c.frame
+				return c.journal == j.id && c.frame > j.frame
+			})
+		}
+		if err == errShort {
+			continue // a batch was taken back; those before it may not have been read
 		} else if err != nil {
 			return err
+		} else if later < 0 {
+			break // not a whole frame yet
 		}
 		if err := r.damage(&damage{file: j.name, offset: j.end, what: "frame is damaged"}); err != nil {
 			return err
