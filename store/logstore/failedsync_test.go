@@ -457,3 +457,24 @@ func TestFailedSyncWithoutHolder(t *testing.T) {
 		nextProcess(t, fs, seed)
 	}
 }
+
+// Until the reader has noticed that a batch which it has read was taken back, it gives
+// what is not of that batch.
+func TestReaderLoadsBesideWhatWasTakenBack(t *testing.T) {
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	apply(t, s, put("a", "1", "one"))
+	r := openReader(t, quiet(fs))
+	w.before, w.armed = func() {
+		w.armed = false
+		refresh(t, r)
+		fs.FailAt(1, syscall.EIO, false)
+	}, true
+	if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+		t.Fatal("it did not fail")
+	}
+	if got, damaged := dump(t, r); damaged != 1 || got["a"]["1"] != "one/m" {
+		t.Errorf("%d damaged, got %v", damaged, got)
+	}
+}
