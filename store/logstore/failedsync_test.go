@@ -3,6 +3,7 @@ package logstore_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -476,5 +477,44 @@ func TestReaderLoadsBesideWhatWasTakenBack(t *testing.T) {
 	}
 	if got, damaged := dump(t, r); damaged != 1 || got["a"]["1"] != "one/m" {
 		t.Errorf("%d damaged, got %v", damaged, got)
+	}
+}
+
+// A batch does not count after all while the journal that it was in becomes the one that
+// the next manifest starts with: whoever follows is told which cache has changed.
+func TestReaderIsToldWhatWasTakenBack(t *testing.T) {
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	apply(t, s, put("a", "1", "one"), put("b", "1", "one"))
+	r := openReader(t, quiet(fs))
+	syncs := 0
+	w.before, w.armed = func() {
+		if syncs++; syncs != 2 { // the first is that of the new journal
+			return
+		}
+		w.before = func() { // that of the batch
+			w.armed = false
+			refresh(t, r)
+			fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if op == faultfs.OpSync || op == faultfs.OpCreate {
+					return syscall.EIO
+				}
+				return nil
+			})
+		}
+		if s.Apply(t.Context(), batch(put("a", "1", "two"))) == nil {
+			t.Error("it did not fail")
+		}
+		fs.Hook(nil)
+	}, true
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := dump(t, r)
+	changed := refresh(t, r)
+	after, _ := dump(t, r)
+	if want := differing(before, after); len(want) != 1 || !slices.Contains(changed, want[0]) {
+		t.Errorf("%v have changed, not %v\nfrom %v\n  to %v", changed, want, before, after)
 	}
 }

@@ -463,7 +463,7 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 				return err
 			}
 		}
-		diff.begin(j, end)
+		diff.begin(j)
 		if err := r.replay(ctx, next, j, end, diff.done); err != nil {
 			return err
 		}
@@ -553,17 +553,21 @@ type difference struct {
 	touched   nameSet
 }
 
-// begin is called before j is replayed up to end.
-func (d *difference) begin(j *journal, end int64) {
+// begin is called before j is replayed.
+func (d *difference) begin(j *journal) {
 	at := d.old.current()
-	d.passed = d.passed || d.compacted && at != nil && at.id == j.id && j.end <= at.end && at.end <= end
+	d.passed = d.passed || d.compacted && at != nil && at.id == j.id && at.end == j.end
 }
 
 // done is called after each frame.
 func (d *difference) done(j *journal, of map[string]*version) {
-	if at := d.old.current(); d.passed && (at.id != j.id || j.end > at.end) {
+	if d.passed {
 		d.touched.add(j, of)
+		return
 	}
+	// The frame that was read last need not be there any more, nor be the same.
+	at := d.old.current()
+	d.passed = d.compacted && at != nil && at.id == j.id && at.end == j.end && at.last == j.last && at.salt == j.salt
 }
 
 // add adds the names of the caches that may differ. The old state has no other
