@@ -65,9 +65,17 @@ func (s *Store) recover() error {
 	if !r.discarded && !s.unheld && s.unpublished == nil { // or a manifest that says where to start would lead nowhere
 		unused = slices.DeleteFunc(r.unused(), func(name string) bool { return slices.Contains(s.broken, name) })
 	}
-	if s.left || r.discarded && !s.unheld || len(unused) > 0 {
+	left := s.left
+	if left || r.discarded && !s.unheld || len(unused) > 0 {
 		if err := s.syncFound(); err != nil {
 			return err
+		}
+	}
+	if j := s.current(); left && j != nil && !r.discarded && s.unpublished == nil {
+		// Where there is nothing that the manifest has replaced and a batch after it, its
+		// name was synced.
+		if (len(unused) > 0 || j.last == 0) && !s.rename(r.m) {
+			unused = nil
 		}
 	}
 	if r.discarded {
@@ -75,6 +83,20 @@ func (s *Store) recover() error {
 	}
 	r.remove(unused)
 	return nil
+}
+
+// rename gives new names to the newest manifest and journal, which the last process may
+// have made without their names being on the disk: like that of a file, a sync of the
+// directory succeeds after one that failed. All other names were synced before these
+// were made. It reports false if that has to be done before the first change.
+func (s *Store) rename(m *manifest) bool {
+	again := *m
+	s.unpublished = &again
+	if j := s.current(); j.end == journalHeader && j.seq != s.start.seq {
+		j.bad = errors.New("its name may not be on the disk")
+	}
+	s.left = s.ready() != nil
+	return !s.left
 }
 
 // damage applies the policy to damage that lies before the position next: it
