@@ -518,3 +518,32 @@ func TestReaderIsToldWhatWasTakenBack(t *testing.T) {
 		t.Errorf("%v have changed, not %v\nfrom %v\n  to %v", changed, want, before, after)
 	}
 }
+
+// A reader has read the first manifest, which could not be made after all, and the next
+// writer has none yet.
+func TestFirstManifestIsGone(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	r := openReader(t, quiet(fs))
+	fs.Hook(func(_ int, o faultfs.Op, name string) error {
+		if o == faultfs.OpSync && strings.HasPrefix(name, "MANIFEST-") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	w.before, w.armed = func() { refresh(t, r) }, true
+	if s.Apply(t.Context(), batch(put("a", "1", "one"))) == nil {
+		t.Fatal("it did not fail")
+	}
+	w.armed = false
+	fs.Hook(nil)
+	s.Close()
+	s = open(t, quiet(fs))
+	refresh(t, r)
+	want(t, r, state{})
+	apply(t, s, put("a", "1", "two"))
+	refresh(t, r)
+	want(t, r, state{}.after(put("a", "1", "two")))
+}

@@ -53,9 +53,9 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 			done, err = r.follow(ctx, files, names)
 			if err == nil && !(done && slices.Contains(files.manifests, m.n)) {
 				// It may be one that could not be made after all, and the next writer has
-				// given its number, or a lower one, to another.
+				// given its number, or a lower one, to another, or made none yet.
 				var listed *manifest
-				if listed, err = r.newest(files, nil); listed != nil {
+				if listed, err = r.newest(files, nil); listed != nil || !done {
 					m, done = listed, false
 				}
 			}
