@@ -294,7 +294,9 @@ func (r *Reader) chain(files listing, from uint64) (chain []*journal, err error)
 		if err != nil {
 			return nil, err
 		}
-		if j != nil {
+		if j != nil && j.prev == 0 && seq > from {
+			j.unpin() // an attempt to begin a store: all others name the one before
+		} else if j != nil {
 			found[seq], newest = j, j
 		}
 	}

@@ -258,6 +258,8 @@ func (r *recovery) chain() error {
 			return err
 		}
 		switch {
+		case j != nil && j.prev == 0 && seq > start && empty:
+			j.unpin() // an attempt to begin a store: all others name the one before
 		case j != nil:
 			found[seq], newest = j, seq
 			used = used || !empty

@@ -620,3 +620,33 @@ func TestDiscardedIsKeptLater(t *testing.T) {
 		}
 	}
 }
+
+// A journal of a store that never came to be is back after the power was lost, since the
+// sync that was to make its removal durable had failed. There is nothing in it.
+func TestRemovedJournalIsBack(t *testing.T) {
+	t.Parallel()
+	other := faultfs.New()
+	other.WriteFile("j-6.log", nil)
+	s := open(t, quiet(other))
+	apply(t, s, put("a", "1", "one"))
+	fs := faultfs.New()
+	s = open(t, quiet(fs))
+	apply(t, s, put("a", "1", "two"))
+	s.Close()
+	fs.WriteFile("j-7.log", other.Files()["j-7.log"][:64])
+
+	sure := state{}.after(put("a", "1", "two"))
+	r := openReader(t, quiet(fs))
+	want(t, r, sure)
+	s = open(t, quiet(fs))
+	want(t, s, sure)
+	apply(t, s, put("a", "2", "three"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	sure = sure.after(put("a", "2", "three"))
+	want(t, open(t, quiet(fs)), sure)
+	refresh(t, r)
+	want(t, r, sure)
+}
