@@ -177,6 +177,10 @@ func (w *frameWriter) flush() error {
 // commit ends the frame, makes it durable and shows it to readers.
 func (w *frameWriter) commit() error {
 	if w.j == nil {
+		if j := w.s.current(); j != nil && j.bad != nil {
+			// Its last batch must not show after a restart: a later one has succeeded.
+			return w.s.ready()
+		}
 		return nil
 	}
 	w.endChunk(flagCommit)
@@ -257,6 +261,10 @@ func (s *Store) ready() error {
 	if err := s.publish(s.unpublished); err != nil {
 		s.left = s.left || isLeft(err)
 		return err
+	}
+	if s.keep != nil {
+		s.keep()
+		s.keep = nil
 	}
 	s.unpublished = nil
 	return nil

@@ -61,8 +61,9 @@ func copyAside(dir vfs.FS, f io.ReaderAt, name string, size int64) (string, erro
 }
 
 // settle makes the outcome of Discard permanent: it publishes a manifest that
-// starts after the damage, and sets the files before it aside. If it fails, the
-// next Open finds the same damage again, and comes to the same state.
+// starts after the damage, and sets the files before it aside. If it fails, that is
+// tried again before anything is written; and the next Open finds the same damage
+// again, and comes to the same state.
 func (r *recovery) settle() {
 	s := r.s
 	gone := func(j *journal) bool { return r.from.seq == 0 || j.seq < r.from.seq }
@@ -80,11 +81,15 @@ func (r *recovery) settle() {
 	s.mu.Unlock()
 	s.start, s.manifests = r.from, [2]uint64{}
 	s.unpublished = &manifest{}
-
+	s.keep = r.keepDiscarded
 	if err := s.ready(); err != nil {
 		s.note(Event{Kind: SetAside, Err: err})
-		return
 	}
+}
+
+// keepDiscarded sets aside the files that settle has given up.
+func (r *recovery) keepDiscarded() {
+	s := r.s
 	aside := slices.Clone(r.files.snapshots)
 	for _, seq := range r.files.journals {
 		if r.from.seq == 0 || seq < r.from.seq {

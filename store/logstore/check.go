@@ -143,6 +143,18 @@ func Repair(ctx context.Context, dir string, opts Options) ([]Fault, error) {
 // Repair rewrites all snapshots in which there is damage, and the journal if
 // there is some in it, without what is lost. What is damaged is set aside.
 func (s *Store) Repair(ctx context.Context) error {
+	defer s.tell()
+	if err := s.acquire(ctx, s.applying); err != nil {
+		return err
+	}
+	var err error
+	if s.keep != nil {
+		err = s.ready() // Open could not do it
+	}
+	s.applying.release()
+	if err != nil {
+		return fmt.Errorf("logstore: repair: %w", err)
+	}
 	var found []Fault
 	for f, err := range s.Check(ctx) {
 		if err != nil {
@@ -286,6 +298,9 @@ func (x *snapshot) header() error {
 		return err
 	}
 	err := checkPreamble(b, x.name, snapshotMagic)
+	if d, ok := errors.AsType[*damage](err); ok {
+		d.cache = x.cache // or Repair would set the file aside without making another
+	}
 	if err == nil && (le.Uint64(b[16:]) != x.tag || le.Uint64(b[24:]) != x.id || le.Uint64(b[32:]) != x.gen) {
 		err = x.damage(0, "header of another file")
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
@@ -219,5 +220,50 @@ func TestCheckNothing(t *testing.T) {
 	}
 	if _, err := logstore.Repair(t.Context(), dir, logstore.Options{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Repair: %v", err)
+	}
+}
+
+// Damage to the start of a snapshot costs no record, whether there are changes of its
+// cache or not.
+func TestRepairHeader(t *testing.T) {
+	t.Parallel()
+	for bit := range 8 * 64 {
+		fs := faultfs.New()
+		p := player{opts: quiet(fs)}
+		if err := p.play(t, []step{{ops: []store.Op{put("a", "1", "one"), put("b", "1", "x")}}, {word: compact}, {ops: []store.Op{put("b", "2", "y")}}}); err != nil {
+			t.Fatal(err)
+		}
+		p.s.Close()
+		snap := fs.Files()["c1-2.snap"]
+		snap[bit/8] ^= 1 << (bit % 8)
+		fs.WriteFile("c1-2.snap", snap)
+		found, err := logstore.Repair(t.Context(), "dir", logstore.Options{FS: fs, CompactAt: -1})
+		if err != nil || len(found) != 1 || found[0].Cache != "a" {
+			t.Fatalf("bit %d: %v, %v", bit, found, err)
+		}
+		s, err := logstore.Open("dir", quiet(fs))
+		if err != nil {
+			t.Fatalf("bit %d: %v", bit, err)
+		}
+		want(t, s, p.sure)
+		s.Close()
+	}
+}
+
+// Repair succeeds only if there is no damage left, whichever call fails.
+func TestRepairSucceeds(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		fs, _ := damagedStore(t)
+		fs.FailAt(n, syscall.ENOSPC, false)
+		_, err := logstore.Repair(t.Context(), "dir", logstore.Options{FS: fs, CompactAt: -1})
+		calls := fs.Calls()
+		fs.NewProcess()
+		if n > calls {
+			return
+		}
+		if faults := check(t, fs); err == nil && damages(faults) > 0 {
+			t.Errorf("call %d: %v", n, faults)
+		}
 	}
 }

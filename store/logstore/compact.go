@@ -113,10 +113,19 @@ func (c *compaction) freeze() (bool, error) {
 	if c.size = s.journalSize(); c.size == 0 && len(c.force) == 0 || s.unpublished != nil {
 		return false, nil
 	}
-	if err := s.rotate(); err != nil {
+	// What a compaction that failed has begun will do, or they would pile up. No two
+	// manifests have the same start.
+	j := s.current()
+	var err error
+	if s.left || j == nil || j.bad != nil || j.end > journalHeader || j.seq == s.start.seq {
+		err = s.rotate()
+		j = s.current()
+	} else {
+		err = s.syncFound()
+	}
+	if err != nil {
 		return false, err
 	}
-	j := s.current()
 	c.start = position{j.seq, j.end, j.frame}
 	s.from = j.seq
 

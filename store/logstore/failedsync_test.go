@@ -3,6 +3,7 @@ package logstore_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -344,4 +345,205 @@ func TestStartOfCompactionFails(t *testing.T) {
 	}
 	s.Close()
 	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one"), put("a", "3", "three")))
+}
+
+// A batch that changes nothing records, as any other, that the one before does not count.
+func TestDoubtEndsWithAnyBatch(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string][]store.Op{"drop": {op(store.Drop, "b")}, "nothing": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fs := faultfs.New()
+			s := open(t, quiet(fs))
+			apply(t, s, put("a", "1", "one"))
+			fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if op == faultfs.OpSync || op == faultfs.OpCreate || op == faultfs.OpTruncate {
+					return syscall.EIO
+				}
+				return nil
+			})
+			if err := s.Apply(t.Context(), batch(put("b", "1", "x"))); !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			}
+			fs.Hook(nil)
+			apply(t, s, next...)
+			fs.NewProcess()
+			want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one")))
+		})
+	}
+}
+
+// A manifest that could not be made has been read. The next writer gives its number, or
+// a lower one, to another.
+func TestManifestNumberAgain(t *testing.T) {
+	t.Parallel()
+	for _, caches := range []string{"a", "abc"} {
+		fs := faultfs.New()
+		w := &between{FS: fs}
+		s := open(t, logstore.Options{FS: w, CompactAt: -1})
+		ops := []store.Op{}
+		for _, c := range caches {
+			ops = append(ops, put(string(c), "1", "one"))
+		}
+		apply(t, s, ops...)
+		r := openReader(t, quiet(fs))
+		fs.Hook(func(_ int, o faultfs.Op, name string) error {
+			if o == faultfs.OpSync && strings.HasPrefix(name, "MANIFEST-") {
+				return syscall.EIO
+			}
+			return nil
+		})
+		w.before, w.armed = func() { refresh(t, r) }, true
+		if s.Compact(t.Context()) == nil {
+			t.Fatal("it did not fail")
+		}
+		w.armed = false
+		fs.Hook(nil)
+		s.Close()
+		s = open(t, quiet(fs))
+		apply(t, s, put("a", "2", "two"))
+		if caches == "abc" {
+			apply(t, s, op(store.Drop, "b"), op(store.Drop, "c"))
+		}
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		refresh(t, r)
+		want(t, r, state{}.after(put("a", "1", "one"), put("a", "2", "two")))
+		apply(t, s, put("a", "3", "three"))
+		refresh(t, r)
+		now := state{}.after(put("a", "1", "one"), put("a", "2", "two"), put("a", "3", "three"))
+		want(t, r, now)
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		refresh(t, r)
+		want(t, r, now)
+	}
+}
+
+// HOLDER could not be made when the store was opened, and a sync fails later: the next
+// one knows all the same that it was not closed.
+func TestFailedSyncWithoutHolder(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		fs := faultfs.New()
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op == faultfs.OpCreate && name == "HOLDER" {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		s := open(t, quiet(fs))
+		fs.Hook(nil)
+		apply(t, s, put("a", "1", "one"))
+		failed := false
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			switch {
+			case failed:
+				return faultfs.ErrKilled
+			case op == faultfs.OpSync:
+				failed = true
+				return syscall.EIO
+			}
+			return nil
+		})
+		for range seed {
+			fs.Exists("x")
+		}
+		if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+			t.Fatal("it did not fail")
+		}
+		fs.NewProcess()
+		nextProcess(t, fs, seed)
+	}
+}
+
+// Until the reader has noticed that a batch which it has read was taken back, it gives
+// what is not of that batch.
+func TestReaderLoadsBesideWhatWasTakenBack(t *testing.T) {
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	apply(t, s, put("a", "1", "one"))
+	r := openReader(t, quiet(fs))
+	w.before, w.armed = func() {
+		w.armed = false
+		refresh(t, r)
+		fs.FailAt(1, syscall.EIO, false)
+	}, true
+	if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+		t.Fatal("it did not fail")
+	}
+	if got, damaged := dump(t, r); damaged != 1 || got["a"]["1"] != "one/m" {
+		t.Errorf("%d damaged, got %v", damaged, got)
+	}
+}
+
+// A batch does not count after all while the journal that it was in becomes the one that
+// the next manifest starts with: whoever follows is told which cache has changed.
+func TestReaderIsToldWhatWasTakenBack(t *testing.T) {
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	apply(t, s, put("a", "1", "one"), put("b", "1", "one"))
+	r := openReader(t, quiet(fs))
+	syncs := 0
+	w.before, w.armed = func() {
+		if syncs++; syncs != 2 { // the first is that of the new journal
+			return
+		}
+		w.before = func() { // that of the batch
+			w.armed = false
+			refresh(t, r)
+			fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if op == faultfs.OpSync || op == faultfs.OpCreate {
+					return syscall.EIO
+				}
+				return nil
+			})
+		}
+		if s.Apply(t.Context(), batch(put("a", "1", "two"))) == nil {
+			t.Error("it did not fail")
+		}
+		fs.Hook(nil)
+	}, true
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := dump(t, r)
+	changed := refresh(t, r)
+	after, _ := dump(t, r)
+	if want := differing(before, after); len(want) != 1 || !slices.Contains(changed, want[0]) {
+		t.Errorf("%v have changed, not %v\nfrom %v\n  to %v", changed, want, before, after)
+	}
+}
+
+// A reader has read the first manifest, which could not be made after all, and the next
+// writer has none yet.
+func TestFirstManifestIsGone(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	w := &between{FS: fs}
+	s := open(t, logstore.Options{FS: w, CompactAt: -1})
+	r := openReader(t, quiet(fs))
+	fs.Hook(func(_ int, o faultfs.Op, name string) error {
+		if o == faultfs.OpSync && strings.HasPrefix(name, "MANIFEST-") {
+			return syscall.EIO
+		}
+		return nil
+	})
+	w.before, w.armed = func() { refresh(t, r) }, true
+	if s.Apply(t.Context(), batch(put("a", "1", "one"))) == nil {
+		t.Fatal("it did not fail")
+	}
+	w.armed = false
+	fs.Hook(nil)
+	s.Close()
+	s = open(t, quiet(fs))
+	refresh(t, r)
+	want(t, r, state{})
+	apply(t, s, put("a", "1", "two"))
+	refresh(t, r)
+	want(t, r, state{}.after(put("a", "1", "two")))
 }

@@ -44,13 +44,21 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := r.newest(files)
+		m, err := r.newest(files, r.m)
 		if err != nil {
 			return nil, err
 		}
 		done := false
 		if m != nil && m == r.m {
 			done, err = r.follow(ctx, files, names)
+			if err == nil && !(done && slices.Contains(files.manifests, m.n)) {
+				// It may be one that could not be made after all, and the next writer has
+				// given its number, or a lower one, to another, or made none yet.
+				var listed *manifest
+				if listed, err = r.newest(files, nil); listed != nil || !done {
+					m, done = listed, false
+				}
+			}
 		}
 		if !done && err == nil {
 			err = r.load(ctx, m, files, names)
@@ -58,7 +66,7 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 		var fault damage
 		if d, ok := errors.AsType[*damage](err); ok {
 			fault = *d
-		} else if errors.Is(err, fs.ErrNotExist) {
+		} else if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errShort) { // or a batch was taken back meanwhile
 			fault.what = err.Error()
 		} else if err != nil {
 			return nil, err
@@ -121,13 +129,13 @@ const proof = 2
 // compactions or more, and have missed what they made and removed.
 const tries = 8
 
-// newest returns the newest valid manifest that is listed, or that which was
-// read last if no newer one is: while its files are open it does as well as ever.
+// newest returns the newest valid manifest that is listed, or last, which was
+// read before, if no newer one is: while its files are open it does as well as ever.
 // It returns nil if there is none. One that is not valid is being written, or
 // was when its process died.
-func (r *Reader) newest(files listing) (*manifest, error) {
+func (r *Reader) newest(files listing, last *manifest) (*manifest, error) {
 	for _, n := range slices.Backward(files.manifests) {
-		if r.m != nil && n <= r.m.n {
+		if last != nil && n <= last.n {
 			break
 		}
 		m, err := readManifest(r.s.fs, n)
@@ -139,7 +147,7 @@ func (r *Reader) newest(files listing) (*manifest, error) {
 			return nil, err
 		}
 	}
-	return r.m, nil
+	return last, nil
 }
 
 // settled reports whether the last listing, on which m was the newest manifest,
@@ -157,8 +165,8 @@ func (r *Reader) settled(m *manifest) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	newest, err := r.newest(files)
-	if err != nil || newest != nil && newest.n > m.n {
+	newest, err := r.newest(files, m)
+	if err != nil || newest.n > m.n {
 		return false, err
 	}
 	err = r.s.fs.Exists(manifestName(m.n))
@@ -286,7 +294,9 @@ func (r *Reader) chain(files listing, from uint64) (chain []*journal, err error)
 		if err != nil {
 			return nil, err
 		}
-		if j != nil {
+		if j != nil && j.prev == 0 && seq > from {
+			j.unpin() // an attempt to begin a store: all others name the one before
+		} else if j != nil {
 			found[seq], newest = j, j
 		}
 	}
@@ -353,16 +363,14 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 		}
 		w := window{f: j.f, end: min(size, end)}
 		for j.end < w.end {
-			if err := r.s.check(ctx); err != nil {
+			if err = r.s.check(ctx); err != nil {
 				return err
 			}
 			st := stage{s: s}
-			next, ok, err := w.frame(&st, j, j.end, j.frame)
-			if !ok {
+			var next int64
+			var ok bool
+			if next, ok, err = w.frame(&st, j, j.end, j.frame); !ok {
 				st.undo()
-				if err != nil && err != errShort { // it is short if a batch is being taken back
-					return err
-				}
 				break
 			}
 			st.publish()
@@ -374,14 +382,19 @@ func (r *Reader) replay(ctx context.Context, s *Store, j *journal, end int64, do
 			break
 		}
 		var number uint64
-		later, err := w.search(j.end+1, func(c chunk) bool {
-			number = c.frame
-			return c.journal == j.id && c.frame > j.frame
-		})
-		if err == errShort || err == nil && later < 0 {
-			break // not a whole frame yet
+		later := int64(-1)
+		if err == nil {
+			later, err = w.search(j.end+1, func(c chunk) bool {
+				number = c.frame
+				return c.journal == j.id && c.frame > j.frame
+			})
+		}
+		if err == errShort {
+			continue // a batch was taken back; those before it may not have been read
 		} else if err != nil {
 			return err
+		} else if later < 0 {
+			break // not a whole frame yet
 		}
 		if err := r.damage(&damage{file: j.name, offset: j.end, what: "frame is damaged"}); err != nil {
 			return err
@@ -452,7 +465,7 @@ func (r *Reader) build(ctx context.Context, next *Store, m *manifest, files list
 				return err
 			}
 		}
-		diff.begin(j, end)
+		diff.begin(j)
 		if err := r.replay(ctx, next, j, end, diff.done); err != nil {
 			return err
 		}
@@ -542,17 +555,21 @@ type difference struct {
 	touched   nameSet
 }
 
-// begin is called before j is replayed up to end.
-func (d *difference) begin(j *journal, end int64) {
+// begin is called before j is replayed.
+func (d *difference) begin(j *journal) {
 	at := d.old.current()
-	d.passed = d.passed || d.compacted && at != nil && at.id == j.id && j.end <= at.end && at.end <= end
+	d.passed = d.passed || d.compacted && at != nil && at.id == j.id && at.end == j.end
 }
 
 // done is called after each frame.
 func (d *difference) done(j *journal, of map[string]*version) {
-	if at := d.old.current(); d.passed && (at.id != j.id || j.end > at.end) {
+	if d.passed {
 		d.touched.add(j, of)
+		return
 	}
+	// The frame that was read last need not be there any more, nor be the same.
+	at := d.old.current()
+	d.passed = d.compacted && at != nil && at.id == j.id && at.end == j.end && at.last == j.last && at.salt == j.salt
 }
 
 // add adds the names of the caches that may differ. The old state has no other

@@ -306,7 +306,12 @@ func (r *chunkReader) read(ref chunkRef, wanted []place) ([]byte, error) {
 		}
 		buf := make([]byte, end-ref.off)
 		r.j, r.off, r.buf = ref.j, ref.off, nil
-		if err := readFull(ref.j.f, buf, ref.off); err != nil {
+		err := readFull(ref.j.f, buf, ref.off)
+		if err == errShort { // perhaps only the others are cut off
+			buf = buf[:ref.size]
+			err = readFull(ref.j.f, buf, ref.off)
+		}
+		if err != nil {
 			return nil, ref.unreadable(err)
 		}
 		r.buf = buf

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -17,7 +18,7 @@ import (
 // holder is the content of HOLDER: who has the lock. It is a file of its own
 // because on Windows nobody else can read what is locked. Its content only ever
 // improves a message, so failing to write or read it is no error. That it is there
-// says that who made it has not closed the store.
+// says that who made it has not closed the store, so nothing is written before it is.
 type holder struct {
 	PID   int       `json:"pid"`
 	Host  string    `json:"host"`
@@ -51,15 +52,19 @@ func readHolder(fs vfs.FS) (h holder) {
 	return h
 }
 
-// writeHolder reports whether there is a HOLDER from before, or may be: who had
-// the lock did not close the store. At no moment is there none then.
-func writeHolder(fs vfs.FS) (left bool) {
-	f, err := fs.Create(holderName)
+// writeHolder reports whether there is a HOLDER from before: who had the lock
+// did not close the store. At no moment is there none then. An error says that
+// there is none now.
+func writeHolder(dir vfs.FS) (left bool, err error) {
+	f, err := dir.Create(holderName)
 	if err != nil {
-		left = true
-		if f, err = fs.OpenWrite(holderName); err != nil {
-			return left
+		var e error
+		if f, e = dir.OpenWrite(holderName); errors.Is(e, fs.ErrNotExist) {
+			return false, fmt.Errorf("noting that the store is open: %w", err)
+		} else if e != nil {
+			return true, nil
 		}
+		left = true
 		_ = f.Truncate(0)
 	}
 	defer f.Close()
@@ -70,7 +75,7 @@ func writeHolder(fs vfs.FS) (left bool) {
 	b = append(append(append(b, `,"host":"`...), strings.Map(plain, host)...), `","since":"`...)
 	b = append(time.Now().UTC().Round(time.Second).AppendFormat(b, time.RFC3339), "\"}\n"...)
 	_, _ = f.WriteAt(b, 0)
-	return left
+	return left, nil
 }
 
 // plain drops what would have to be escaped, which names of hosts do not have.

@@ -2,6 +2,7 @@ package logstore_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -179,5 +180,19 @@ func TestJournalsPileUp(t *testing.T) {
 	}
 	if n > 10 {
 		t.Errorf("%d journals", n)
+	}
+}
+
+// The largest number there is does not mean that everything is compacted at once.
+func TestCompactAtTheLargest(t *testing.T) {
+	t.Parallel()
+	opts, events := observed(logstore.Options{FS: faultfs.New(), CompactAt: math.MaxInt64})
+	s := open(t, opts)
+	for range 3 {
+		apply(t, s, put("a", "1", "one"))
+	}
+	s.Close()
+	if len(*events) > 0 {
+		t.Errorf("%v", *events)
 	}
 }

@@ -1001,3 +1001,47 @@ func BenchmarkRefresh(b *testing.B) {
 		}
 	}
 }
+
+// A batch is taken back just before any of the calls that a reader makes.
+func TestBatchIsTakenBackBetweenCalls(t *testing.T) {
+	t.Parallel()
+	mem := faultfs.New()
+	s := open(t, quiet(mem))
+	apply(t, s, put("a", "k", "old"))
+	size := int64(len(mem.Files()["j-1.log"]))
+	j, err := mem.OpenWrite("j-1.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sure := state{}.after(put("a", "k", "old"))
+	for _, fresh := range []bool{true, false} {
+		for n := 1; ; n++ {
+			if _, err := j.WriteAt(make([]byte, 100_000), size); err != nil {
+				t.Fatal(err)
+			}
+			calls, counting := 0, fresh
+			view := &calling{FS: mem, before: func() {
+				if !counting {
+					return
+				}
+				if calls++; calls == n {
+					if err := j.Truncate(size); err != nil {
+						t.Error(err)
+					}
+				}
+			}}
+			opts := quiet(mem)
+			opts.FS = view
+			r := openReader(t, opts)
+			if counting = true; !fresh {
+				refresh(t, r)
+			}
+			counting = false
+			want(t, r, sure)
+			r.Close()
+			if calls < n {
+				break
+			}
+		}
+	}
+}

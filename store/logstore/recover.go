@@ -62,12 +62,20 @@ func (s *Store) recover() error {
 	}
 	s.unsynced = true
 	var unused []string
-	if !r.discarded && s.unpublished == nil { // or a manifest that says where to start would lead nowhere
+	if !r.discarded && !s.unheld && s.unpublished == nil { // or a manifest that says where to start would lead nowhere
 		unused = slices.DeleteFunc(r.unused(), func(name string) bool { return slices.Contains(s.broken, name) })
 	}
-	if s.left || r.discarded || len(unused) > 0 {
+	left := s.left
+	if left || r.discarded && !s.unheld || len(unused) > 0 {
 		if err := s.syncFound(); err != nil {
 			return err
+		}
+	}
+	if j := s.current(); left && j != nil && !r.discarded && s.unpublished == nil {
+		// Where there is nothing that the manifest has replaced and a batch after it, its
+		// name was synced.
+		if (len(unused) > 0 || j.last == 0) && !s.rename(r.m) {
+			unused = nil
 		}
 	}
 	if r.discarded {
@@ -75,6 +83,20 @@ func (s *Store) recover() error {
 	}
 	r.remove(unused)
 	return nil
+}
+
+// rename gives new names to the newest manifest and journal, which the last process may
+// have made without their names being on the disk: like that of a file, a sync of the
+// directory succeeds after one that failed. All other names were synced before these
+// were made. It reports false if that has to be done before the first change.
+func (s *Store) rename(m *manifest) bool {
+	again := *m
+	s.unpublished = &again
+	if j := s.current(); j.end == journalHeader && j.seq != s.start.seq {
+		j.bad = errors.New("its name may not be on the disk")
+	}
+	s.left = s.ready() != nil
+	return !s.left
 }
 
 // damage applies the policy to damage that lies before the position next: it
@@ -236,6 +258,8 @@ func (r *recovery) chain() error {
 			return err
 		}
 		switch {
+		case j != nil && j.prev == 0 && seq > start && empty:
+			j.unpin() // an attempt to begin a store: all others name the one before
 		case j != nil:
 			found[seq], newest = j, seq
 			used = used || !empty
@@ -412,8 +436,17 @@ func rewrite(f vfs.File, off, end int64) error {
 // may have died before doing so, or copied it there. Open does so at once if it was
 // not closed by who had it before, so what was read once is there after a loss of
 // power too. Otherwise it happens before the first change, which builds upon
-// it: syncing takes longer than all else that Open does. The caller holds applying, or is Open.
+// it: syncing takes longer than all else that Open does. It also makes HOLDER, if
+// Open could not: without it the next one would believe that this one has closed the
+// store, and not write anew what a failed sync may have lost. The caller holds applying,
+// or is Open.
 func (s *Store) syncFound() error {
+	if s.unheld {
+		if _, err := writeHolder(s.fs); err != nil {
+			return err
+		}
+		s.unheld = false
+	}
 	if !s.unsynced {
 		return nil
 	}
@@ -423,11 +456,15 @@ func (s *Store) syncFound() error {
 		}
 		return rewrite(f, off, end)
 	}
-	sync := func() error {
+	syncManifest := func() error {
+		if s.manifests[0] == 0 {
+			return nil // it was discarded
+		}
 		f, err := s.fs.OpenWrite(manifestName(s.manifests[0]))
 		if err != nil {
 			return err
 		}
+		defer f.Close()
 		size, err := f.Size()
 		if err == nil {
 			err = again(f, 0, size)
@@ -435,8 +472,10 @@ func (s *Store) syncFound() error {
 		if err == nil {
 			err = f.Sync()
 		}
-		f.Close()
-		if err != nil {
+		return err
+	}
+	sync := func() error {
+		if err := syncManifest(); err != nil {
 			return err
 		}
 		if err := s.fs.SyncDir("."); err != nil {

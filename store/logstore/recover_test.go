@@ -581,3 +581,72 @@ func TestSalvageBeforeLostHeader(t *testing.T) {
 		}
 	}
 }
+
+// If the disk is full when damage is found, what was discarded is set aside once it is not.
+func TestDiscardedIsKeptLater(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"MANIFEST-", "j-", ""} {
+		fs, _ := damagedStore(t)
+		if what == "j-" {
+			// The damage is in the last frame that is sure, so nothing can be read after it.
+			j := fs.Files()["j-2.log"]
+			j[20] ^= 1
+			fs.WriteFile("j-2.log", j)
+		}
+		before := fs.Files()
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op == faultfs.OpCreate && strings.HasPrefix(name, what) {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		opts := logstore.Options{FS: fs, CompactAt: -1}
+		s := open(t, opts)
+		fs.Hook(nil)
+		now, _ := dump(t, s)
+		apply(t, s, put("b", "2", "y"))
+		s.Close()
+		s = open(t, quiet(fs))
+		want(t, s, now.after(put("b", "2", "y")))
+		s.Close()
+		for _, name := range []string{"c1-2.snap", "c2-3.snap", "MANIFEST-4"} {
+			kept := false
+			for n, data := range fs.Files() {
+				kept = kept || strings.HasPrefix(n, "damaged-") && strings.HasSuffix(n, "/"+name) && string(data) == string(before[name])
+			}
+			if !kept {
+				t.Errorf("%s is gone", name)
+			}
+		}
+	}
+}
+
+// A journal of a store that never came to be is back after the power was lost, since the
+// sync that was to make its removal durable had failed. There is nothing in it.
+func TestRemovedJournalIsBack(t *testing.T) {
+	t.Parallel()
+	other := faultfs.New()
+	other.WriteFile("j-6.log", nil)
+	s := open(t, quiet(other))
+	apply(t, s, put("a", "1", "one"))
+	fs := faultfs.New()
+	s = open(t, quiet(fs))
+	apply(t, s, put("a", "1", "two"))
+	s.Close()
+	fs.WriteFile("j-7.log", other.Files()["j-7.log"][:64])
+
+	sure := state{}.after(put("a", "1", "two"))
+	r := openReader(t, quiet(fs))
+	want(t, r, sure)
+	s = open(t, quiet(fs))
+	want(t, s, sure)
+	apply(t, s, put("a", "2", "three"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	sure = sure.after(put("a", "2", "three"))
+	want(t, open(t, quiet(fs)), sure)
+	refresh(t, r)
+	want(t, r, sure)
+}

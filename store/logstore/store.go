@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,8 @@ type Store struct {
 	// left is set while HOLDER has to stay, for the next Open to see that what it
 	// reads may not be on the disk. Guarded by applying.
 	left bool
+	// unheld is set while there is no HOLDER. Guarded by applying.
+	unheld bool
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -45,6 +48,9 @@ type Store struct {
 	// unpublished, if not nil, is the manifest that there must be before
 	// anything is written. While there is one no compaction runs.
 	unpublished *manifest
+	// keep, if not nil, sets aside what Discard has given up, once unpublished is
+	// there: what the manifest before leads to is in use until then.
+	keep func()
 	// unsynced is set until what Open found is synced, which must be before
 	// anything is written.
 	unsynced bool
@@ -104,6 +110,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 	if opts.CompactAt == 0 {
 		opts.CompactAt = defaultCompactAt
 	}
+	opts.CompactAt = min(opts.CompactAt, math.MaxInt64/16) // multiples of it are a number, too
 	if opts.CompactShare == 0 {
 		opts.CompactShare = defaultCompactShare
 	}
@@ -136,7 +143,9 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		s.release()
 		return nil, err
 	}
-	s.lock, s.left = lock, writeHolder(s.fs)
+	s.lock = lock
+	s.left, err = writeHolder(s.fs)
+	s.unheld = err != nil
 	err = s.recover()
 	s.tell()
 	if err != nil {

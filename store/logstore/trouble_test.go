@@ -179,3 +179,42 @@ func TestJournalsOfFailedBatches(t *testing.T) {
 	s.Close()
 	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one"), put("a", "2", "two")))
 }
+
+// Compactions that fail again and again leave no journal each.
+func TestJournalsOfFailedCompactions(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	fs.Hook(func(_ int, op faultfs.Op, name string) error {
+		if op == faultfs.OpCreate && strings.HasSuffix(name, ".snap") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	for i := range 50 {
+		if s.Compact(t.Context()) == nil {
+			t.Fatal("it did not fail")
+		}
+		if i%10 == 0 {
+			apply(t, s, put("a", fmt.Sprint(i), "x"))
+		}
+	}
+	now, _ := dump(t, s)
+	n := 0
+	for name := range fs.Files() {
+		if strings.HasPrefix(name, "j-") {
+			n++
+		}
+	}
+	if n > 10 {
+		t.Errorf("%d journals, each of which is open", n)
+	}
+	fs.Hook(nil)
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, now)
+	s.Close()
+	want(t, open(t, quiet(fs)), now)
+}

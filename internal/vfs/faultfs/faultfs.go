@@ -103,9 +103,9 @@ func New() *FS {
 
 // Hook has f called before each call, with the number of the call (from 1,
 // since the last Hook). If f returns an error the call fails with it; a
-// failing write still writes the first half of its bytes, and a failing sync
-// makes nothing durable and forgets that there was anything to sync, as Linux
-// does.
+// failing write still writes the first half of its bytes, and a failing sync,
+// of a file or of a directory, makes a part durable and forgets that there was anything
+// else to sync, as Linux does.
 func (s *FS) Hook(f func(n int, op Op, name string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -423,24 +423,28 @@ func (s *FS) List() ([]vfs.Entry, error) {
 func (s *FS) SyncDir(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.call(OpSyncDir, name); err != nil {
+	lost := s.lost
+	err := s.call(OpSyncDir, name)
+	if err != nil && (lost || s.lost || errors.Is(err, ErrKilled)) {
 		return err
 	}
 	if s.absent(name) {
 		return &fs.PathError{Op: string(OpSyncDir), Path: name, Err: fs.ErrNotExist}
 	}
+	rng := rand.New(rand.NewPCG(uint64(s.calls), 3))
 	s.pending = slices.DeleteFunc(s.pending, func(c change) bool {
-		if path.Dir(c.name) != name {
+		switch {
+		case path.Dir(c.name) != name:
 			return false
-		}
-		if c.node == nil {
+		case err != nil && rng.IntN(2) == 0: // it was not written, and is not going to be
+		case c.node == nil:
 			delete(s.durable, c.name)
-		} else {
+		default:
 			s.durable[c.name] = c.node
 		}
 		return true
 	})
-	return nil
+	return err
 }
 
 // Lock implements vfs.FS.

@@ -108,6 +108,32 @@ func TestSyncIsNotRetried(t *testing.T) {
 	}
 }
 
+// The same of names.
+func TestDirectorySyncIsNotRetried(t *testing.T) {
+	t.Parallel()
+	f := faultfs.New()
+	lost := false
+	for i := range 50 {
+		name := string(rune('a' + i))
+		create(t, f, name, "")
+		f.FailAt(1, syscall.EIO, false)
+		if err := f.SyncDir("."); !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+		if err := f.SyncDir("."); err != nil {
+			t.Fatal(err)
+		}
+		_, ok := f.Restart(1).Files()[name]
+		lost = lost || !ok
+		if err := f.Exists(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if !lost {
+		t.Error("a failed sync never lost anything")
+	}
+}
+
 // A process that was killed writes nothing any more, and does not take a lock
 // from the next one.
 func TestKilledProcess(t *testing.T) {
