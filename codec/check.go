@@ -56,6 +56,9 @@ func (c *checker) check(t reflect.Type, path string) error {
 			if !p.Implements(cborUnmarshaler) {
 				return c.unsupported(path, t, "it has MarshalCBOR but no UnmarshalCBOR")
 			}
+			if err := promotedCBOR(t); err != nil {
+				return c.unsupported(path, t, err.Error())
+			}
 			return nil
 		}
 		ok, err := marshalsBinary(t)
@@ -65,6 +68,9 @@ func (c *checker) check(t reflect.Type, path string) error {
 		if ok {
 			if !p.Implements(binaryMarshaler) {
 				return c.unsupported(path, t, "it has AppendBinary but no MarshalBinary, which is needed within another type")
+			}
+			if err := promotedMarshal(t); err != nil {
+				return c.unsupported(path, t, err.Error())
 			}
 			return nil
 		}
@@ -99,6 +105,19 @@ func (c *checker) check(t reflect.Type, path string) error {
 		return c.checkStruct(t, path)
 	}
 	return nil
+}
+
+// promotedCBOR is promoted for the methods of the CBOR package.
+func promotedCBOR(t reflect.Type) error {
+	p := reflect.PointerTo(t)
+	onPtr, _ := p.MethodByName("MarshalCBOR")
+	onValue, _ := t.MethodByName("MarshalCBOR")
+	if err := promoted(t, cborMarshaler, onPtr, onValue); err != nil {
+		return err
+	}
+	onPtr, _ = p.MethodByName("UnmarshalCBOR")
+	onValue, _ = t.MethodByName("UnmarshalCBOR")
+	return promoted(t, cborUnmarshaler, onPtr, onValue)
 }
 
 func (c *checker) checkStruct(t reflect.Type, path string) error {

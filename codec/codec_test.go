@@ -265,8 +265,26 @@ type (
 		Extra int
 	}
 	halfCBOR struct{ N int }
+	OwnCBOR  struct{ n byte }
+	withCBOR struct {
+		OwnCBOR
+		Extra int
+	}
+	decodesEmbedded struct {
+		onPtr
+		Extra int
+	}
+	appendsOwn struct {
+		onPtr
+		Extra int
+	}
 )
 
+func (v OwnCBOR) MarshalCBOR() ([]byte, error)           { return []byte{v.n}, nil }
+func (v *OwnCBOR) UnmarshalCBOR(b []byte) error          { return one(&v.n, b) }
+func (decodesEmbedded) MarshalBinary() ([]byte, error)   { return []byte{9}, nil }
+func (appendsOwn) AppendBinary(b []byte) ([]byte, error) { return append(b, 9), nil }
+func (v *appendsOwn) UnmarshalBinary([]byte) error       { v.Extra = 9; return nil }
 func (half) MarshalBinary() ([]byte, error)              { return nil, nil }
 func (halfCBOR) MarshalCBOR() ([]byte, error)            { return []byte{0}, nil }
 func (ownStamped) MarshalBinary() ([]byte, error)        { return []byte{9}, nil }
@@ -319,12 +337,17 @@ func TestForRefuses(t *testing.T) {
 	refuse[shadowed](t, "X", "same name as Inner.X")
 	refuse[stamped](t, "embeds")
 	refuse[[]stamped](t, "embeds")
+	refuse[[]withCBOR](t, "MarshalCBOR", "embeds")
+	refuse[decodesEmbedded](t, "UnmarshalBinary", "embeds")
+	refuse[[]appendsOwn](t, "MarshalBinary", "embeds")
 	refuse[map[*int]int](t, "pointer as key")
 	refuse[struct {
 		A int `cbor:"a"`
 		B int `json:"a"`
 	}](t, "same name as A")
 	roundTrip(t, "binary", ownStamped{Extra: 9})
+	roundTrip(t, "cbor", []OwnCBOR{{3}})
+	roundTrip(t, "cbor", struct{ OwnCBOR }{OwnCBOR{3}}) // nothing is left out
 	roundTrip(t, "cbor", struct {
 		A int
 		B chan int `cbor:"-"`
