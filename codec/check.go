@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -160,7 +162,7 @@ func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
 		if !f.IsExported() && elem != f.Type {
 			return c.unsupported(at, f.Type, "a pointer to an unexported struct that is embedded could not be set")
 		}
-		name, _, _ := strings.Cut(tag, ",")
+		name, options, _ := strings.Cut(tag, ",")
 		if embedded && name == "" {
 			if into.embedding[elem] {
 				return c.unsupported(at, f.Type, "it embeds itself")
@@ -179,6 +181,13 @@ func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
 		}
 		if name == "" {
 			name = f.Name
+		}
+		if slices.Contains(strings.Split(options, ","), "keyasint") {
+			n, err := strconv.Atoi(name)
+			if err != nil {
+				return c.unsupported(at, f.Type, "its tag has keyasint and no number")
+			}
+			name = fmt.Sprint(n, ",keyasint") // 01 is 1, and neither is the string "1"
 		}
 		if other, taken := into.names[name]; taken {
 			return c.unsupported(at, f.Type, "it would be stored under the same name as "+other)

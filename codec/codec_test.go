@@ -345,6 +345,17 @@ func TestForRefuses(t *testing.T) {
 		A int `cbor:"a"`
 		B int `json:"a"`
 	}](t, "same name as A")
+	refuse[struct {
+		A int `cbor:"1,keyasint"`
+		B int `cbor:"01,keyasint"`
+	}](t, "same name as A")
+	refuse[struct {
+		A int `cbor:"one,keyasint"`
+	}](t, "A is int", "keyasint")
+	roundTrip(t, "cbor", struct {
+		A int `cbor:"1,keyasint"`
+		B int `cbor:"1"`
+	}{1, 2})
 	roundTrip(t, "binary", ownStamped{Extra: 9})
 	roundTrip(t, "cbor", []OwnCBOR{{3}})
 	roundTrip(t, "cbor", struct{ OwnCBOR }{OwnCBOR{3}}) // nothing is left out
