@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -96,10 +97,10 @@ func (c *checker) check(t reflect.Type, path string) error {
 	case reflect.Slice, reflect.Array:
 		return c.check(t.Elem(), path+"[]")
 	case reflect.Map:
-		if t.Key().Kind() == reflect.Pointer {
-			return c.unsupported(path, t, "a pointer as key would not come back as the same")
-		}
 		if err := c.check(t.Key(), path+"[key]"); err != nil {
+			return err
+		}
+		if err := c.checkKey(t.Key(), path+"[key]"); err != nil {
 			return err
 		}
 		return c.check(t.Elem(), path+"[]")
@@ -107,6 +108,57 @@ func (c *checker) check(t reflect.Type, path string) error {
 		return c.checkStruct(t, path)
 	}
 	return nil
+}
+
+// checkKey checks t, whose values are keys or parts of keys in a map: two that
+// differ must not come back as one, and each as the same.
+func (c *checker) checkKey(t reflect.Type, path string) error {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return c.unsupported(path, t, "a pointer as key would not come back as the same")
+	case reflect.Array:
+		return c.checkKey(t.Elem(), path+"[]")
+	case reflect.Struct:
+		if encodesItself(t) {
+			return nil
+		}
+		for f := range t.Fields() {
+			at := path + "." + f.Name
+			if f.Name == "_" {
+				continue // == does not look at it
+			}
+			if !storedField(f) {
+				return c.unsupported(at, f.Type, "keys may differ by it, and it is not stored")
+			}
+			if err := c.checkKey(f.Type, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// encodesItself reports whether values of t are not encoded by their kind.
+func encodesItself(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface {
+		return false
+	}
+	p := reflect.PointerTo(t)
+	return cborOwn[t] || p.Implements(cborMarshaler) || p.Implements(binaryMarshaler)
+}
+
+// storedField reports whether the CBOR of a struct has f, or what f embeds.
+func storedField(f reflect.StructField) bool {
+	elem := f.Type
+	if elem.Kind() == reflect.Pointer {
+		elem = elem.Elem()
+	}
+	return fieldTag(f) != "-" && (f.IsExported() || f.Anonymous && elem.Kind() == reflect.Struct)
+}
+
+// fieldTag is the tag that says how f is stored.
+func fieldTag(f reflect.StructField) string {
+	return cmp.Or(f.Tag.Get("cbor"), f.Tag.Get("json"))
 }
 
 // promotedCBOR is promoted for the methods of the CBOR package.
@@ -143,10 +195,6 @@ type fields struct {
 func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
 	for f := range t.Fields() {
 		at := path + "." + f.Name
-		tag := f.Tag.Get("cbor")
-		if tag == "" {
-			tag = f.Tag.Get("json")
-		}
 		elem := f.Type
 		if f.Anonymous && elem.Kind() == reflect.Pointer {
 			elem = elem.Elem()
@@ -155,14 +203,14 @@ func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
 		if f.Name == "_" {
 			continue
 		}
-		if tag == "-" || !f.IsExported() && !embedded {
+		if !storedField(f) {
 			into.hidden = true
 			continue
 		}
 		if !f.IsExported() && elem != f.Type {
 			return c.unsupported(at, f.Type, "a pointer to an unexported struct that is embedded could not be set")
 		}
-		name, options, _ := strings.Cut(tag, ",")
+		name, options, _ := strings.Cut(fieldTag(f), ",")
 		if embedded && name == "" {
 			if into.embedding[elem] {
 				return c.unsupported(at, f.Type, "it embeds itself")

@@ -159,6 +159,11 @@ func TestForRoundTrip(t *testing.T) {
 	roundTrip(t, "cbor", map[string]int(nil))
 	roundTrip(t, "cbor", map[string]int{})
 	roundTrip(t, "cbor", map[onPtr]int{{1}: 2})
+	roundTrip(t, "cbor", map[triple]int{{A: "a", B: "b"}: 1, {A: "a", F: 1}: 2})
+	roundTrip(t, "cbor", map[struct {
+		pair
+		At time.Time
+	}]int{{pair{"a", 1}, time.Unix(5, 0).UTC()}: 2})
 	roundTrip(t, "cbor", [2]float64{1, math.Copysign(0, -1)})
 	roundTrip(t, "cbor", new(int))
 	roundTrip(t, "cbor", (*int)(nil))
@@ -341,6 +346,12 @@ func TestForRefuses(t *testing.T) {
 	refuse[decodesEmbedded](t, "UnmarshalBinary", "embeds")
 	refuse[[]appendsOwn](t, "MarshalBinary", "embeds")
 	refuse[map[*int]int](t, "pointer as key")
+	refuse[map[[2]struct{ P *int }]int](t, "[key][].P is *int", "pointer as key")
+	refuse[map[struct{ A, b int }]int](t, "[key].b is int", "not stored")
+	refuse[map[struct {
+		A int
+		B int `json:"-"`
+	}]int](t, "[key].B is int", "not stored")
 	refuse[struct {
 		A int `cbor:"a"`
 		B int `json:"a"`
