@@ -14,18 +14,15 @@ import (
 )
 
 // check walks through t and all types in it as CBOR would. It fails at the
-// first that cannot be stored or would lose data unnoticed, and reports
-// whether a value of t can contain another of the same type.
-func check(t reflect.Type) (recursive bool, err error) {
+// first that cannot be stored or would lose data unnoticed.
+func check(t reflect.Type) error {
 	c := checker{root: t, state: make(map[reflect.Type]bool)}
-	err = c.check(t, "")
-	return c.recursive, err
+	return c.check(t, "")
 }
 
 type checker struct {
-	root      reflect.Type
-	state     map[reflect.Type]bool // true while the type is being checked, false after
-	recursive bool
+	root  reflect.Type
+	state map[reflect.Type]bool // true while the type is being checked, false after
 }
 
 var (
@@ -44,8 +41,7 @@ var (
 
 // check checks t, which is found at path in the root.
 func (c *checker) check(t reflect.Type, path string) error {
-	if open, seen := c.state[t]; seen {
-		c.recursive = c.recursive || open
+	if _, seen := c.state[t]; seen {
 		return nil
 	}
 	c.state[t] = true

@@ -253,6 +253,89 @@ func TestCBORDepth(t *testing.T) {
 	}
 }
 
+// node has a way back, which is not stored.
+type node struct {
+	Name   string
+	Below  []*node
+	Ring   ring
+	above  *node
+	Marked *node `json:"-"`
+}
+
+// ring is stored by its methods, which do not go round.
+type ring struct{ next *ring }
+
+func (ring) MarshalBinary() ([]byte, error) { return []byte{1}, nil }
+
+func (r *ring) UnmarshalBinary([]byte) error {
+	r.next = r
+	return nil
+}
+
+// TestCBORCircleNotStored: what is not stored may lead back.
+func TestCBORCircleNotStored(t *testing.T) {
+	c, err := codec.For[node]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := node{Name: "top"}
+	top.Below = []*node{{Name: "below", above: &top, Marked: &top}}
+	top.Ring.next = &top.Ring
+	b, err := c.Append(nil, top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Decode(b); err != nil || v.Name != "top" || len(v.Below) != 1 || v.Below[0].Name != "below" || v.Ring.next == nil {
+		t.Errorf("got %+v, %v", v, err)
+	}
+}
+
+// TestCBORInterfaces: what an interface{} holds is stored if it will come back.
+func TestCBORInterfaces(t *testing.T) {
+	c, err := codec.For[any]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nested := func(n int) (v any) {
+		v = int64(1)
+		for range n {
+			v = []any{v}
+		}
+		return v
+	}
+	check(t, c, nested(999))
+	check(t, c, any(map[string]any{"a": map[string]any{"b": []any{nil, "c"}}}))
+	list, dict := make([]any, 1), map[string]any{}
+	list[0], dict["dict"] = list, dict
+	var pointer any
+	pointer = &pointer
+	var pointers endless
+	pointers = &pointers
+	key := &struct{ M map[any]int }{}
+	key.M = map[any]int{key: 1}
+	for what, v := range map[string]any{
+		"nested too deep":             nested(1001),
+		"a list that contains itself": list, "a map that contains itself": dict,
+		"a pointer to itself": pointer, "pointers": pointers, "a key that contains itself": key,
+		"a nil key": map[any]any{nil: 1}, "a time as key": map[any]any{time.Unix(1, 0).UTC(): 1},
+		"times as keys":   map[time.Time]int{time.Unix(1, 0).UTC(): 1},
+		"an array as key": map[any]int{[1]int{1}: 1}, "bytes as key": []any{map[digest]int{{}: 1}},
+	} {
+		if b, err := c.Append(nil, v); err == nil {
+			back, err := c.Decode(b)
+			t.Errorf("%s was encoded, and comes back as %v, %v", what, back, err)
+		}
+	}
+	typed, err := codec.For[map[any]int]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, typed, map[any]int{nil: 1, "a": 2, int64(3): 3, time.Unix(1, 0).UTC(): 4})
+	if _, err := typed.Append(nil, map[any]int{[1]int{1}: 1}); err == nil {
+		t.Error("an array as key was encoded")
+	}
+}
+
 type (
 	endless  *endless
 	half     struct{ N int }
