@@ -31,7 +31,8 @@ const maxDepth = 1000
 //   - a pointer to something nil, or to the zero time, comes back as nil, and
 //     pointers to the same thing come back as pointers to copies of it;
 //   - a time has its instant and its offset, not the name of its zone, nor its
-//     monotonic reading; years must be from 0 to 9999;
+//     monotonic reading; years must be from 0 to 9999, and offsets whole
+//     minutes, or Append refuses it;
 //   - a NaN has no payload;
 //   - within an interface{}, integers come back as int64, or *big.Int if they
 //     are too large, floats as float64, slices and arrays as []any, bytes as

@@ -336,6 +336,33 @@ func TestCBORInterfaces(t *testing.T) {
 	}
 }
 
+// TestCBORTimes: the text of a time has the minutes of its offset, and no more,
+// so it would come back as another instant.
+func TestCBORTimes(t *testing.T) {
+	c, err := codec.For[map[string][]time.Time]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(offset int) map[string][]time.Time {
+		return map[string][]time.Time{"a": {time.Date(1890, 1, 1, 0, 0, 0, 0, time.FixedZone("LMT", offset))}}
+	}
+	if b, err := c.Append(nil, at(53*60+28)); err == nil {
+		v, err := c.Decode(b)
+		t.Errorf("%v was encoded, and comes back as %v, %v", at(53*60+28), v, err)
+	}
+	b, err := c.Append(nil, at(53*60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Decode(b); err != nil || !v["a"][0].Equal(at(53 * 60)["a"][0]) {
+		t.Errorf("%v comes back as %v, %v", at(53*60), v, err)
+	}
+	zero := time.Time{}.In(time.FixedZone("LMT", 53*60+28)) // is none, wherever it is
+	if _, err := c.Append(nil, map[string][]time.Time{"a": {zero}}); err != nil {
+		t.Error(err)
+	}
+}
+
 type (
 	endless  *endless
 	half     struct{ N int }

@@ -9,8 +9,8 @@ import (
 )
 
 // shape is what has to be known of a type to find in its values what would not
-// come back, and cannot be seen in the type: nesting without end, and keys of
-// maps in an interface{}.
+// come back, and cannot be seen in the type: nesting without end, keys of maps
+// in an interface{}, and times.
 type shape struct {
 	sound     bool // no value has such, if it is not too deep
 	height    int  // how deeply values are nested at most, if it is sound
@@ -26,7 +26,9 @@ type shapeField struct {
 var (
 	shapes sync.Map // reflect.Type → *shape, finished ones
 
-	errDeep = fmt.Errorf("is nested more than %d deep, or contains itself", maxDepth)
+	errDeep   = fmt.Errorf("is nested more than %d deep, or contains itself", maxDepth)
+	errKey    = errors.New("has in an interface{} a key of a map that is neither a string nor a number, and would not come back as one")
+	errOffset = errors.New("has a time whose offset from UTC has seconds, and which would come back as another instant")
 
 	timeType = reflect.TypeFor[time.Time]()
 )
@@ -57,7 +59,7 @@ func (m shaping) of(t reflect.Type) *shape {
 	s := &shape{}
 	m[t] = s
 	if encodesItself(t) {
-		s.sound = true
+		s.sound = t != timeType
 		return s
 	}
 	switch t.Kind() {
@@ -118,6 +120,9 @@ func (s *shape) check(v reflect.Value, depth int, within bool) error {
 		}
 		return shapeOf(v.Elem().Type()).check(v.Elem(), depth, true)
 	case reflect.Struct:
+		if v.Type() == timeType {
+			return checkTime(v)
+		}
 		return s.checkFields(v, depth, within)
 	case reflect.Slice, reflect.Array, reflect.Map:
 		if v.Len() == 0 {
@@ -138,6 +143,19 @@ func (s *shape) check(v reflect.Value, depth int, within bool) error {
 	return nil
 }
 
+func checkTime(v reflect.Value) error {
+	var t time.Time
+	if v.CanAddr() {
+		t = *v.Addr().Interface().(*time.Time) // allocates nothing
+	} else {
+		t = v.Interface().(time.Time)
+	}
+	if _, offset := t.Zone(); offset%60 != 0 && !t.IsZero() {
+		return errOffset
+	}
+	return nil
+}
+
 func (s *shape) checkFields(v reflect.Value, depth int, within bool) error {
 	if depth <= 0 && len(s.fields) > 0 {
 		return errDeep
@@ -154,7 +172,7 @@ func (s *shape) checkMap(v reflect.Value, depth int, within bool) error {
 	decided := within || v.Type().Key().Kind() == reflect.Interface
 	for iter := v.MapRange(); iter.Next(); {
 		if decided && !comesBack(iter.Key(), within) {
-			return errors.New("has in an interface{} a key of a map that is neither a string nor a number, and would not come back as one")
+			return errKey
 		}
 		if err := s.key.check(iter.Key(), depth-1, within); err != nil {
 			return err
