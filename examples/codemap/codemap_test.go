@@ -192,6 +192,16 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// What nobody can read is none, and no reason for the next run to fail.
+func TestUnreadableModule(t *testing.T) {
+	t.Parallel()
+	dir, cache := writeTree(t, map[string]string{"go.mod/readme.txt": "a directory\n", "a/a.go": "package a\n"}), t.TempDir()
+	if o := mustRun(t, dir, cache); o.Packages != 1 || o.Largest[0].Name != "a" {
+		t.Errorf("%+v", o.Report)
+	}
+	check(t, "second run", mustRun(t, dir, cache), 0, nil)
+}
+
 // A file may go between two looks at it.
 func TestGone(t *testing.T) {
 	t.Parallel()

@@ -119,9 +119,11 @@ func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer
 	}
 	// All will be needed, and all files looked at: on all processors that takes
 	// half the time of doing it one by one when they are asked for.
-	if err := errors.Join(caches.Load(ctx, cacheman.All()), caches.Refresh(ctx, nil)); err != nil {
+	if err := caches.Load(ctx, cacheman.All()); err != nil {
 		return nil, err
 	}
+	// That a file cannot be looked at is told whoever asks for it, if anybody does.
+	_ = caches.Refresh(ctx, nil)
 	report, err := m.update(ctx, progress)
 	if err != nil {
 		return nil, err
