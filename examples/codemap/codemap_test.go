@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/build"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -248,6 +250,23 @@ func TestInterrupt(t *testing.T) {
 	code := run(ctx, time.Now(), []string{"-dir", dir, "-cache", cache, "-json"}, &stdout, &stderr)
 	if code != 1 || stdout.Len() > 0 || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("exit status %d; it says %q", code, stderr.String())
+	}
+}
+
+// A program built with -trimpath does not know where Go was. It asks, and does not
+// take a directory named src for it that happens to be there.
+func TestTrimmedPath(t *testing.T) {
+	was := build.Default.GOROOT
+	t.Cleanup(func() { build.Default.GOROOT = was })
+	build.Default.GOROOT = ""
+	t.Chdir(writeTree(t, map[string]string{"src/a.go": "package a\n"}))
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Skip(err)
+	}
+	want := filepath.Join(strings.TrimSpace(string(out)), "src")
+	if got, err := treeRoot(t.Context(), ""); got != want || err != nil {
+		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 }
 

@@ -83,7 +83,7 @@ func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.
 func treeRoot(ctx context.Context, dir string) (string, error) {
 	if dir == "" {
 		dir = filepath.Join(build.Default.GOROOT, "src") // as it was when codemap was built
-		if _, err := os.Stat(dir); err != nil {
+		if _, err := os.Stat(dir); err != nil || build.Default.GOROOT == "" {
 			goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 			if err != nil {
 				return "", fmt.Errorf("finding the Go installation (-dir names another tree): %w", err)
