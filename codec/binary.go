@@ -46,13 +46,14 @@ func ownMethods[T any](t reflect.Type) (c Codec[T], ok bool, err error) {
 // binaryPointer is the codec of T, a pointer to elem. A nil pointer is
 // nothing, another one a byte 1 and then what elem's methods make of it.
 func binaryPointer[T any](elem reflect.Type) Codec[T] {
+	pointer := reflect.PointerTo(elem) // which T need not be, only made of: then T has no methods
 	return Codec[T]{
 		Name: "binary-pointer",
 		Append: func(dst []byte, v T) ([]byte, error) {
 			if reflect.ValueOf(&v).Elem().IsNil() {
 				return dst, nil
 			}
-			return appendBinary(append(dst, 1), v)
+			return appendBinary(append(dst, 1), reflect.ValueOf(v).Convert(pointer).Interface())
 		},
 		Decode: func(src []byte) (v T, err error) {
 			if len(src) == 0 {
@@ -65,7 +66,7 @@ func binaryPointer[T any](elem reflect.Type) Codec[T] {
 			if err := p.Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(src[1:]); err != nil {
 				return v, err
 			}
-			return p.Interface().(T), nil
+			return p.Convert(reflect.TypeFor[T]()).Interface().(T), nil
 		},
 	}
 }

@@ -78,6 +78,8 @@ func (c *checker) check(t reflect.Type, path string) error {
 	switch t.Kind() {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer:
 		return c.unsupported(path, t, "it has a meaning in this process only")
+	case reflect.Uintptr:
+		return c.unsupported(path, t, "it can be stored by itself only")
 	case reflect.Complex64, reflect.Complex128:
 		return c.unsupported(path, t, "complex numbers are not supported")
 	case reflect.Interface:

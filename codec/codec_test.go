@@ -28,6 +28,7 @@ type (
 	onValue  struct{ n byte }
 	onPtr    struct{ n byte }
 	appender struct{ n byte }
+	toPtr    *onPtr
 )
 
 func (v onValue) MarshalBinary() ([]byte, error)         { return []byte{v.n}, nil }
@@ -138,6 +139,8 @@ func TestForRoundTrip(t *testing.T) {
 	roundTrip(t, "binary-pointer", &onValue{4})
 	roundTrip(t, "binary-pointer", &onPtr{5})
 	roundTrip(t, "binary-pointer", (*onPtr)(nil))
+	roundTrip(t, "binary-pointer", toPtr(&onPtr{6})) // which has no methods itself
+	roundTrip(t, "binary-pointer", toPtr(nil))
 	roundTrip(t, "binary", time.Date(2024, 2, 29, 1, 2, 3, 4, time.UTC))
 	roundTrip(t, "binary", netip.MustParseAddr("2001:db8::1"))
 	u, _ := url.Parse("https://example.org/a?b=c")
@@ -452,6 +455,7 @@ func TestForRefuses(t *testing.T) {
 	refuse[shadowed](t, "X", "same name as Inner.X")
 	refuse[stamped](t, "embeds")
 	refuse[[]stamped](t, "embeds")
+	refuse[struct{ A []uintptr }](t, "A[] is uintptr")
 	refuse[[]withCBOR](t, "MarshalCBOR", "embeds")
 	refuse[decodesEmbedded](t, "UnmarshalBinary", "embeds")
 	refuse[[]appendsOwn](t, "MarshalBinary", "embeds")
