@@ -158,9 +158,14 @@ func (s *fileState) looksAs(info fs.FileInfo) bool {
 	return !s.Fresh && s.Size == info.Size() && s.ModTime == info.ModTime().UnixNano() && s.Mode == info.Mode()
 }
 
+// errPipe is said of what would have to be waited for, without end if nobody writes.
+var errPipe = errors.New("is a named pipe")
+
 func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
 	if info, err := os.Stat(name); err != nil {
 		return fileState{}, outside(err)
+	} else if info.Mode()&fs.ModeNamedPipe != 0 {
+		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: errPipe})
 	} else if known && was.looksAs(info) {
 		return was, nil
 	}

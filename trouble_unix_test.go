@@ -5,6 +5,7 @@ package cacheman
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -270,4 +273,37 @@ func TestPermissionLost(t *testing.T) {
 	ok(t, os.Chmod(dir, 0o700))
 	ok(t, m.store.(store.Compactor).Compact(t.Context()))
 	wantBlobs(t, c, first)
+}
+
+// TestNamedPipe: a pipe in the place of a file is an error that is kept. To open it
+// would be to wait for somebody who writes to it, which no ctx ends.
+func TestNamedPipe(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Skip(err)
+	}
+	// If it is opened all the same, somebody is there, and the test does not hang.
+	var over atomic.Bool
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for !over.Load() {
+			if f, err := os.OpenFile(name, os.O_WRONLY, 0); err == nil {
+				f.Close()
+			}
+		}
+	})
+	defer func() {
+		over.Store(true)
+		if f, err := os.OpenFile(name, os.O_RDWR, 0); err == nil { // lets the writer go on
+			defer f.Close()
+		}
+		writer.Wait()
+	}()
+	files, err := OpenFiles(newManager(t))
+	ok(t, err)
+	data, err := files.Get(t.Context(), name)
+	if _, kept := errors.AsType[*KeptError](err); !kept || !strings.Contains(err.Error(), name) {
+		t.Errorf("got %q, %v", data, err)
+	}
 }

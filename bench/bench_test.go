@@ -370,6 +370,20 @@ func ExampleReport_WriteText() {
 	// targets
 }
 
+// A system that was wrong has no column, and the reason is at the top.
+func TestMarkdownNamesWrong(t *testing.T) {
+	r := &Report{Wrong: []Wrong{{"bbolt", "check: 3 | 4\nis wrong"}}, Rows: []Row{{System: "cacheman", Work: "save_all", Value: 1, Unit: Seconds}}}
+	s := &Suite{Works: []Work{{Name: "save_all", Unit: Seconds}}, Systems: []string{"cacheman", "bbolt"}}
+	var b strings.Builder
+	if err := r.WriteMarkdown(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	above, _, _ := strings.Cut(b.String(), "| work | cacheman |\n")
+	if !strings.Contains(above, "bbolt") || !strings.Contains(above, "3 | 4 is wrong") {
+		t.Errorf("nothing of bbolt at the top of\n%s", b.String())
+	}
+}
+
 func TestModelCountsRuns(t *testing.T) {
 	for name, c := range map[string]struct {
 		wires *wiring

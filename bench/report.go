@@ -138,6 +138,12 @@ func (r *Report) WriteText(w io.Writer, suite *Suite) error {
 func (r *Report) WriteMarkdown(w io.Writer, suite *Suite) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "n = %d, %d rounds, %s %s, %d CPUs\n\n", r.N, r.Runs, r.Go, r.OS, r.CPUs)
+	for _, bad := range r.Wrong {
+		fmt.Fprintf(&b, "- **Wrong**: %s: %s\n", bad.System, strings.Join(strings.Fields(bad.Why), " "))
+	}
+	if len(r.Wrong) > 0 {
+		fmt.Fprintln(&b)
+	}
 	var systems []string
 	for _, s := range suite.Systems {
 		for _, row := range r.Rows {

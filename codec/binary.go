@@ -46,13 +46,14 @@ func ownMethods[T any](t reflect.Type) (c Codec[T], ok bool, err error) {
 // binaryPointer is the codec of T, a pointer to elem. A nil pointer is
 // nothing, another one a byte 1 and then what elem's methods make of it.
 func binaryPointer[T any](elem reflect.Type) Codec[T] {
+	pointer := reflect.PointerTo(elem) // which T need not be, only made of: then T has no methods
 	return Codec[T]{
 		Name: "binary-pointer",
 		Append: func(dst []byte, v T) ([]byte, error) {
 			if reflect.ValueOf(&v).Elem().IsNil() {
 				return dst, nil
 			}
-			return appendBinary(append(dst, 1), v)
+			return appendBinary(append(dst, 1), reflect.ValueOf(v).Convert(pointer).Interface())
 		},
 		Decode: func(src []byte) (v T, err error) {
 			if len(src) == 0 {
@@ -65,7 +66,7 @@ func binaryPointer[T any](elem reflect.Type) Codec[T] {
 			if err := p.Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(src[1:]); err != nil {
 				return v, err
 			}
-			return p.Interface().(T), nil
+			return p.Convert(reflect.TypeFor[T]()).Interface().(T), nil
 		},
 	}
 }
@@ -94,29 +95,52 @@ func marshalsBinary(t reflect.Type) (bool, error) {
 	if !p.Implements(binaryUnmarshaler) {
 		return false, errors.New("it has MarshalBinary or AppendBinary but no UnmarshalBinary")
 	}
-	method, found := p.MethodByName("MarshalBinary")
-	declared, _ := t.MethodByName("MarshalBinary")
 	if appends {
-		method, found = p.MethodByName("AppendBinary")
-		declared, _ = t.MethodByName("AppendBinary")
+		onPtr, _ := p.MethodByName("AppendBinary")
+		onValue, _ := t.MethodByName("AppendBinary")
+		if err := promoted(t, binaryAppender, onPtr, onValue); err != nil {
+			return false, err
+		}
+	} else if err := promotedMarshal(t); err != nil {
+		return false, err
 	}
-	if found && t.Kind() == reflect.Struct && t.NumField() > 1 && embedsBinary(t) &&
-		generated(method) && (!declared.Func.IsValid() || generated(declared)) {
-		return false, fmt.Errorf("its %s is that of a field it embeds and would leave out the other fields; "+
-			"give the field a name, or the type methods of its own", method.Name)
+	onPtr, _ := p.MethodByName("UnmarshalBinary")
+	onValue, _ := t.MethodByName("UnmarshalBinary")
+	if err := promoted(t, binaryUnmarshaler, onPtr, onValue); err != nil {
+		return false, err
 	}
 	return true, nil
 }
 
-// embedsBinary reports whether a field that t embeds has binary methods.
-func embedsBinary(t reflect.Type) bool {
+// promotedMarshal is promoted for MarshalBinary.
+func promotedMarshal(t reflect.Type) error {
+	onPtr, _ := reflect.PointerTo(t).MethodByName("MarshalBinary")
+	onValue, _ := t.MethodByName("MarshalBinary")
+	return promoted(t, binaryMarshaler, onPtr, onValue)
+}
+
+// promoted returns an error if t has the one method of an interface from a
+// field that it embeds, and other fields, of which that knows nothing. onPtr
+// and onValue are the method of *t and, if it has it, of t. Callers look them up
+// by constant names: otherwise the linker would keep every method there is.
+func promoted(t, of reflect.Type, onPtr, onValue reflect.Method) error {
+	if t.Kind() == reflect.Struct && t.NumField() > 1 && embeds(t, of) &&
+		generated(onPtr) && (!onValue.Func.IsValid() || generated(onValue)) {
+		return fmt.Errorf("its %s is that of a field it embeds and would leave out the other fields; "+
+			"give the field a name, or the type methods of its own", onPtr.Name)
+	}
+	return nil
+}
+
+// embeds reports whether a field that t embeds implements an interface.
+func embeds(t, iface reflect.Type) bool {
 	for f := range t.Fields() {
 		if f.Anonymous {
 			p := f.Type
 			if p.Kind() != reflect.Pointer && p.Kind() != reflect.Interface {
 				p = reflect.PointerTo(p)
 			}
-			if p.Implements(binaryMarshaler) || p.Implements(binaryAppender) {
+			if p.Implements(iface) {
 				return true
 			}
 		}

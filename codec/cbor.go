@@ -31,27 +31,29 @@ const maxDepth = 1000
 //   - a pointer to something nil, or to the zero time, comes back as nil, and
 //     pointers to the same thing come back as pointers to copies of it;
 //   - a time has its instant and its offset, not the name of its zone, nor its
-//     monotonic reading; years must be from 0 to 9999;
+//     monotonic reading; years must be from 0 to 9999, and offsets whole
+//     minutes, or Append refuses it;
 //   - a NaN has no payload;
 //   - within an interface{}, integers come back as int64, or *big.Int if they
 //     are too large, floats as float64, slices and arrays as []any, bytes as
 //     []byte, and structs and maps as map[string]any, or all as map[any]any
-//     if a map among them has a key that is not a string;
-//   - values nested more than 1000 deep are refused by Append if T is recursive
-//     by its type, and by Decode otherwise. A value in an interface{} must not
-//     contain itself.
+//     if a map among them has a key that is not a string. Keys that are neither
+//     strings, booleans nor numbers are refused by Append there.
+//
+// Values nested more than 1000 deep, and such as contain themselves, are refused
+// by Append.
 func CBOR[T any]() (Codec[T], error) {
 	t := reflect.TypeFor[T]()
-	recursive, err := check(t)
-	if err != nil {
+	if err := check(t); err != nil {
 		return Codec[T]{}, err
 	}
+	shape := shapeOf(t)
 	return Codec[T]{
 		Name:   "cbor",
 		Schema: schemaOf(t),
 		Append: func(dst []byte, v T) ([]byte, error) {
-			if recursive && !shallow(reflect.ValueOf(&v).Elem(), maxDepth) {
-				return dst, fmt.Errorf("codec: %v is nested more than %d deep, or contains itself", t, maxDepth)
+			if err := shape.check(reflect.ValueOf(&v).Elem(), maxDepth, false); err != nil {
+				return dst, fmt.Errorf("codec: %v %w", t, err)
 			}
 			buf := bytes.NewBuffer(dst)
 			if err := encMode.MarshalToBuffer(&v, buf); err != nil {
@@ -111,47 +113,4 @@ func decodingInto(m reflect.Type) cbor.DecMode {
 		panic(err)
 	}
 	return mode
-}
-
-// shallow reports whether v is nested at most depth deep.
-func shallow(v reflect.Value, depth int) bool {
-	if depth < 0 {
-		return false
-	}
-	switch v.Kind() {
-	case reflect.Pointer:
-		return v.IsNil() || shallow(v.Elem(), depth)
-	case reflect.Interface:
-		return v.IsNil() || shallow(v.Elem(), depth-1)
-	case reflect.Struct:
-		for _, f := range v.Fields() {
-			if !shallow(f, depth-1) {
-				return false
-			}
-		}
-	case reflect.Slice, reflect.Array:
-		if flat(v.Type().Elem().Kind()) {
-			return true
-		}
-		for i := range v.Len() {
-			if !shallow(v.Index(i), depth-1) {
-				return false
-			}
-		}
-	case reflect.Map:
-		if flat(v.Type().Elem().Kind()) {
-			return true
-		}
-		for iter := v.MapRange(); iter.Next(); {
-			if !shallow(iter.Value(), depth-1) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// flat reports whether values of kind k contain no others.
-func flat(k reflect.Kind) bool {
-	return k < reflect.Array || k == reflect.String
 }

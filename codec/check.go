@@ -1,9 +1,12 @@
 package codec
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,18 +14,15 @@ import (
 )
 
 // check walks through t and all types in it as CBOR would. It fails at the
-// first that cannot be stored or would lose data unnoticed, and reports
-// whether a value of t can contain another of the same type.
-func check(t reflect.Type) (recursive bool, err error) {
+// first that cannot be stored or would lose data unnoticed.
+func check(t reflect.Type) error {
 	c := checker{root: t, state: make(map[reflect.Type]bool)}
-	err = c.check(t, "")
-	return c.recursive, err
+	return c.check(t, "")
 }
 
 type checker struct {
-	root      reflect.Type
-	state     map[reflect.Type]bool // true while the type is being checked, false after
-	recursive bool
+	root  reflect.Type
+	state map[reflect.Type]bool // true while the type is being checked, false after
 }
 
 var (
@@ -41,8 +41,7 @@ var (
 
 // check checks t, which is found at path in the root.
 func (c *checker) check(t reflect.Type, path string) error {
-	if open, seen := c.state[t]; seen {
-		c.recursive = c.recursive || open
+	if _, seen := c.state[t]; seen {
 		return nil
 	}
 	c.state[t] = true
@@ -56,6 +55,9 @@ func (c *checker) check(t reflect.Type, path string) error {
 			if !p.Implements(cborUnmarshaler) {
 				return c.unsupported(path, t, "it has MarshalCBOR but no UnmarshalCBOR")
 			}
+			if err := promotedCBOR(t); err != nil {
+				return c.unsupported(path, t, err.Error())
+			}
 			return nil
 		}
 		ok, err := marshalsBinary(t)
@@ -66,6 +68,9 @@ func (c *checker) check(t reflect.Type, path string) error {
 			if !p.Implements(binaryMarshaler) {
 				return c.unsupported(path, t, "it has AppendBinary but no MarshalBinary, which is needed within another type")
 			}
+			if err := promotedMarshal(t); err != nil {
+				return c.unsupported(path, t, err.Error())
+			}
 			return nil
 		}
 	}
@@ -73,6 +78,8 @@ func (c *checker) check(t reflect.Type, path string) error {
 	switch t.Kind() {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer:
 		return c.unsupported(path, t, "it has a meaning in this process only")
+	case reflect.Uintptr:
+		return c.unsupported(path, t, "it can be stored by itself only")
 	case reflect.Complex64, reflect.Complex128:
 		return c.unsupported(path, t, "complex numbers are not supported")
 	case reflect.Interface:
@@ -88,10 +95,10 @@ func (c *checker) check(t reflect.Type, path string) error {
 	case reflect.Slice, reflect.Array:
 		return c.check(t.Elem(), path+"[]")
 	case reflect.Map:
-		if t.Key().Kind() == reflect.Pointer {
-			return c.unsupported(path, t, "a pointer as key would not come back as the same")
-		}
 		if err := c.check(t.Key(), path+"[key]"); err != nil {
+			return err
+		}
+		if err := c.checkKey(t.Key(), path+"[key]"); err != nil {
 			return err
 		}
 		return c.check(t.Elem(), path+"[]")
@@ -99,6 +106,70 @@ func (c *checker) check(t reflect.Type, path string) error {
 		return c.checkStruct(t, path)
 	}
 	return nil
+}
+
+// checkKey checks t, whose values are keys or parts of keys in a map: two that
+// differ must not come back as one, and each as the same.
+func (c *checker) checkKey(t reflect.Type, path string) error {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return c.unsupported(path, t, "a pointer as key would not come back as the same")
+	case reflect.Array:
+		return c.checkKey(t.Elem(), path+"[]")
+	case reflect.Struct:
+		if encodesItself(t) {
+			return nil
+		}
+		for f := range t.Fields() {
+			at := path + "." + f.Name
+			if f.Name == "_" {
+				continue // == does not look at it
+			}
+			if !storedField(f) {
+				return c.unsupported(at, f.Type, "keys may differ by it, and it is not stored")
+			}
+			if err := c.checkKey(f.Type, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// encodesItself reports whether values of t are not encoded by their kind.
+func encodesItself(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface {
+		return false
+	}
+	p := reflect.PointerTo(t)
+	return cborOwn[t] || p.Implements(cborMarshaler) || p.Implements(binaryMarshaler)
+}
+
+// storedField reports whether the CBOR of a struct has f, or what f embeds.
+func storedField(f reflect.StructField) bool {
+	elem := f.Type
+	if elem.Kind() == reflect.Pointer {
+		elem = elem.Elem()
+	}
+	return fieldTag(f) != "-" && (f.IsExported() || f.Anonymous && elem.Kind() == reflect.Struct)
+}
+
+// fieldTag is the tag that says how f is stored.
+func fieldTag(f reflect.StructField) string {
+	return cmp.Or(f.Tag.Get("cbor"), f.Tag.Get("json"))
+}
+
+// promotedCBOR is promoted for the methods of the CBOR package.
+func promotedCBOR(t reflect.Type) error {
+	p := reflect.PointerTo(t)
+	onPtr, _ := p.MethodByName("MarshalCBOR")
+	onValue, _ := t.MethodByName("MarshalCBOR")
+	if err := promoted(t, cborMarshaler, onPtr, onValue); err != nil {
+		return err
+	}
+	onPtr, _ = p.MethodByName("UnmarshalCBOR")
+	onValue, _ = t.MethodByName("UnmarshalCBOR")
+	return promoted(t, cborUnmarshaler, onPtr, onValue)
 }
 
 func (c *checker) checkStruct(t reflect.Type, path string) error {
@@ -122,10 +193,6 @@ type fields struct {
 func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
 	for f := range t.Fields() {
 		at := path + "." + f.Name
-		tag := f.Tag.Get("cbor")
-		if tag == "" {
-			tag = f.Tag.Get("json")
-		}
 		elem := f.Type
 		if f.Anonymous && elem.Kind() == reflect.Pointer {
 			elem = elem.Elem()
@@ -134,14 +201,14 @@ func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
 		if f.Name == "_" {
 			continue
 		}
-		if tag == "-" || !f.IsExported() && !embedded {
+		if !storedField(f) {
 			into.hidden = true
 			continue
 		}
 		if !f.IsExported() && elem != f.Type {
 			return c.unsupported(at, f.Type, "a pointer to an unexported struct that is embedded could not be set")
 		}
-		name, _, _ := strings.Cut(tag, ",")
+		name, options, _ := strings.Cut(fieldTag(f), ",")
 		if embedded && name == "" {
 			if into.embedding[elem] {
 				return c.unsupported(at, f.Type, "it embeds itself")
@@ -160,6 +227,13 @@ func (c *checker) checkFields(into *fields, t reflect.Type, path string) error {
 		}
 		if name == "" {
 			name = f.Name
+		}
+		if slices.Contains(strings.Split(options, ","), "keyasint") {
+			n, err := strconv.Atoi(name)
+			if err != nil {
+				return c.unsupported(at, f.Type, "its tag has keyasint and no number")
+			}
+			name = fmt.Sprint(n, ",keyasint") // 01 is 1, and neither is the string "1"
 		}
 		if other, taken := into.names[name]; taken {
 			return c.unsupported(at, f.Type, "it would be stored under the same name as "+other)

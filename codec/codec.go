@@ -63,9 +63,10 @@ type Codec[T any] struct {
 // which it is.
 //
 // The error says which type cannot be stored and where it is within T:
-// channels, functions, unsafe pointers, complex numbers, interfaces with
-// methods, types that can be encoded but not decoded, and structs of which
-// nothing, or not everything that looks stored, would be.
+// channels, functions, unsafe pointers, complex numbers, uintptr within another
+// type, interfaces with methods, types that can be encoded but not decoded,
+// structs of which nothing, or not everything that looks stored, would be, and
+// maps with keys that would not come back as the same.
 //
 // Values come back equal to what they were, with these exceptions: a nil slice
 // of bytes comes back empty where T is a slice of bytes, and what [CBOR] says.

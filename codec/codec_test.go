@@ -28,6 +28,7 @@ type (
 	onValue  struct{ n byte }
 	onPtr    struct{ n byte }
 	appender struct{ n byte }
+	toPtr    *onPtr
 )
 
 func (v onValue) MarshalBinary() ([]byte, error)         { return []byte{v.n}, nil }
@@ -138,6 +139,8 @@ func TestForRoundTrip(t *testing.T) {
 	roundTrip(t, "binary-pointer", &onValue{4})
 	roundTrip(t, "binary-pointer", &onPtr{5})
 	roundTrip(t, "binary-pointer", (*onPtr)(nil))
+	roundTrip(t, "binary-pointer", toPtr(&onPtr{6})) // which has no methods itself
+	roundTrip(t, "binary-pointer", toPtr(nil))
 	roundTrip(t, "binary", time.Date(2024, 2, 29, 1, 2, 3, 4, time.UTC))
 	roundTrip(t, "binary", netip.MustParseAddr("2001:db8::1"))
 	u, _ := url.Parse("https://example.org/a?b=c")
@@ -159,6 +162,11 @@ func TestForRoundTrip(t *testing.T) {
 	roundTrip(t, "cbor", map[string]int(nil))
 	roundTrip(t, "cbor", map[string]int{})
 	roundTrip(t, "cbor", map[onPtr]int{{1}: 2})
+	roundTrip(t, "cbor", map[triple]int{{A: "a", B: "b"}: 1, {A: "a", F: 1}: 2})
+	roundTrip(t, "cbor", map[struct {
+		pair
+		At time.Time
+	}]int{{pair{"a", 1}, time.Unix(5, 0).UTC()}: 2})
 	roundTrip(t, "cbor", [2]float64{1, math.Copysign(0, -1)})
 	roundTrip(t, "cbor", new(int))
 	roundTrip(t, "cbor", (*int)(nil))
@@ -248,6 +256,116 @@ func TestCBORDepth(t *testing.T) {
 	}
 }
 
+// node has a way back, which is not stored.
+type node struct {
+	Name   string
+	Below  []*node
+	Ring   ring
+	above  *node
+	Marked *node `json:"-"`
+}
+
+// ring is stored by its methods, which do not go round.
+type ring struct{ next *ring }
+
+func (ring) MarshalBinary() ([]byte, error) { return []byte{1}, nil }
+
+func (r *ring) UnmarshalBinary([]byte) error {
+	r.next = r
+	return nil
+}
+
+// TestCBORCircleNotStored: what is not stored may lead back.
+func TestCBORCircleNotStored(t *testing.T) {
+	c, err := codec.For[node]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := node{Name: "top"}
+	top.Below = []*node{{Name: "below", above: &top, Marked: &top}}
+	top.Ring.next = &top.Ring
+	b, err := c.Append(nil, top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Decode(b); err != nil || v.Name != "top" || len(v.Below) != 1 || v.Below[0].Name != "below" || v.Ring.next == nil {
+		t.Errorf("got %+v, %v", v, err)
+	}
+}
+
+// TestCBORInterfaces: what an interface{} holds is stored if it will come back.
+func TestCBORInterfaces(t *testing.T) {
+	c, err := codec.For[any]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nested := func(n int) (v any) {
+		v = int64(1)
+		for range n {
+			v = []any{v}
+		}
+		return v
+	}
+	check(t, c, nested(999))
+	check(t, c, any(map[string]any{"a": map[string]any{"b": []any{nil, "c"}}}))
+	list, dict := make([]any, 1), map[string]any{}
+	list[0], dict["dict"] = list, dict
+	var pointer any
+	pointer = &pointer
+	var pointers endless
+	pointers = &pointers
+	key := &struct{ M map[any]int }{}
+	key.M = map[any]int{key: 1}
+	for what, v := range map[string]any{
+		"nested too deep":             nested(1001),
+		"a list that contains itself": list, "a map that contains itself": dict,
+		"a pointer to itself": pointer, "pointers": pointers, "a key that contains itself": key,
+		"a nil key": map[any]any{nil: 1}, "a time as key": map[any]any{time.Unix(1, 0).UTC(): 1},
+		"times as keys":   map[time.Time]int{time.Unix(1, 0).UTC(): 1},
+		"an array as key": map[any]int{[1]int{1}: 1}, "bytes as key": []any{map[digest]int{{}: 1}},
+	} {
+		if b, err := c.Append(nil, v); err == nil {
+			back, err := c.Decode(b)
+			t.Errorf("%s was encoded, and comes back as %v, %v", what, back, err)
+		}
+	}
+	typed, err := codec.For[map[any]int]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, typed, map[any]int{nil: 1, "a": 2, int64(3): 3, time.Unix(1, 0).UTC(): 4})
+	if _, err := typed.Append(nil, map[any]int{[1]int{1}: 1}); err == nil {
+		t.Error("an array as key was encoded")
+	}
+}
+
+// TestCBORTimes: the text of a time has the minutes of its offset, and no more,
+// so it would come back as another instant.
+func TestCBORTimes(t *testing.T) {
+	c, err := codec.For[map[string][]time.Time]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(offset int) map[string][]time.Time {
+		return map[string][]time.Time{"a": {time.Date(1890, 1, 1, 0, 0, 0, 0, time.FixedZone("LMT", offset))}}
+	}
+	if b, err := c.Append(nil, at(53*60+28)); err == nil {
+		v, err := c.Decode(b)
+		t.Errorf("%v was encoded, and comes back as %v, %v", at(53*60+28), v, err)
+	}
+	b, err := c.Append(nil, at(53*60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Decode(b); err != nil || !v["a"][0].Equal(at(53 * 60)["a"][0]) {
+		t.Errorf("%v comes back as %v, %v", at(53*60), v, err)
+	}
+	zero := time.Time{}.In(time.FixedZone("LMT", 53*60+28)) // is none, wherever it is
+	if _, err := c.Append(nil, map[string][]time.Time{"a": {zero}}); err != nil {
+		t.Error(err)
+	}
+}
+
 type (
 	endless  *endless
 	half     struct{ N int }
@@ -265,8 +383,26 @@ type (
 		Extra int
 	}
 	halfCBOR struct{ N int }
+	OwnCBOR  struct{ n byte }
+	withCBOR struct {
+		OwnCBOR
+		Extra int
+	}
+	decodesEmbedded struct {
+		onPtr
+		Extra int
+	}
+	appendsOwn struct {
+		onPtr
+		Extra int
+	}
 )
 
+func (v OwnCBOR) MarshalCBOR() ([]byte, error)           { return []byte{v.n}, nil }
+func (v *OwnCBOR) UnmarshalCBOR(b []byte) error          { return one(&v.n, b) }
+func (decodesEmbedded) MarshalBinary() ([]byte, error)   { return []byte{9}, nil }
+func (appendsOwn) AppendBinary(b []byte) ([]byte, error) { return append(b, 9), nil }
+func (v *appendsOwn) UnmarshalBinary([]byte) error       { v.Extra = 9; return nil }
 func (half) MarshalBinary() ([]byte, error)              { return nil, nil }
 func (halfCBOR) MarshalCBOR() ([]byte, error)            { return []byte{0}, nil }
 func (ownStamped) MarshalBinary() ([]byte, error)        { return []byte{9}, nil }
@@ -319,12 +455,35 @@ func TestForRefuses(t *testing.T) {
 	refuse[shadowed](t, "X", "same name as Inner.X")
 	refuse[stamped](t, "embeds")
 	refuse[[]stamped](t, "embeds")
+	refuse[struct{ A []uintptr }](t, "A[] is uintptr")
+	refuse[[]withCBOR](t, "MarshalCBOR", "embeds")
+	refuse[decodesEmbedded](t, "UnmarshalBinary", "embeds")
+	refuse[[]appendsOwn](t, "MarshalBinary", "embeds")
 	refuse[map[*int]int](t, "pointer as key")
+	refuse[map[[2]struct{ P *int }]int](t, "[key][].P is *int", "pointer as key")
+	refuse[map[struct{ A, b int }]int](t, "[key].b is int", "not stored")
+	refuse[map[struct {
+		A int
+		B int `json:"-"`
+	}]int](t, "[key].B is int", "not stored")
 	refuse[struct {
 		A int `cbor:"a"`
 		B int `json:"a"`
 	}](t, "same name as A")
+	refuse[struct {
+		A int `cbor:"1,keyasint"`
+		B int `cbor:"01,keyasint"`
+	}](t, "same name as A")
+	refuse[struct {
+		A int `cbor:"one,keyasint"`
+	}](t, "A is int", "keyasint")
+	roundTrip(t, "cbor", struct {
+		A int `cbor:"1,keyasint"`
+		B int `cbor:"1"`
+	}{1, 2})
 	roundTrip(t, "binary", ownStamped{Extra: 9})
+	roundTrip(t, "cbor", []OwnCBOR{{3}})
+	roundTrip(t, "cbor", struct{ OwnCBOR }{OwnCBOR{3}}) // nothing is left out
 	roundTrip(t, "cbor", struct {
 		A int
 		B chan int `cbor:"-"`

@@ -171,15 +171,17 @@ func stringPart() part {
 	}
 }
 
-// methodsPart is the part for a type that encodes itself.
-func methodsPart() part {
+// methodsPart is the part for t, which encodes itself.
+func methodsPart(t reflect.Type) part {
+	// Through an embedded struct that is not exported, v gives no Interface.
+	self := func(v reflect.Value) any { return reflect.NewAt(t, v.Addr().UnsafePointer()).Interface() }
 	return part{
 		name: "binary",
 		append: func(dst []byte, v reflect.Value, last bool) ([]byte, error) {
 			if last {
-				return appendBinary(dst, v.Addr().Interface())
+				return appendBinary(dst, self(v))
 			}
-			b, err := appendBinary(nil, v.Addr().Interface())
+			b, err := appendBinary(nil, self(v))
 			return appendTerminated(dst, string(b)), err
 		},
 		decode: func(src []byte, v reflect.Value, last bool) (rest []byte, err error) {
@@ -188,7 +190,7 @@ func methodsPart() part {
 					return nil, err
 				}
 			}
-			return rest, v.Addr().Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(src)
+			return rest, self(v).(encoding.BinaryUnmarshaler).UnmarshalBinary(src)
 		},
 	}
 }
@@ -261,7 +263,7 @@ func opaquePart(root, t reflect.Type, path string) (part, error) {
 	case pointsSomewhere(t):
 		return part{}, unsupported(root, path, t, "it has a pointer inside, so values that are not equal may have the same bytes")
 	}
-	return methodsPart(), nil
+	return methodsPart(t), nil
 }
 
 // pointsSomewhere reports whether comparing two values of t may compare

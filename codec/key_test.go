@@ -60,6 +60,10 @@ func TestKeyRoundTrip(t *testing.T) {
 		pair
 		S string
 	}{pair{"x", 1}, "y"})
+	keyRoundTrip(t, "(binary,int64)", struct {
+		onValue // whose methods a field that is not exported has to lend
+		N       int
+	}{onValue{7}, 5})
 }
 
 func named2(s string) string { return s }

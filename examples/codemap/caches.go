@@ -14,7 +14,7 @@ import (
 
 // version is that of all levels. Raise it when the same source gives other
 // results than before, and the next run makes all of them anew.
-const version = "2"
+const version = "3"
 
 // codemap is one tree and the caches of what is known of it. Nothing says what
 // depends on what: each builder reads what it needs, and that is recorded.

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/build"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -192,6 +194,16 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// What nobody can read is none, and no reason for the next run to fail.
+func TestUnreadableModule(t *testing.T) {
+	t.Parallel()
+	dir, cache := writeTree(t, map[string]string{"go.mod/readme.txt": "a directory\n", "a/a.go": "package a\n"}), t.TempDir()
+	if o := mustRun(t, dir, cache); o.Packages != 1 || o.Largest[0].Name != "a" {
+		t.Errorf("%+v", o.Report)
+	}
+	check(t, "second run", mustRun(t, dir, cache), 0, nil)
+}
+
 // A file may go between two looks at it.
 func TestGone(t *testing.T) {
 	t.Parallel()
@@ -238,6 +250,23 @@ func TestInterrupt(t *testing.T) {
 	code := run(ctx, time.Now(), []string{"-dir", dir, "-cache", cache, "-json"}, &stdout, &stderr)
 	if code != 1 || stdout.Len() > 0 || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("exit status %d; it says %q", code, stderr.String())
+	}
+}
+
+// A program built with -trimpath does not know where Go was. It asks, and does not
+// take a directory named src for it that happens to be there.
+func TestTrimmedPath(t *testing.T) {
+	was := build.Default.GOROOT
+	t.Cleanup(func() { build.Default.GOROOT = was })
+	build.Default.GOROOT = ""
+	t.Chdir(writeTree(t, map[string]string{"src/a.go": "package a\n"}))
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Skip(err)
+	}
+	want := filepath.Join(strings.TrimSpace(string(out)), "src")
+	if got, err := treeRoot(t.Context(), ""); got != want || err != nil {
+		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 }
 

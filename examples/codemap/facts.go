@@ -43,7 +43,7 @@ type Facts struct {
 	_       struct{} `cbor:",toarray"`
 	Package string
 	Test    bool // its name ends in _test.go
-	Ignored bool // its build constraint mentions the tag ignore: a tool beside the package
+	Ignored bool // its build constraint cannot be met without the tag ignore: a tool beside the package
 	Counts
 	Worst   Function // its most complex function, the first if there are several
 	Imports []string
@@ -122,7 +122,8 @@ func (f *Facts) scan(src []byte) {
 		if tok == token.COMMENT {
 			mark = comment
 			if expr, err := constraint.Parse(text); header && err == nil {
-				f.Ignored = f.Ignored || mentions(expr, "ignore")
+				met, _ := outcomes(expr, "ignore")
+				f.Ignored = f.Ignored || !met
 			}
 		}
 		for i := range strings.Count(text, "\n") + 1 {
@@ -142,13 +143,24 @@ func (f *Facts) scan(src []byte) {
 	}
 }
 
-// mentions reports whether a build constraint speaks of tag.
-func mentions(expr constraint.Expr, tag string) (found bool) {
-	expr.Eval(func(t string) bool {
-		found = found || t == tag
-		return true
-	})
-	return found
+// outcomes says whether a build constraint can be met without a tag, and
+// whether it can be missed, by some choice of the other tags.
+func outcomes(expr constraint.Expr, without string) (met, missed bool) {
+	switch e := expr.(type) {
+	case *constraint.TagExpr:
+		return e.Tag != without, true
+	case *constraint.NotExpr:
+		missed, met = outcomes(e.X, without)
+	case *constraint.AndExpr:
+		met1, missed1 := outcomes(e.X, without)
+		met2, missed2 := outcomes(e.Y, without)
+		met, missed = met1 && met2, missed1 || missed2
+	case *constraint.OrExpr:
+		met1, missed1 := outcomes(e.X, without)
+		met2, missed2 := outcomes(e.Y, without)
+		met, missed = met1 || met2, missed1 && missed2
+	}
+	return met, missed
 }
 
 func (f *Facts) addFunction(decl *ast.FuncDecl) {

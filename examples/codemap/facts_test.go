@@ -79,6 +79,21 @@ func TestFacts(t *testing.T) {
 			want: Facts{Package: "main", Ignored: true, Counts: Counts{Lines: 3, Code: 1, Comments: 1, Blank: 1}},
 		},
 		{
+			name: "build constraint that ignore satisfies",
+			src:  lines("//go:build !ignore", "", "package p"),
+			want: Facts{Package: "p", Counts: Counts{Lines: 3, Code: 1, Comments: 1, Blank: 1}},
+		},
+		{
+			name: "build constraint that needs no ignore",
+			src:  lines("//go:build ignore || linux && !arm", "", "package p"),
+			want: Facts{Package: "p", Counts: Counts{Lines: 3, Code: 1, Comments: 1, Blank: 1}},
+		},
+		{
+			name: "build constraint that needs ignore and more",
+			src:  lines("//go:build linux && (ignore || ignore && !arm)", "", "package p"),
+			want: Facts{Package: "p", Ignored: true, Counts: Counts{Lines: 3, Code: 1, Comments: 1, Blank: 1}},
+		},
+		{
 			name: "test",
 			file: "x_test.go",
 			src:  lines("package p_test", `import "testing"`, "func TestX(*testing.T) {}"),

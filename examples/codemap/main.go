@@ -83,7 +83,7 @@ func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.
 func treeRoot(ctx context.Context, dir string) (string, error) {
 	if dir == "" {
 		dir = filepath.Join(build.Default.GOROOT, "src") // as it was when codemap was built
-		if _, err := os.Stat(dir); err != nil {
+		if _, err := os.Stat(dir); err != nil || build.Default.GOROOT == "" {
 			goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 			if err != nil {
 				return "", fmt.Errorf("finding the Go installation (-dir names another tree): %w", err)
@@ -119,9 +119,11 @@ func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer
 	}
 	// All will be needed, and all files looked at: on all processors that takes
 	// half the time of doing it one by one when they are asked for.
-	if err := errors.Join(caches.Load(ctx, cacheman.All()), caches.Refresh(ctx, nil)); err != nil {
+	if err := caches.Load(ctx, cacheman.All()); err != nil {
 		return nil, err
 	}
+	// That a file cannot be looked at is told whoever asks for it, if anybody does.
+	_ = caches.Refresh(ctx, nil)
 	report, err := m.update(ctx, progress)
 	if err != nil {
 		return nil, err
