@@ -177,6 +177,95 @@ func TestMigrationIsCancelled(t *testing.T) {
 	})
 }
 
+// TestSavedOtherwise: what cannot be used of what was saved does not come back after
+// another restart, whether or not anybody has looked at it meanwhile.
+func TestSavedOtherwise(t *testing.T) {
+	refuse := func(context.Context, Saved, int, []byte) (int, error) { return 0, errors.New("not this one") }
+	for what, spec := range map[string]Spec[int, int]{
+		"another version":       {Version: "2"},
+		"another codec":         {Version: "1", Codec: asJSON[int]()},
+		"another codec of keys": {Version: "1", KeyCodec: asJSON[int]()},
+		"cannot be migrated":    {Version: "2", Migrate: refuse},
+	} {
+		for how, use := range map[string]func(c *Cache[int, int]) error{
+			"left alone": func(c *Cache[int, int]) error { return nil },
+			"loaded":     func(c *Cache[int, int]) error { return c.Load(context.Background()) },
+			"reloaded":   func(c *Cache[int, int]) error { return c.Reload(context.Background()) },
+			"written to": func(c *Cache[int, int]) error { return c.Set(2, 2) },
+		} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				d := newDisk()
+				m := d.open(t, Options{})
+				ok(t, must(Register(m, "c", Spec[int, int]{Version: "1"})).Set(1, 1))
+				ok(t, m.Close())
+				m = d.open(t, Options{})
+				ok(t, use(must(Register(m, "c", spec))))
+				ok(t, m.Close())
+				m = d.open(t, Options{})
+				want := map[int]int{}
+				if how == "written to" {
+					want[2] = 2
+				}
+				wantContents(t, must(Register(m, "c", spec)), want)
+			})
+		}
+	}
+}
+
+// TestNotSavedBetween: to turn a cache off for a while, or keep it in memory, changes
+// nothing of what is saved, nor of what is known of that.
+func TestNotSavedBetween(t *testing.T) {
+	ctx := t.Context()
+	for what, between := range map[string]struct {
+		opts Options
+		spec Spec[int, int]
+	}{
+		"all are off": {opts: Options{Off: true}},
+		"off":         {spec: Spec[int, int]{Version: "2", Off: true}},
+		"in memory":   {spec: Spec[int, int]{Version: "2", Memory: true}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := newDisk()
+			open := func(opts Options, spec Spec[int, int]) (in, set, all *Cache[int, int], m *Manager) {
+				m = d.open(t, opts)
+				in = must(Register(m, "in", Spec[int, int]{}))
+				set = must(Register(m, "set", spec))
+				spec.BuildAll = func(ctx context.Context) (map[int]int, error) {
+					v, err := in.Get(ctx, 1)
+					if errors.Is(err, ErrNotFound) {
+						err = nil // it is off
+					}
+					return map[int]int{1: v}, err
+				}
+				all = must(Register(m, "all", spec))
+				return in, set, all, m
+			}
+			in, set, all, m := open(Options{}, Spec[int, int]{Version: "1"})
+			ok(t, in.Set(1, 1))
+			ok(t, set.Set(1, 1))
+			equal(t, "all", must(all.Get(ctx, 1)), 1)
+			ok(t, m.Close())
+
+			_, _, all, m = open(between.opts, between.spec)
+			must(all.Get(ctx, 1))
+			ok(t, m.Close())
+
+			in, set, all, m = open(Options{}, Spec[int, int]{Version: "1"})
+			wantContents(t, set, map[int]int{1: 1})
+			equal(t, "all", must(all.Get(ctx, 1)), 1)
+			equal(t, "builds", all.Stats().Builds, 0)
+			ok(t, in.Set(1, 2))
+			equal(t, "after a change", must(all.Get(ctx, 1)), 2)
+			ok(t, m.Close())
+
+			_, _, _, m = open(between.opts, between.spec)
+			ok(t, m.Close())
+			_, set, _, _ = open(Options{}, Spec[int, int]{Version: "2"})
+			wantContents(t, set, map[int]int{}) // it was told to another version
+		})
+	}
+}
+
 func TestFormerly(t *testing.T) {
 	d := newDisk()
 	ctx := t.Context()

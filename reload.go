@@ -46,7 +46,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			if c.edits.Swap(0) > 0 {
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
-			c.forgot(t.unsaved())
+			c.forgot(t, t.unsaved())
 			c.inherited(t)
 			state := c.emptyState()
 			if found {
