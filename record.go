@@ -463,6 +463,11 @@ func (c nodes[K, V]) Link(ctx context.Context, n *graph.Node, edges []graph.Edge
 			if elsewhere && e.stamp > on.cache().base() {
 				return nil, errLost
 			}
+			if name == ours+handCache {
+				if e.key, err = c.m.handNow(e.key); err != nil {
+					return nil, err
+				}
+			}
 			n, err := on.nodeOf(ctx, e.key)
 			if err != nil {
 				return nil, err
