@@ -23,7 +23,7 @@ type digest struct {
 // asked like the world outside, because keys may have come and gone without
 // anybody looking.
 func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
-	return own(c.m, keysCache+c.slot.name, func() Spec[Single, digest] {
+	return ownOf(c.m, &c.core, keysCache+c.slot.name, func() Spec[Single, digest] {
 		return Spec[Single, digest]{
 			Memory: c.lane == nil,
 			Probe: func(ctx context.Context, _ Single, _ digest, _ bool) (digest, error) {
@@ -206,7 +206,7 @@ func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 }
 
 func (c *Cache[K, V]) number() (*Cache[Single, int], error) {
-	return own(c.m, keysCount+c.slot.name, func() Spec[Single, int] {
+	return ownOf(c.m, &c.core, keysCount+c.slot.name, func() Spec[Single, int] {
 		return Spec[Single, int]{
 			Memory: c.lane == nil,
 			Build: func(ctx context.Context, _ Single) (int, error) {
@@ -244,7 +244,7 @@ func (c *Cache[K, V]) contains(ctx context.Context, k K) (bool, error) {
 }
 
 func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {
-	return own(c.m, presenceCache+c.slot.name, func() Spec[K, bool] {
+	return ownOf(c.m, &c.core, presenceCache+c.slot.name, func() Spec[K, bool] {
 		return Spec[K, bool]{
 			Memory:   c.lane == nil,
 			KeyCodec: c.spec.KeyCodec,
