@@ -36,7 +36,11 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 				if err != nil {
 					return digest{}, err
 				}
-				c.keys.Store(n)
+				c.m.graph.Lock()
+				if !n.Dead() { // then this run is overtaken, and another knows of its own
+					c.keys.Store(n)
+				}
+				c.m.graph.Unlock()
 				b, err := c.volatile(ctx, true)
 				if err != nil {
 					return digest{}, err
