@@ -25,7 +25,8 @@ type digest struct {
 func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 	return ownOf(c.m, &c.core, keysCache+c.slot.name, func() Spec[Single, digest] {
 		return Spec[Single, digest]{
-			Memory: c.lane == nil,
+			Memory:   c.lane == nil,
+			Formerly: c.formerly(keysCache),
 			Probe: func(ctx context.Context, _ Single, _ digest, _ bool) (digest, error) {
 				// From here on, whoever adds or removes a key says so.
 				self, err := c.keysOf()
@@ -61,6 +62,15 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 			},
 		}
 	})
+}
+
+// formerly returns the names that a cache that stands for keys of c had before.
+func (c *Cache[K, V]) formerly(prefix string) []string {
+	names := make([]string, len(c.spec.Formerly))
+	for i, name := range c.spec.Formerly {
+		names[i] = ours + prefix + name
+	}
+	return names
 }
 
 // provideKeys implements typed.
@@ -212,7 +222,8 @@ func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 func (c *Cache[K, V]) number() (*Cache[Single, int], error) {
 	return ownOf(c.m, &c.core, keysCount+c.slot.name, func() Spec[Single, int] {
 		return Spec[Single, int]{
-			Memory: c.lane == nil,
+			Memory:   c.lane == nil,
+			Formerly: c.formerly(keysCount),
 			Build: func(ctx context.Context, _ Single) (int, error) {
 				keys, err := c.keysOf()
 				if err != nil {
@@ -251,6 +262,7 @@ func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {
 	return ownOf(c.m, &c.core, presenceCache+c.slot.name, func() Spec[K, bool] {
 		return Spec[K, bool]{
 			Memory:   c.lane == nil,
+			Formerly: c.formerly(presenceCache),
 			KeyCodec: c.spec.KeyCodec,
 			Build:    c.contains,
 		}

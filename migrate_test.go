@@ -313,3 +313,47 @@ func TestFormerly(t *testing.T) {
 	_, in, _ = open("new", "old")
 	wantContents(t, in, map[int]int{})
 }
+
+// TestKeysFormerly: what was computed from the keys of a cache stays valid when that has
+// another name.
+func TestKeysFormerly(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	builds := 0
+	open := func(name string, formerly ...string) (*Manager, *Cache[int, int], *Cache[int, int]) {
+		m := d.open(t, Options{})
+		in := must(Register(m, name, Spec[int, int]{Formerly: formerly}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			switch k {
+			case 0:
+				keys, err := in.CollectKeys(ctx)
+				return len(keys), err
+			case 1:
+				return in.Count(ctx)
+			}
+			has, err := in.Contains(ctx, 1)
+			return len(fmt.Sprint(has)), err
+		}}))
+		return m, in, top
+	}
+	for _, name := range []string{"old", "new", "new"} {
+		m, in, top := open(name, "old")
+		if name == "old" {
+			ok(t, in.Set(1, 1))
+		}
+		builds = 0
+		for k, want := range []int{1, 1, len("true")} {
+			equal(t, "keys", must(top.Get(ctx, k)), want)
+		}
+		if name == "new" {
+			equal(t, "builds", builds, 0)
+		}
+		ok(t, m.Close())
+	}
+	equal(t, "names on disk", strings.Contains(fmt.Sprint(must(d.Caches(ctx))), "old"), false)
+	m, in, top := open("new", "old")
+	ok(t, in.Delete(1))
+	equal(t, "keys after a change", must(top.Get(ctx, 0)), 0)
+	ok(t, m.Close())
+}
