@@ -274,7 +274,7 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 			switch {
 			case e.kind == absent && !trace:
 				continue
-			case e.kind == absent && e.dirty != 0:
+			case trace && e.dirty != 0:
 				size = 0 // it is that of the value
 			}
 			all = append(all, resident{&c.core, e, e.age(), size, trace})

@@ -238,3 +238,23 @@ func TestLimitRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestUnsavedTraces: what evicted values leave counts as what it is, also as long as it is
+// not saved.
+func TestUnsavedTraces(t *testing.T) {
+	ctx := t.Context()
+	m := newDisk().open(t, Options{Autosync: &Autosync{Off: true}})
+	in, mid, top := layersWithLimit(m, Limit{Entries: 64, Bytes: 64 * 150})
+	for k := range 110 {
+		ok(t, in.Set(k, 10*k))
+		must(top.Get(ctx, k))
+		if k == 60 {
+			ok(t, m.Sync(ctx))
+		}
+		settle(mid)
+	}
+	if n := mid.Len(); n < 58 || n > 70 {
+		t.Errorf("%d values are left", n)
+	}
+	equal(t, "entries that are left, or have left something", len(mid.residents(nil)), 110)
+}
