@@ -75,9 +75,12 @@ func newLimiter(m *Manager, limit Limit, only *core) *limiter {
 
 // allow adds what may come to what there is.
 func (l *limiter) allow(entries, bytes int64) {
-	l.entries.Add(int64(l.limit.Entries) + int64(l.limit.Entries/slack) - entries)
-	l.bytes.Add(l.limit.Bytes + l.limit.Bytes/slack - bytes)
+	l.entries.Add(room(int64(l.limit.Entries)) - entries)
+	l.bytes.Add(room(l.limit.Bytes) - bytes)
 }
+
+// room returns how much there may be for a while under a limit.
+func room(limit int64) int64 { return max(limit, limit+limit/slack) } // which may be as large as can be
 
 // full reports whether it is to be looked again.
 func (l *limiter) full() bool {

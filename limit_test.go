@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 )
@@ -257,4 +258,17 @@ func TestUnsavedTraces(t *testing.T) {
 		t.Errorf("%d values are left", n)
 	}
 	equal(t, "entries that are left, or have left something", len(mid.residents(nil)), 110)
+}
+
+// TestLimitWithoutBounds: a limit may be of any size.
+func TestLimitWithoutBounds(t *testing.T) {
+	d := newDisk()
+	for k := range 2 {
+		m := d.open(t, Options{})
+		c := must(Register(m, "c", Spec[int, int]{Limit: Limit{Entries: math.MaxInt, Bytes: math.MaxInt64}}))
+		ok(t, c.Set(k, k))
+		settle(c)
+		equal(t, "it is loaded to count what there is", c.Stats().Loaded && k == 1, false)
+		ok(t, m.Close())
+	}
 }
