@@ -167,8 +167,10 @@ func (l *limiter) evict(ctx context.Context) bool {
 	var all []resident
 	for _, c := range l.cores() {
 		if err := c.typed.prepare(ctx, false); err != nil {
-			l.allow(int64(l.limit.Entries), l.limit.Bytes) // some other time
-			return false
+			if ctx.Err() != nil {
+				return false
+			}
+			continue // the limit holds for the others all the same
 		}
 		all = c.typed.residents(all)
 	}

@@ -272,3 +272,25 @@ func TestLimitWithoutBounds(t *testing.T) {
 		ok(t, m.Close())
 	}
 }
+
+// TestLimitBesideUnreadable: that one cache cannot be loaded does not mean that there is
+// no limit for others.
+func TestLimitBesideUnreadable(t *testing.T) {
+	ctx := t.Context()
+	bad := &unreadable{disk: newDisk()}
+	spec := Spec[int, int]{Build: func(_ context.Context, k int) (int, error) { return k, nil }}
+	m := openOn(bad.disk)
+	must(must(Register(m, "in", spec)).Get(ctx, 1))
+	ok(t, m.Close())
+	m = newDisk().open(t, Options{Limit: Limit{Entries: 32}})
+	c := must(Register(m, "c", spec))
+	spec.Store = bad
+	must(Register(m, "in", spec))
+	for k := range 200 {
+		must(c.Get(ctx, k))
+		settle(c)
+	}
+	if n := c.Len(); n > 36 || n < 28 {
+		t.Errorf("%d values are left", n)
+	}
+}
