@@ -84,10 +84,13 @@ func (m *Manager) noteWhole(slots []*slot) (err error) {
 
 func (m *Manager) note(key string) error {
 	c, err := m.byHand()
-	if err != nil {
-		return err
+	if err == nil {
+		err = c.Set(key, m.graph.Next())
 	}
-	return c.Set(key, m.graph.Next())
+	if inner, ok := errors.AsType[*Error](err); ok {
+		return inner.Err // the caller knows what was to be written
+	}
+	return err
 }
 
 // loadHand sees to it that a sync need not load what was written by hand.

@@ -185,7 +185,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 			err = m.noteWhole(slots)
 		}
 		if err != nil {
-			return err
+			return wrap(context.Background(), op, "", nil, err)
 		}
 	}
 	m.gate.Lock()
@@ -202,7 +202,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 		err = m.noteWhole(slots)
 		m.emitInvalidated(slots, op)
 	}
-	return err
+	return wrap(context.Background(), op, "", nil, err)
 }
 
 // Rebuild invalidates the caches of scope and their dependents, then builds
