@@ -575,3 +575,24 @@ func TestErrorsOfNotes(t *testing.T) {
 		}
 	}
 }
+
+// TestStatsGoOn: the counts of reads are since the cache was registered.
+func TestStatsGoOn(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{}))
+	reads := uint64(0)
+	for what, replace := range map[string]func() error{
+		"InvalidateAll": c.InvalidateAll,
+		"Clear":         c.Clear,
+		"Reload":        func() error { return c.Reload(t.Context()) },
+	} {
+		ok(t, c.Set(1, 1))
+		c.Peek(1)
+		c.Peek(-1)
+		reads++
+		ok(t, replace())
+		st := c.Stats()
+		equal(t, "hits after "+what, st.Hits, reads)
+		equal(t, "misses after "+what, st.Misses, reads)
+	}
+}
