@@ -991,3 +991,19 @@ func TestDamagedIsNotCounted(t *testing.T) {
 	in.Peek(1)
 	equal(t, "count", must(n.Get(t.Context(), 1)), in.Len())
 }
+
+// TestRefreshFails: what cannot be loaded is tried once, and told once.
+func TestRefreshFails(t *testing.T) {
+	m := newManager(t)
+	loads := 0
+	must(Register(m, "c", Spec[int, int]{
+		Load:  func(context.Context) (map[int]int, error) { loads++; return nil, errPlanned },
+		Probe: func(context.Context, int, int, bool) (int, error) { return 1, nil },
+	}))
+	err := m.Refresh(t.Context(), nil)
+	var where *Error
+	if !errors.As(err, &where) || where.Op != "refresh" || where.Cache != "c" || where.Err != errPlanned {
+		t.Errorf("got %v", err)
+	}
+	equal(t, "loads", loads, 1)
+}
