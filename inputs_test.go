@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/csvstore"
 	"github.com/cacheman-go/cacheman/store/memstore"
@@ -1006,4 +1007,18 @@ func TestRefreshFails(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	equal(t, "loads", loads, 1)
+}
+
+// TestKeysThatPanic: keys whose codec panics are given as ever.
+func TestKeysThatPanic(t *testing.T) {
+	m := openOn(newDisk())
+	spec := Spec[int, int]{KeyCodec: codec.Codec[int]{
+		Name:   "bad",
+		Append: func([]byte, int) ([]byte, error) { panic("on purpose") },
+		Decode: func([]byte) (int, error) { return 0, nil },
+	}}
+	c := must(Register(m, "c", spec))
+	ok(t, c.Set(1, 1))
+	equal(t, "keys", fmt.Sprint(must(c.CollectKeys(t.Context()))), "[1]")
+	equal(t, "entries", fmt.Sprint(must(c.Collect(t.Context()))), "map[1:1]")
 }

@@ -166,8 +166,12 @@ func (c *Cache[K, V]) sortKeys(keys []K) {
 	}
 	all := make([]keyed, len(keys))
 	for i, k := range keys {
-		b, _ := c.spec.KeyCodec.Append(nil, k) // it did before
-		all[i] = keyed{k, b}
+		all[i].key = k
+		var err error // then it is among the first
+		guard(&err, func() (err error) {
+			all[i].bytes, err = c.spec.KeyCodec.Append(nil, k)
+			return err
+		})
 	}
 	slices.SortFunc(all, func(a, b keyed) int { return slices.Compare(a.bytes, b.bytes) })
 	for i := range all {
