@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -78,5 +79,42 @@ func TestCheckDirFindsFaults(t *testing.T) {
 		case test.fault == "" || len(faults) != 1 || !strings.Contains(faults[0].Error(), test.fault) || !errors.Is(faults[0], ErrInvariant):
 			t.Errorf("meta %x, value %q: %v, want %q", test.meta, test.value, faults, test.fault)
 		}
+	}
+}
+
+// TestCheckDirThroughMemory: what was computed through memory may be saved with what that
+// was computed from later, and the same.
+func TestCheckDirThroughMemory(t *testing.T) {
+	ctx := t.Context()
+	for what, change := range map[string]func(in, half *Cache[int, int]) error{
+		"set":         func(in, half *Cache[int, int]) error { return in.Set(1, 3) },
+		"invalidated": func(in, half *Cache[int, int]) error { return half.Invalidate(1) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := newDisk()
+			open := func() (in, half, top *Cache[int, int], m *Manager) {
+				m = d.open(t, Options{Autosync: &Autosync{Off: true}})
+				in = must(Register(m, "in", Spec[int, int]{}))
+				half = must(Register(m, "half", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) {
+					v, err := in.Get(ctx, k)
+					return v / 2, err
+				}}))
+				top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return half.Get(ctx, k) }}))
+				return in, half, top, m
+			}
+			in, half, top, m := open()
+			ok(t, in.Set(1, 2))
+			equal(t, "top", must(top.Get(ctx, 1)), 1)
+			ok(t, change(in, half))
+			equal(t, "top", must(top.Get(ctx, 1)), 1)
+			equal(t, "builds", top.Stats().Builds, 1)
+			ok(t, m.Close())
+			for fault := range checkStore(ctx, d) {
+				t.Error(fault)
+			}
+			_, _, top, _ = open()
+			equal(t, "top after a restart", must(top.Get(ctx, 1)), 1)
+			equal(t, "builds after a restart", top.Stats().Builds, 0)
+		})
 	}
 }

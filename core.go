@@ -29,7 +29,7 @@ type core struct {
 	heirOf *slot // whose contents are to become those of c; nil once they are; guarded by the gate
 
 	state     atomic.Int32 // of the contents; changed only with the gate held exclusively
-	epoch     uint64       // counts what replaced the contents; guarded by the gate
+	epoch     uint64       // counts what replaced the contents, or what is saved of them; guarded by the gate
 	builtFrom []byte       // what BuildAll has read for the contents, as it is stored; guarded by the gate
 	saving    bool         // a cut is being written; guarded by the gate
 	sealed    bool         // writes are refused, for it is being deregistered; guarded by the gate

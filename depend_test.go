@@ -325,3 +325,19 @@ func TestDependencyErrors(t *testing.T) {
 	}
 	equal(t, "registered", fmt.Sprint(m.Names()), "[a]")
 }
+
+// TestReloadInMemory: of a cache in memory nothing is left by Reload, which is a change.
+func TestReloadInMemory(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{Memory: true}))
+	n := must(RegisterValue(m, "n", Spec[Single, int]{DependsOnChange: []string{"in"}, Build: func(context.Context, Single) (int, error) {
+		return in.Len(), nil
+	}}))
+	ok(t, in.Set(1, 1))
+	equal(t, "number", must(n.Get(t.Context())), 1)
+	ok(t, in.Reload(t.Context()))
+	equal(t, "number after Reload", must(n.Get(t.Context())), 0)
+	ok(t, in.Reload(t.Context()))
+	must(n.Get(t.Context()))
+	equal(t, "builds", n.Stats().Builds, 2)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cacheman-go/cacheman/store/memstore"
@@ -230,4 +231,69 @@ func TestMovedBack(t *testing.T) {
 	defer m.Close()
 	c = must(Register(m, "c", Spec[int, int]{}))
 	wantContents(t, c, map[int]int{2: 2, 3: 3})
+}
+
+// A handle of before does not register what stands for the keys of the cache that has
+// its place.
+func TestFacetsOfDeregistered(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Count(ctx) }}))
+	has := must(Register(m, "has", Spec[int, bool]{Build: func(ctx context.Context, k int) (bool, error) { return in.Contains(ctx, k) }}))
+	ok(t, m.Deregister(ctx, Only("in")))
+	if _, err := n.Get(ctx, 1); !errors.Is(err, ErrClosed) {
+		t.Errorf("number: %v", err)
+	}
+	if _, err := has.Get(ctx, 1); !errors.Is(err, ErrClosed) {
+		t.Errorf("has: %v", err)
+	}
+	in = must(Register(m, "in", Spec[int, int]{}))
+	for k := 1; k < 3; k++ {
+		ok(t, in.Set(k, k))
+		if v, err := n.Get(ctx, 1); err != nil || v != k {
+			t.Errorf("number: %v, %v", v, err)
+		}
+		if v, err := has.Get(ctx, k); err != nil || !v {
+			t.Errorf("has: %v, %v", v, err)
+		}
+	}
+}
+
+// So it is with one that was registered in vain.
+func TestFacetsOfFailedEager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		m := openOn(newDisk())
+		n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			return must(Lookup[int, int](m, "in")).Count(ctx)
+		}}))
+		goOn, done := make(chan int), make(chan error)
+		go func() {
+			_, err := Register(m, "in", Spec[int, int]{Eager: true, Load: func(context.Context) (map[int]int, error) {
+				<-goOn
+				return nil, errors.New("not this time")
+			}})
+			done <- err
+		}()
+		synctest.Wait()
+		counted := make(chan error)
+		go func() {
+			_, err := n.Get(ctx, 1)
+			counted <- err
+		}()
+		synctest.Wait()
+		close(goOn)
+		if err1, err2 := <-done, <-counted; err1 == nil || err2 == nil {
+			t.Errorf("%v, %v", err1, err2)
+		}
+		in := must(Register(m, "in", Spec[int, int]{}))
+		for k := 1; k < 3; k++ {
+			ok(t, in.Set(k, k))
+			if v, err := n.Get(ctx, 1); err != nil || v != k {
+				t.Errorf("number: %v, %v", v, err)
+			}
+		}
+		ok(t, m.Close())
+	})
 }

@@ -65,6 +65,9 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	if e == nil || e.node == nil {
 		if e != nil && e.kind.held() {
 			x.State, x.Why, x.Stamp, x.Built = Clean, "it was set", e.current(), e.current()
+			if c.all != nil && !c.all.Fresh() {
+				x.State, x.Why = Check, "the contents as a whole are to be checked"
+			}
 		}
 		s.mu.RUnlock()
 		x.Revision = c.m.graph.Revision()

@@ -136,3 +136,21 @@ func TestCheckFindsFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestExplainWhole: an entry of contents that are built as a whole is what that is.
+func TestExplainWhole(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	all := must(Register(m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		v, err := in.Get(ctx, 1)
+		return map[int]int{1: v}, err
+	}}))
+	for i := range 2 {
+		ok(t, in.Set(1, i))
+		if i > 0 {
+			equal(t, "state after a change", all.Explain(1).State, Check)
+		}
+		must(all.Get(t.Context(), 1))
+		equal(t, "state", all.Explain(1).State, Clean)
+	}
+}

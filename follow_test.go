@@ -247,3 +247,29 @@ func TestBackup(t *testing.T) {
 		t.Error("a store that cannot copy itself has done so")
 	}
 }
+
+// TestFollowReadsOneByOne: whether it is worth while to load everything is found out anew
+// after each Follow.
+func TestFollowReadsOneByOne(t *testing.T) {
+	dir := t.TempDir()
+	w := openDir(t, dir, Options{})
+	out := must(Register(w, "c", Spec[int, int]{}))
+	const n = 2 * partialFrom
+	for k := range n {
+		ok(t, out.Set(k, k))
+	}
+	ok(t, w.Sync(t.Context()))
+	r := openDir(t, dir, Options{ReadOnly: true})
+	c := must(Register(r, "c", Spec[int, int]{}))
+	for i := range n / readCost {
+		equal(t, "value", must(c.Get(t.Context(), i)), i)
+	}
+	equal(t, "loaded", c.Stats().Loaded, false)
+	for i := range 3 {
+		ok(t, out.Set(1, -i))
+		ok(t, w.Sync(t.Context()))
+		must(r.Follow(t.Context()))
+		equal(t, "value", must(c.Get(t.Context(), 1)), -i)
+		equal(t, "loaded after Follow", c.Stats().Loaded, false)
+	}
+}

@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 )
 
 // A cache in memory that has a builder is lost with the process, so records of
@@ -25,6 +26,24 @@ func handKey(name string, encoded []byte, entry bool) string {
 	}
 	return string(k)
 }
+
+// handNow returns what key, from a record, is now: the cache may have another name. It
+// fails if the cache is such that nothing is noted of it any more.
+func (m *Manager) handNow(key string) (string, error) {
+	d := decoder{key}
+	name := m.nameNow(d.text())
+	if d.rest == failed {
+		return "", errRecord
+	}
+	if c, err := m.lookup(name); err == nil && !c.passes() && !c.off {
+		return "", errUnnoted
+	}
+	return handKey(name, nil, false) + d.rest, nil
+}
+
+// errUnnoted is why an edge cannot be linked that says whether something was written by
+// hand to a cache that was in memory and had a builder then.
+var errUnnoted = errors.New("what was read is not in memory any more, or has no builder")
 
 // passes reports whether records name what entries of c were computed from in
 // their place.
@@ -65,10 +84,13 @@ func (m *Manager) noteWhole(slots []*slot) (err error) {
 
 func (m *Manager) note(key string) error {
 	c, err := m.byHand()
-	if err != nil {
-		return err
+	if err == nil {
+		err = c.Set(key, m.graph.Next())
 	}
-	return c.Set(key, m.graph.Next())
+	if inner, ok := errors.AsType[*Error](err); ok {
+		return inner.Err // the caller knows what was to be written
+	}
+	return err
 }
 
 // loadHand sees to it that a sync need not load what was written by hand.

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/csvstore"
 	"github.com/cacheman-go/cacheman/store/memstore"
@@ -990,4 +991,34 @@ func TestDamagedIsNotCounted(t *testing.T) {
 	must(n.Get(t.Context(), 1))
 	in.Peek(1)
 	equal(t, "count", must(n.Get(t.Context(), 1)), in.Len())
+}
+
+// TestRefreshFails: what cannot be loaded is tried once, and told once.
+func TestRefreshFails(t *testing.T) {
+	m := newManager(t)
+	loads := 0
+	must(Register(m, "c", Spec[int, int]{
+		Load:  func(context.Context) (map[int]int, error) { loads++; return nil, errPlanned },
+		Probe: func(context.Context, int, int, bool) (int, error) { return 1, nil },
+	}))
+	err := m.Refresh(t.Context(), nil)
+	var where *Error
+	if !errors.As(err, &where) || where.Op != "refresh" || where.Cache != "c" || where.Err != errPlanned {
+		t.Errorf("got %v", err)
+	}
+	equal(t, "loads", loads, 1)
+}
+
+// TestKeysThatPanic: keys whose codec panics are given as ever.
+func TestKeysThatPanic(t *testing.T) {
+	m := openOn(newDisk())
+	spec := Spec[int, int]{KeyCodec: codec.Codec[int]{
+		Name:   "bad",
+		Append: func([]byte, int) ([]byte, error) { panic("on purpose") },
+		Decode: func([]byte) (int, error) { return 0, nil },
+	}}
+	c := must(Register(m, "c", spec))
+	ok(t, c.Set(1, 1))
+	equal(t, "keys", fmt.Sprint(must(c.CollectKeys(t.Context()))), "[1]")
+	equal(t, "entries", fmt.Sprint(must(c.Collect(t.Context()))), "map[1:1]")
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -732,4 +733,42 @@ func (w *weave) setSource(v int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.outside = v
+}
+
+// TestKeysOvertaken: who looks for the keys of a cache when what stands for them is
+// replaced does not get in the way of who looks for them afterwards.
+func TestKeysOvertaken(t *testing.T) {
+	if !graph.Debug {
+		t.Skip("without the places to stop at")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		m := openOn(newDisk())
+		in := must(Register(m, "in", Spec[int, int]{}))
+		n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) { return in.Count(ctx) }}))
+		must(n.Get(ctx, 0))
+		ok(t, m.Invalidate(All()))
+		stopped, goOn := make(chan string), make(chan bool)
+		var on atomic.Bool
+		graph.Hook = func(point string) {
+			var stack [8192]byte
+			where := stack[:runtime.Stack(stack[:], false)]
+			if on.Load() && point == "look" && bytes.Contains(where, []byte(").node(")) && bytes.Contains(where, []byte("keysOf")) {
+				stopped <- point
+				<-goOn
+			}
+		}
+		defer func() { graph.Hook = nil }()
+		on.Store(true)
+		go n.Get(ctx, 1)
+		<-stopped // where it looks for the node
+		on.Store(false)
+		ok(t, m.Invalidate(All()))
+		equal(t, "number", must(n.Get(ctx, 2)), 0)
+		goOn <- true
+		synctest.Wait()
+		ok(t, in.Set(1, 1))
+		equal(t, "number after a change", must(n.Get(ctx, 2)), 1)
+		ok(t, m.Close())
+	})
 }

@@ -23,9 +23,10 @@ type digest struct {
 // asked like the world outside, because keys may have come and gone without
 // anybody looking.
 func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
-	return own(c.m, keysCache+c.slot.name, func() Spec[Single, digest] {
+	return ownOf(c.m, &c.core, keysCache+c.slot.name, func() Spec[Single, digest] {
 		return Spec[Single, digest]{
-			Memory: c.lane == nil,
+			Memory:   c.lane == nil,
+			Formerly: c.formerly(keysCache),
 			Probe: func(ctx context.Context, _ Single, _ digest, _ bool) (digest, error) {
 				// From here on, whoever adds or removes a key says so.
 				self, err := c.keysOf()
@@ -36,7 +37,11 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 				if err != nil {
 					return digest{}, err
 				}
-				c.keys.Store(n)
+				c.m.graph.Lock()
+				if !n.Dead() { // then this run is overtaken, and another knows of its own
+					c.keys.Store(n)
+				}
+				c.m.graph.Unlock()
 				b, err := c.volatile(ctx, true)
 				if err != nil {
 					return digest{}, err
@@ -57,6 +62,15 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 			},
 		}
 	})
+}
+
+// formerly returns the names that a cache that stands for keys of c had before.
+func (c *Cache[K, V]) formerly(prefix string) []string {
+	names := make([]string, len(c.spec.Formerly))
+	for i, name := range c.spec.Formerly {
+		names[i] = ours + prefix + name
+	}
+	return names
 }
 
 // provideKeys implements typed.
@@ -152,8 +166,12 @@ func (c *Cache[K, V]) sortKeys(keys []K) {
 	}
 	all := make([]keyed, len(keys))
 	for i, k := range keys {
-		b, _ := c.spec.KeyCodec.Append(nil, k) // it did before
-		all[i] = keyed{k, b}
+		all[i].key = k
+		var err error // then it is among the first
+		guard(&err, func() (err error) {
+			all[i].bytes, err = c.spec.KeyCodec.Append(nil, k)
+			return err
+		})
 	}
 	slices.SortFunc(all, func(a, b keyed) int { return slices.Compare(a.bytes, b.bytes) })
 	for i := range all {
@@ -206,9 +224,10 @@ func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 }
 
 func (c *Cache[K, V]) number() (*Cache[Single, int], error) {
-	return own(c.m, keysCount+c.slot.name, func() Spec[Single, int] {
+	return ownOf(c.m, &c.core, keysCount+c.slot.name, func() Spec[Single, int] {
 		return Spec[Single, int]{
-			Memory: c.lane == nil,
+			Memory:   c.lane == nil,
+			Formerly: c.formerly(keysCount),
 			Build: func(ctx context.Context, _ Single) (int, error) {
 				keys, err := c.keysOf()
 				if err != nil {
@@ -244,9 +263,10 @@ func (c *Cache[K, V]) contains(ctx context.Context, k K) (bool, error) {
 }
 
 func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {
-	return own(c.m, presenceCache+c.slot.name, func() Spec[K, bool] {
+	return ownOf(c.m, &c.core, presenceCache+c.slot.name, func() Spec[K, bool] {
 		return Spec[K, bool]{
 			Memory:   c.lane == nil,
+			Formerly: c.formerly(presenceCache),
 			KeyCodec: c.spec.KeyCodec,
 			Build:    c.contains,
 		}

@@ -309,7 +309,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 	c := &cut{slot: s, cache: s.cache, dropped: s.dropped}
 	s.dropped, s.dropping = false, s.dropped
-	if s.cache != nil && wanted {
+	if s.cache != nil && s.cache.lane != nil && wanted { // what is not saved does not say of what form that is
 		c.oldest = s.cache.oldest.Load()
 		if c.edits = s.cache.edits.Swap(0); c.edits > 0 || all {
 			c.part = s.cache.typed.cut(all)

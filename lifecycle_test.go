@@ -555,3 +555,44 @@ func TestBatchDeletesAndSets(t *testing.T) {
 	}))
 	equal(t, "len", c.Len(), 1)
 }
+
+// TestErrorsOfNotes: what is written to a cache in memory fails as that, though there is
+// something to note before; see hand.go.
+func TestErrorsOfNotes(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{Memory: true, Build: func(context.Context, int) (int, error) { return 1, nil }}))
+	ok(t, m.Close())
+	for want, err := range map[string]error{
+		"cacheman: set c[1]: closed":        c.Set(1, 1),
+		"cacheman: delete c[1]: closed":     c.Delete(1),
+		"cacheman: invalidate c[1]: closed": c.Invalidate(1),
+		"cacheman: clear c: closed":         c.Clear(),
+		"cacheman: invalidate: closed":      c.InvalidateAll(),
+		"cacheman: batch: closed":           m.Batch(func(b *Batch) error { c.SetIn(b, 1, 1); return nil }),
+	} {
+		if !errors.Is(err, ErrClosed) || err.Error() != want {
+			t.Errorf("got %q, want %q", err, want)
+		}
+	}
+}
+
+// TestStatsGoOn: the counts of reads are since the cache was registered.
+func TestStatsGoOn(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{}))
+	reads := uint64(0)
+	for what, replace := range map[string]func() error{
+		"InvalidateAll": c.InvalidateAll,
+		"Clear":         c.Clear,
+		"Reload":        func() error { return c.Reload(t.Context()) },
+	} {
+		ok(t, c.Set(1, 1))
+		c.Peek(1)
+		c.Peek(-1)
+		reads++
+		ok(t, replace())
+		st := c.Stats()
+		equal(t, "hits after "+what, st.Hits, reads)
+		equal(t, "misses after "+what, st.Misses, reads)
+	}
+}

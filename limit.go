@@ -75,9 +75,12 @@ func newLimiter(m *Manager, limit Limit, only *core) *limiter {
 
 // allow adds what may come to what there is.
 func (l *limiter) allow(entries, bytes int64) {
-	l.entries.Add(int64(l.limit.Entries) + int64(l.limit.Entries/slack) - entries)
-	l.bytes.Add(l.limit.Bytes + l.limit.Bytes/slack - bytes)
+	l.entries.Add(room(int64(l.limit.Entries)) - entries)
+	l.bytes.Add(room(l.limit.Bytes) - bytes)
 }
+
+// room returns how much there may be for a while under a limit.
+func room(limit int64) int64 { return max(limit, limit+limit/slack) } // which may be as large as can be
 
 // full reports whether it is to be looked again.
 func (l *limiter) full() bool {
@@ -164,8 +167,10 @@ func (l *limiter) evict(ctx context.Context) bool {
 	var all []resident
 	for _, c := range l.cores() {
 		if err := c.typed.prepare(ctx, false); err != nil {
-			l.allow(int64(l.limit.Entries), l.limit.Bytes) // some other time
-			return false
+			if ctx.Err() != nil {
+				return false
+			}
+			continue // the limit holds for the others all the same
 		}
 		all = c.typed.residents(all)
 	}
@@ -274,7 +279,7 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 			switch {
 			case e.kind == absent && !trace:
 				continue
-			case e.kind == absent && e.dirty != 0:
+			case trace && e.dirty != 0:
 				size = 0 // it is that of the value
 			}
 			all = append(all, resident{&c.core, e, e.age(), size, trace})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 )
@@ -236,5 +237,60 @@ func TestLimitRefused(t *testing.T) {
 	}
 	if _, err := Open(t.TempDir(), Options{Limit: Limit{Bytes: -1}}); !errors.Is(err, ErrSpec) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestUnsavedTraces: what evicted values leave counts as what it is, also as long as it is
+// not saved.
+func TestUnsavedTraces(t *testing.T) {
+	ctx := t.Context()
+	m := newDisk().open(t, Options{Autosync: &Autosync{Off: true}})
+	in, mid, top := layersWithLimit(m, Limit{Entries: 64, Bytes: 64 * 150})
+	for k := range 110 {
+		ok(t, in.Set(k, 10*k))
+		must(top.Get(ctx, k))
+		if k == 60 {
+			ok(t, m.Sync(ctx))
+		}
+		settle(mid)
+	}
+	if n := mid.Len(); n < 58 || n > 70 {
+		t.Errorf("%d values are left", n)
+	}
+	equal(t, "entries that are left, or have left something", len(mid.residents(nil)), 110)
+}
+
+// TestLimitWithoutBounds: a limit may be of any size.
+func TestLimitWithoutBounds(t *testing.T) {
+	d := newDisk()
+	for k := range 2 {
+		m := d.open(t, Options{})
+		c := must(Register(m, "c", Spec[int, int]{Limit: Limit{Entries: math.MaxInt, Bytes: math.MaxInt64}}))
+		ok(t, c.Set(k, k))
+		settle(c)
+		equal(t, "it is loaded to count what there is", c.Stats().Loaded && k == 1, false)
+		ok(t, m.Close())
+	}
+}
+
+// TestLimitBesideUnreadable: that one cache cannot be loaded does not mean that there is
+// no limit for others.
+func TestLimitBesideUnreadable(t *testing.T) {
+	ctx := t.Context()
+	bad := &unreadable{disk: newDisk()}
+	spec := Spec[int, int]{Build: func(_ context.Context, k int) (int, error) { return k, nil }}
+	m := openOn(bad.disk)
+	must(must(Register(m, "in", spec)).Get(ctx, 1))
+	ok(t, m.Close())
+	m = newDisk().open(t, Options{Limit: Limit{Entries: 32}})
+	c := must(Register(m, "c", spec))
+	spec.Store = bad
+	must(Register(m, "in", spec))
+	for k := range 200 {
+		must(c.Get(ctx, k))
+		settle(c)
+	}
+	if n := c.Len(); n > 36 || n < 28 {
+		t.Errorf("%d values are left", n)
 	}
 }

@@ -75,6 +75,9 @@ func (l *linker) add(c *core, list *graph.List) error {
 		if err == nil && elsewhere && e.stamp > l.on[on].cache().base() {
 			err = errLost
 		}
+		if err == nil && name == ours+handCache {
+			e.key, err = c.m.handNow(e.key)
+		}
 		if err != nil {
 			l.edges = l.edges[:before]
 			return err

@@ -145,7 +145,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 		state = stateReady
 	}
 	c.complete(t, state)
-	c.forgot(forgotten)
+	c.forgot(t, forgotten)
 	c.inherited(t)
 	return nil
 }
@@ -166,9 +166,13 @@ func (c *Cache[K, V]) complete(t *table[K, V], state int32) {
 }
 
 // forgot notes that n entries that were told to another version are to be
-// deleted from the store, which would otherwise give them back to this one. The
+// deleted from the store, which would otherwise give them back to this one; so is all
+// that the store has, if t, which was loaded, has nothing of it for such a reason. The
 // gate is held exclusively.
-func (c *core) forgot(n int) {
+func (c *Cache[K, V]) forgot(t *table[K, V], n int) {
+	if t.cleared && c.savedOtherwise() {
+		n = max(n, 1)
+	}
 	if n > 0 {
 		c.edited(int64(n))
 	}

@@ -98,10 +98,10 @@ func (c *core) disinherit() {
 	c.heirOf = nil
 }
 
-// outdated reports whether the contents that the store has were saved by
-// another version, or under another name, or have something that was invalidated
-// and is to be compared with what is built. Until they are loaded, the store must
-// go on saying so. The gate is held.
+// outdated reports whether the contents that the store has were saved
+// otherwise than those of c are now, or under another name, or have something that
+// was invalidated and is to be compared with what is built. Until they are loaded,
+// the store must go on saying so. The gate is held.
 func (c *Cache[K, V]) outdated() bool {
 	if c.heirOf != nil {
 		return true
@@ -109,9 +109,16 @@ func (c *Cache[K, V]) outdated() bool {
 	if !c.slot.stored || c.slot.void() || len(c.slot.description) == 0 {
 		return false
 	}
-	if c.derives && c.spec.Load == nil && c.table.Load().lacks() {
-		return true
+	return c.derives && c.spec.Load == nil && c.table.Load().lacks() || c.savedOtherwise()
+}
+
+// savedOtherwise reports whether the store has contents that are not to be taken as
+// they are for those of c. The gate is held.
+func (c *Cache[K, V]) savedOtherwise() bool {
+	if !c.slot.stored || c.slot.void() || c.lane == nil || c.lane.store == nil || c.spec.Load != nil {
+		return false
 	}
+	reason, _ := c.readable(c.slot.description)
 	d, err := parseDescription(c.slot.description)
-	return err == nil && (c.derives && d.Version != c.described.Version || c.migrates(d))
+	return reason != "" || err == nil && c.migrates(d)
 }

@@ -177,6 +177,95 @@ func TestMigrationIsCancelled(t *testing.T) {
 	})
 }
 
+// TestSavedOtherwise: what cannot be used of what was saved does not come back after
+// another restart, whether or not anybody has looked at it meanwhile.
+func TestSavedOtherwise(t *testing.T) {
+	refuse := func(context.Context, Saved, int, []byte) (int, error) { return 0, errors.New("not this one") }
+	for what, spec := range map[string]Spec[int, int]{
+		"another version":       {Version: "2"},
+		"another codec":         {Version: "1", Codec: asJSON[int]()},
+		"another codec of keys": {Version: "1", KeyCodec: asJSON[int]()},
+		"cannot be migrated":    {Version: "2", Migrate: refuse},
+	} {
+		for how, use := range map[string]func(c *Cache[int, int]) error{
+			"left alone": func(c *Cache[int, int]) error { return nil },
+			"loaded":     func(c *Cache[int, int]) error { return c.Load(context.Background()) },
+			"reloaded":   func(c *Cache[int, int]) error { return c.Reload(context.Background()) },
+			"written to": func(c *Cache[int, int]) error { return c.Set(2, 2) },
+		} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				d := newDisk()
+				m := d.open(t, Options{})
+				ok(t, must(Register(m, "c", Spec[int, int]{Version: "1"})).Set(1, 1))
+				ok(t, m.Close())
+				m = d.open(t, Options{})
+				ok(t, use(must(Register(m, "c", spec))))
+				ok(t, m.Close())
+				m = d.open(t, Options{})
+				want := map[int]int{}
+				if how == "written to" {
+					want[2] = 2
+				}
+				wantContents(t, must(Register(m, "c", spec)), want)
+			})
+		}
+	}
+}
+
+// TestNotSavedBetween: to turn a cache off for a while, or keep it in memory, changes
+// nothing of what is saved, nor of what is known of that.
+func TestNotSavedBetween(t *testing.T) {
+	ctx := t.Context()
+	for what, between := range map[string]struct {
+		opts Options
+		spec Spec[int, int]
+	}{
+		"all are off": {opts: Options{Off: true}},
+		"off":         {spec: Spec[int, int]{Version: "2", Off: true}},
+		"in memory":   {spec: Spec[int, int]{Version: "2", Memory: true}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := newDisk()
+			open := func(opts Options, spec Spec[int, int]) (in, set, all *Cache[int, int], m *Manager) {
+				m = d.open(t, opts)
+				in = must(Register(m, "in", Spec[int, int]{}))
+				set = must(Register(m, "set", spec))
+				spec.BuildAll = func(ctx context.Context) (map[int]int, error) {
+					v, err := in.Get(ctx, 1)
+					if errors.Is(err, ErrNotFound) {
+						err = nil // it is off
+					}
+					return map[int]int{1: v}, err
+				}
+				all = must(Register(m, "all", spec))
+				return in, set, all, m
+			}
+			in, set, all, m := open(Options{}, Spec[int, int]{Version: "1"})
+			ok(t, in.Set(1, 1))
+			ok(t, set.Set(1, 1))
+			equal(t, "all", must(all.Get(ctx, 1)), 1)
+			ok(t, m.Close())
+
+			_, _, all, m = open(between.opts, between.spec)
+			must(all.Get(ctx, 1))
+			ok(t, m.Close())
+
+			in, set, all, m = open(Options{}, Spec[int, int]{Version: "1"})
+			wantContents(t, set, map[int]int{1: 1})
+			equal(t, "all", must(all.Get(ctx, 1)), 1)
+			equal(t, "builds", all.Stats().Builds, 0)
+			ok(t, in.Set(1, 2))
+			equal(t, "after a change", must(all.Get(ctx, 1)), 2)
+			ok(t, m.Close())
+
+			_, _, _, m = open(between.opts, between.spec)
+			ok(t, m.Close())
+			_, set, _, _ = open(Options{}, Spec[int, int]{Version: "2"})
+			wantContents(t, set, map[int]int{}) // it was told to another version
+		})
+	}
+}
+
 func TestFormerly(t *testing.T) {
 	d := newDisk()
 	ctx := t.Context()
@@ -223,4 +312,48 @@ func TestFormerly(t *testing.T) {
 	ok(t, m.Close())
 	_, in, _ = open("new", "old")
 	wantContents(t, in, map[int]int{})
+}
+
+// TestKeysFormerly: what was computed from the keys of a cache stays valid when that has
+// another name.
+func TestKeysFormerly(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	builds := 0
+	open := func(name string, formerly ...string) (*Manager, *Cache[int, int], *Cache[int, int]) {
+		m := d.open(t, Options{})
+		in := must(Register(m, name, Spec[int, int]{Formerly: formerly}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			switch k {
+			case 0:
+				keys, err := in.CollectKeys(ctx)
+				return len(keys), err
+			case 1:
+				return in.Count(ctx)
+			}
+			has, err := in.Contains(ctx, 1)
+			return len(fmt.Sprint(has)), err
+		}}))
+		return m, in, top
+	}
+	for _, name := range []string{"old", "new", "new"} {
+		m, in, top := open(name, "old")
+		if name == "old" {
+			ok(t, in.Set(1, 1))
+		}
+		builds = 0
+		for k, want := range []int{1, 1, len("true")} {
+			equal(t, "keys", must(top.Get(ctx, k)), want)
+		}
+		if name == "new" {
+			equal(t, "builds", builds, 0)
+		}
+		ok(t, m.Close())
+	}
+	equal(t, "names on disk", strings.Contains(fmt.Sprint(must(d.Caches(ctx))), "old"), false)
+	m, in, top := open("new", "old")
+	ok(t, in.Delete(1))
+	equal(t, "keys after a change", must(top.Get(ctx, 0)), 0)
+	ok(t, m.Close())
 }

@@ -29,11 +29,17 @@ const (
 // own returns the cache that the package has registered under a name, after
 // registering it if need be.
 func own[K comparable, V any](m *Manager, name string, spec func() Spec[K, V]) (*Cache[K, V], error) {
+	return ownOf(m, nil, name, spec)
+}
+
+// ownOf is own of a cache that stands for the keys of of, and is not registered when
+// that is none any more: whoever has its place has others.
+func ownOf[K comparable, V any](m *Manager, of *core, name string, spec func() Spec[K, V]) (*Cache[K, V], error) {
 	name = ours + name
 	if c, err := Lookup[K, V](m, name); !errors.Is(err, ErrUnknown) {
 		return c, err
 	}
-	c, _, err := register(m, name, spec())
+	c, _, err := register(m, name, spec(), of)
 	if errors.Is(err, ErrRegistered) {
 		return Lookup[K, V](m, name) // somebody was faster
 	}
@@ -67,10 +73,9 @@ func ofFacet(name string) (prefix, of string, is bool) {
 	return "", "", false
 }
 
-// withFacets adds the caches that stand for the keys of those of cores.
+// withFacets adds the caches that stand for the keys of those of cores. The gate is
+// held.
 func (m *Manager) withFacets(cores []*core) []*core {
-	m.gate.RLock()
-	defer m.gate.RUnlock()
 	all := slices.Clone(cores)
 	for _, c := range cores {
 		for _, prefix := range facets {

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -149,11 +150,12 @@ func (m *Manager) Refresh(ctx context.Context, progress func(done, total int)) e
 	}
 	var errs errorList
 	total := 0
-	for _, c := range cores {
+	cores = slices.DeleteFunc(cores, func(c *core) bool {
 		n, err := c.typed.probes(ctx)
 		total += n
-		errs.add(err)
-	}
+		errs.add(c.err(ctx, "refresh", nil, err))
+		return err != nil
+	})
 	var done atomic.Int64
 	for _, c := range cores {
 		errs.add(c.typed.refreshAll(ctx, func(n int) {

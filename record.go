@@ -21,7 +21,8 @@ import (
 //	for an entry that was built:
 //	version 8 bytes: the first of the SHA-256 of Spec.Version and, if the codec
 //	        has one, a zero byte and its Schema
-//	built   uvarint: the revision at which it was built
+//	built   uvarint: the revision at which it was built, or a later one at which it
+//	        was found to be what would be built of its edges
 //	took    uvarint: microseconds
 //	edges   for each dependency, in the order of reading:
 //	        cache uvarint: 0 and its name, or n for the nth that was named here
@@ -193,6 +194,9 @@ type recorder struct {
 	names []string
 	key   []byte
 	seen  map[graph.Edge]bool
+
+	encoded []byte
+	newest  uint64 // the last stamp of the edges that were appended
 }
 
 // append appends what is to be kept beside the value of an entry.
@@ -220,12 +224,17 @@ func (r *recorder) append(dst []byte, v *trace, kind kind, version uint64) ([]by
 	}
 	dst = binary.AppendUvarint(append(dst, flags), v.stamp)
 	dst = binary.BigEndian.AppendUint64(dst, version)
-	dst = binary.AppendUvarint(dst, v.built)
-	dst = binary.AppendUvarint(dst, uint64(v.took.Microseconds()))
-	if v.saved != "" {
-		return append(dst, v.saved...), nil
+	built, edges := v.built, rawBytes(v.saved)
+	if v.saved == "" {
+		var err error
+		if r.encoded, err = r.appendEdges(r.encoded[:0], v.edges); err != nil {
+			return dst, err
+		}
+		edges, built = r.encoded, max(built, r.newest)
 	}
-	return r.appendEdges(dst, v.edges)
+	dst = binary.AppendUvarint(dst, built)
+	dst = binary.AppendUvarint(dst, uint64(v.took.Microseconds()))
+	return append(dst, edges...), nil
 }
 
 func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
@@ -261,7 +270,9 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 		}
 	}
 	foreign := uint64(0)
+	r.newest = 0
 	for _, e := range r.by {
+		r.newest = max(r.newest, e.stamp)
 		if r.c.lane != r.m.main {
 			foreign = max(foreign, e.stamp)
 		}
@@ -270,6 +281,7 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 		dst = binary.AppendUvarint(dst, e.stamp)
 	}
 	for _, e := range r.edges {
+		r.newest = max(r.newest, e.Stamp)
 		t := e.Node.Owner().Type.(keyed)
 		if t.cache().lane != r.c.lane {
 			foreign = max(foreign, e.Stamp)

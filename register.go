@@ -23,7 +23,7 @@ func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*C
 		err := fmt.Errorf("%w: names that begin with %q are ours", ErrSpec, ours)
 		return nil, &Error{Op: "register", Cache: name, Err: err}
 	}
-	c, before, err := register(m, name, spec)
+	c, before, err := register(m, name, spec, nil)
 	if err != nil {
 		return nil, wrap(context.Background(), "register", name, nil, err)
 	}
@@ -31,8 +31,7 @@ func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*C
 		if err := c.Load(context.Background()); err != nil {
 			m.gate.Lock()
 			defer m.gate.Unlock()
-			c.state.Store(stateClosed)
-			c.slot.cache = nil
+			m.takeOut(m.withFacets([]*core{&c.core}))
 			m.unlink(c.slot, before)
 			return nil, err
 		}
@@ -66,8 +65,9 @@ func (m *Manager) lookup(name string) (*core, error) {
 	return nil, &Error{Op: "lookup", Cache: name, Err: ErrUnknown}
 }
 
-// register also returns the dependencies that were known of the name before.
-func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c *Cache[K, V], before []dependency, err error) {
+// register also returns the dependencies that were known of the name before. of is nil,
+// or the cache that the new one is for.
+func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of *core) (c *Cache[K, V], before []dependency, err error) {
 	if err := checkName(strings.TrimPrefix(name, ours), len(name)); err != nil {
 		return nil, nil, err
 	}
@@ -96,7 +96,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (c 
 
 	m.gate.Lock()
 	defer m.gate.Unlock()
-	if m.closed {
+	if m.closed || of != nil && of.writable() != nil {
 		return nil, nil, ErrClosed
 	}
 	if s := m.slots[name]; s != nil && s.cache != nil {

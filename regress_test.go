@@ -803,6 +803,50 @@ func TestWrittenByHandInMemory(t *testing.T) {
 	}
 }
 
+// So it is if the cache has another name when it is written to, or is saved, or has no
+// builder any more.
+func TestWrittenByHandElsewhere(t *testing.T) {
+	ctx := t.Context()
+	for _, now := range []string{"as it was", "renamed", "saved", "without a builder", "off"} {
+		t.Run(now, func(t *testing.T) {
+			d := newDisk()
+			open := func(now string) (in, half, top *Cache[int, int], m *Manager) {
+				m = d.open(t, Options{})
+				in = must(Register(m, "in", Spec[int, int]{}))
+				name, spec := "half", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}
+				switch now {
+				case "renamed":
+					name, spec.Formerly = "other", []string{"half"}
+				case "saved":
+					spec.Memory = false
+				case "without a builder":
+					spec.Build = nil
+				case "off":
+					spec.Off = true
+				}
+				half = must(Register(m, name, spec))
+				top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return half.Get(ctx, k) }}))
+				return in, half, top, m
+			}
+			in, _, top, m := open("as it was")
+			ok(t, in.Set(1, 1))
+			equal(t, "top", must(top.Get(ctx, 1)), 1)
+			ok(t, m.Close())
+			if now != "saved" && now != "without a builder" {
+				_, _, top, m = open(now)
+				equal(t, "top after a restart", must(top.Get(ctx, 1)), 1)
+				equal(t, "builds", top.Stats().Builds, 0)
+				ok(t, m.Close())
+			}
+			_, half, top, _ := open(now)
+			ok(t, half.Set(1, 7))
+			if now != "off" { // then it is forgotten
+				equal(t, "top after a write", must(top.Get(ctx, 1)), 7)
+			}
+		})
+	}
+}
+
 // An observer is told why keys are looked at again: they stand for no dependency.
 func TestKeysChangeObserved(t *testing.T) {
 	var reasons []string

@@ -43,10 +43,10 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 		m.gate.Lock()
 		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving {
 			var gone []*slot
-			if c.edits.Swap(0) > 0 {
+			if c.edits.Swap(0) > 0 || c.lane == nil && !m.opts.ReadOnly && c.table.Load().len() > 0 { // of what is in memory, nothing is left
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
-			c.forgot(t.unsaved())
+			c.forgot(t, t.unsaved())
 			c.inherited(t)
 			state := c.emptyState()
 			if found {

@@ -413,4 +413,5 @@ func (c *Cache[K, V]) forget() {
 	t := c.table.Load()
 	t.rewrite = t.recorded
 	t.cleared = false
+	c.epoch++ // what is just being read is not there any more
 }

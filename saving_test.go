@@ -205,3 +205,30 @@ func TestSetWhileHookSaves(t *testing.T) {
 		m.Close()
 	}
 }
+
+// TestDeletedWhileReloading: what is deleted while it is read is either not there then,
+// or saved again.
+func TestDeletedWhileReloading(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	m := openOn(d)
+	ok(t, must(Register(m, "c", Spec[int, int]{})).Set(1, 1))
+	ok(t, m.Close())
+
+	m = openOn(d)
+	var c *Cache[int, int]
+	during := func() error { return nil }
+	c = must(Register(m, "c", Spec[int, int]{Validate: func(context.Context, map[int]int) error { return during() }}))
+	ok(t, c.Load(ctx))
+	during = func() error {
+		during = func() error { return nil }
+		return c.DeleteSaved(ctx)
+	}
+	ok(t, c.Reload(ctx))
+	ok(t, m.Sync(ctx))
+	want := maps.Collect(c.All())
+	ok(t, m.Close())
+	if got := savedIn(d, "c"); !maps.Equal(got, want) {
+		t.Errorf("saved: %v, in memory: %v", got, want)
+	}
+}

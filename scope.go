@@ -185,7 +185,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 			err = m.noteWhole(slots)
 		}
 		if err != nil {
-			return err
+			return wrap(context.Background(), op, "", nil, err)
 		}
 	}
 	m.gate.Lock()
@@ -202,7 +202,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 		err = m.noteWhole(slots)
 		m.emitInvalidated(slots, op)
 	}
-	return err
+	return wrap(context.Background(), op, "", nil, err)
 }
 
 // Rebuild invalidates the caches of scope and their dependents, then builds
@@ -323,15 +323,19 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 	if err != nil || len(cores) == 0 {
 		return err
 	}
+	m.gate.Lock()
 	cores = m.withFacets(cores)
-	seal := func(sealed bool) {
+	for _, c := range cores {
+		c.sealed = true
+	}
+	m.gate.Unlock()
+	unseal := func() {
 		m.gate.Lock()
 		defer m.gate.Unlock()
 		for _, c := range cores {
-			c.sealed = sealed
+			c.sealed = false
 		}
 	}
-	seal(true)
 	lanes := make(map[*lane]bool)
 	only := make(map[*slot]bool)
 	for _, c := range cores {
@@ -341,7 +345,7 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 		}
 	}
 	if err := syncAll(ctx, slices.Collect(maps.Keys(lanes)), cutEdited, only); err != nil {
-		seal(false)
+		unseal()
 		return wrap(ctx, "deregister", "", nil, err)
 	}
 	for _, c := range cores {
@@ -354,6 +358,12 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 	}
 	m.gate.Lock()
 	defer m.gate.Unlock()
+	m.takeOut(cores)
+	return nil
+}
+
+// takeOut takes caches out of m. The gate is held exclusively.
+func (m *Manager) takeOut(cores []*core) {
 	for _, c := range cores {
 		c.state.Store(stateClosed)
 		if c.slot.cache == c {
@@ -372,5 +382,4 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 			c.lane.stop()
 		}
 	}
-	return nil
 }

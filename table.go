@@ -386,13 +386,26 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 				delete(s.entries, k)
 			}
 		}
-		s := &t.shards[0]
-		s.hits.Add(from.hits.Load())
-		s.misses.Add(from.misses.Load())
+		t.shards[0].counted(from)
 		from.mu.Unlock()
 	}
 	t.cleared = t.cleared || old.cleared
 	t.rewrite = t.rewrite || old.rewrite
+}
+
+// count adds the reads of old, which t takes the place of, if absorb has not done so.
+// The gate is held exclusively.
+func (t *table[K, V]) count(old *table[K, V]) {
+	for i := range old.shards {
+		if from := &old.shards[i]; !from.moved {
+			t.shards[0].counted(from)
+		}
+	}
+}
+
+func (s *shard[K, V]) counted(from *shard[K, V]) {
+	s.hits.Add(from.hits.Load())
+	s.misses.Add(from.misses.Load())
 }
 
 // hasher returns a hash function for keys.

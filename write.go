@@ -269,6 +269,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 		}
 	}
 	t.partial = state <= statePartial
+	t.count(c.table.Load())
 	c.table.Store(t)
 	g.Unlock()
 	c.builtFrom = []byte(t.whole)
