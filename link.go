@@ -10,7 +10,7 @@ import (
 
 // Link implements graph.Type.
 func (c nodes[K, V]) Link(ctx context.Context, lists []graph.List) {
-	var l linker
+	l := linker{edges: make([]storedEdge, 0, usual*len(lists)), room: usual * len(lists)}
 	for i := range lists {
 		if list := &lists[i]; list.Saved == "" {
 			list.Linked, list.Err = c.relink(ctx, list.Edges)
@@ -49,11 +49,15 @@ type linker struct {
 	edges []storedEdge
 	on    []keyed    // caches that edges lead to
 	keys  [][]string // of the edges to each
+	room  int        // for the keys of the first
 }
+
+// usual is how many edges a node is expected to have.
+const usual = 4
 
 // storedEdge is an edge whose node is to be found: it has the key keys[on][at].
 type storedEdge struct {
-	on, at int
+	on, at int32
 	stamp  uint64
 }
 
@@ -66,7 +70,7 @@ func (l *linker) add(c *core, list *graph.List) error {
 		c.m.graph.Unlock()
 	}
 	before := len(l.edges)
-	on, name := -1, ""
+	on, name := int32(-1), ""
 	for e, err := range savedEdges(list.Saved) {
 		if err == nil && (on < 0 || e.cache != name) { // most are of the same cache as the one before
 			on, err = l.cache(c.m, e.cache)
@@ -82,7 +86,7 @@ func (l *linker) add(c *core, list *graph.List) error {
 			l.edges = l.edges[:before]
 			return err
 		}
-		l.edges = append(l.edges, storedEdge{on, len(l.keys[on]), e.stamp})
+		l.edges = append(l.edges, storedEdge{on, int32(len(l.keys[on])), e.stamp})
 		l.keys[on] = append(l.keys[on], e.key)
 	}
 	l.lists, l.ends = append(l.lists, list), append(l.ends, len(l.edges))
@@ -90,7 +94,7 @@ func (l *linker) add(c *core, list *graph.List) error {
 }
 
 // cache returns the number of the cache of a name from a record.
-func (l *linker) cache(m *Manager, name string) (int, error) {
+func (l *linker) cache(m *Manager, name string) (int32, error) {
 	c, err := m.readable(name)
 	if err != nil {
 		return -1, err
@@ -98,11 +102,12 @@ func (l *linker) cache(m *Manager, name string) (int, error) {
 	on := c.owner.Type.(keyed)
 	for i := range l.on {
 		if l.on[i] == on {
-			return i, nil
+			return int32(i), nil
 		}
 	}
-	l.on, l.keys = append(l.on, on), append(l.keys, nil)
-	return len(l.on) - 1, nil
+	l.on, l.keys = append(l.on, on), append(l.keys, make([]string, 0, l.room))
+	l.room = 0
+	return int32(len(l.on) - 1), nil
 }
 
 // link fills in the lists. Their edges are allocated together; those of one that stay
@@ -149,7 +154,7 @@ func (c nodes[K, V]) find(ctx context.Context, keys []string) []*graph.Node {
 	}
 	type place struct {
 		k         K
-		at, shard int
+		at, shard int32
 	}
 	t := c.table.Load()
 	places := make([]place, 0, len(keys))
@@ -161,7 +166,7 @@ func (c nodes[K, V]) find(ctx context.Context, keys []string) []*graph.Node {
 			if err != nil {
 				return err
 			}
-			p := place{k, at, t.place(k)}
+			p := place{k, int32(at), int32(t.place(k))}
 			places = append(places, p)
 			ends[p.shard+1]++
 		}
@@ -170,25 +175,25 @@ func (c nodes[K, V]) find(ctx context.Context, keys []string) []*graph.Node {
 	for i := range manyShards {
 		ends[i+1] += ends[i]
 	}
-	sorted := make([]place, len(places))
-	for _, p := range places {
-		sorted[ends[p.shard]] = p
+	order := make([]int32, len(places))
+	for i, p := range places {
+		order[ends[p.shard]] = int32(i)
 		ends[p.shard]++
 	}
 	var entries []*entry[K, V]
 	start := 0
 	for i := range t.shards {
 		s := &t.shards[i]
-		some := sorted[start:ends[i]]
+		some := order[start:ends[i]]
 		start, entries = ends[i], entries[:0]
 		s.mu.RLock()
 		if !s.moved {
-			for _, p := range some {
-				entries = append(entries, s.entries[p.k])
+			for _, j := range some {
+				entries = append(entries, s.entries[places[j].k])
 			}
-			for j, p := range some {
-				if e := entries[j]; e != nil {
-					found[p.at] = e.node
+			for i, j := range some {
+				if e := entries[i]; e != nil {
+					found[places[j].at] = e.node
 				}
 			}
 		}
