@@ -164,6 +164,7 @@ func (c *Cache[K, V]) SetIn(b *Batch, k K, v V) {
 
 // DeleteIn puts a Delete into b, which is of the same Manager.
 func (c *Cache[K, V]) DeleteIn(b *Batch, k K) {
+	c.hashed(k)
 	c.knew(k)
 	b.writes = append(b.writes, &write[K, V]{c: c, key: k})
 }

@@ -198,3 +198,37 @@ func checkTable[K comparable, V any](t *testing.T, c *Cache[K, V]) {
 		}
 	}
 }
+
+// TestKeyWithoutHash: a key that has no hash is a panic, as it is in a map, and leaves
+// nothing locked.
+func TestKeyWithoutHash(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[any, int]{Memory: true}))
+	ok(t, c.Set("a", 1))
+	var bad any = []int{1}
+	for name, use := range map[string]func(){
+		"Get":    func() { c.Get(t.Context(), bad) },
+		"Peek":   func() { c.Peek(bad) },
+		"Set":    func() { c.Set(bad, 1) },
+		"Delete": func() { c.Delete(bad) },
+		"Update": func() { c.Update(bad, func(v int, ok bool) (int, bool) { return 1, true }) },
+		"Batch": func() {
+			if err := m.Batch(func(b *Batch) error { c.DeleteIn(b, bad); return nil }); err != nil {
+				panic(err)
+			}
+		},
+		"Explain": func() { c.Explain(bad) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s does not panic", name)
+				}
+			}()
+			use()
+		}()
+	}
+	ok(t, c.Set("a", 2))
+	ok(t, c.InvalidateAll())
+	equal(t, "entries", c.Len(), 0)
+}

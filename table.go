@@ -3,6 +3,7 @@ package cacheman
 import (
 	"hash/maphash"
 	"math/bits"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ import (
 type table[K comparable, V any] struct {
 	shards []shard[K, V] // 1 or manyShards
 	hash   func(K) uint64
+	strict bool          // there are values of K that have no hash: place panics for them, before anything is locked
 	spare  []entry[K, V] // allocated and not used yet; see fill
 
 	filled [][]*entry[K, V] // by shard: made by fill, and not in its map yet; see settle
@@ -273,7 +275,7 @@ func (t *table[K, V]) lacks() bool {
 }
 
 func newTable[K comparable, V any](shards int, recorded bool) *table[K, V] {
-	return &table[K, V]{shards: make([]shard[K, V], shards), hash: hasher[K](), recorded: recorded, gen: 1}
+	return &table[K, V]{shards: make([]shard[K, V], shards), hash: hasher[K](), strict: holdsAny(reflect.TypeFor[K]()), recorded: recorded, gen: 1}
 }
 
 // shardsFor is the number of shards for n entries.
@@ -292,6 +294,9 @@ func (t *table[K, V]) shard(k K) *shard[K, V] {
 // place returns the number of the shard of k.
 func (t *table[K, V]) place(k K) int {
 	if len(t.shards) == 1 {
+		if t.strict {
+			t.hash(k)
+		}
 		return 0
 	}
 	return int(t.hash(k) % manyShards)
@@ -416,6 +421,24 @@ func hasher[K comparable]() func(K) uint64 {
 		}
 	}
 	return func(k K) uint64 { return maphash.Comparable(seed, k) }
+}
+
+// holdsAny reports whether values of a type have parts that are interfaces, which may hold
+// what has no hash.
+func holdsAny(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Array:
+		return holdsAny(t.Elem())
+	case reflect.Struct:
+		for f := range t.Fields() {
+			if holdsAny(f.Type) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var seed = maphash.MakeSeed()

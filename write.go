@@ -13,6 +13,7 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 	if err := c.m.refuses(); err != nil {
 		return c.err(context.Background(), op, k, err)
 	}
+	c.hashed(k)
 	if err := c.note(k); err != nil {
 		return c.err(context.Background(), op, k, err)
 	}
@@ -30,6 +31,13 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 			return nil
 		}
 		wait.Yield()
+	}
+}
+
+// hashed panics, as a map would, if k holds what has no hash: before anything is locked.
+func (c *Cache[K, V]) hashed(k K) {
+	if t := c.table.Load(); t.strict {
+		t.place(k)
 	}
 }
 
