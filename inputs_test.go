@@ -187,6 +187,33 @@ func TestSelect(t *testing.T) {
 	x.want(1, "Bob")
 }
 
+// TestSelectOfNothing: where there is no value, that there is no part of it is a result
+// like any other.
+func TestSelectOfNothing(t *testing.T) {
+	type user struct{ Name, City string }
+	var in *Cache[int, user]
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		in = must(Register(m, "users", Spec[int, user]{}))
+		names := must(Select(in, "names", Spec[int, string]{}, func(u user) string { return u.Name }))
+		return func(ctx context.Context) (string, error) {
+			name, err := names.Get(ctx, 1)
+			if errors.Is(err, ErrNotFound) {
+				return "nobody", nil
+			}
+			return name, err
+		}
+	})
+	x.want(1, "nobody")
+	x.want(0, "nobody")
+	x.reopen()
+	x.want(0, "nobody")
+	in.Set(1, user{"Ann", "Oslo"})
+	x.want(1, "Ann")
+	in.Delete(1)
+	ok(t, x.m.Build(t.Context(), All(), nil))
+	x.want(0, "nobody")
+}
+
 func TestCollect(t *testing.T) {
 	var in *Cache[string, int]
 	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {

@@ -275,13 +275,16 @@ func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {
 
 // Select registers a cache of that name that has, for each key of c, what fn
 // makes of its value. What was computed from it stays valid as long as that is
-// the same, whatever else of the value changes. spec is the zero Spec, or says
+// the same, whatever else of the value changes; where c has no value, neither has it. spec is the zero Spec, or says
 // how it is kept; its Version is that of fn, its Build is not used.
 func Select[K comparable, V, P any](c *Cache[K, V], name string, spec Spec[K, P], fn func(V) P) (*Cache[K, P], error) {
 	spec.Build = func(ctx context.Context, k K) (p P, err error) {
-		v, err := c.Get(ctx, k)
+		v, err := c.get(ctx, graph.FrameOf(ctx), k)
+		if err == ErrNotFound {
+			return p, ErrNotFound // which is a result
+		}
 		if err != nil {
-			return p, err
+			return p, c.err(ctx, "get", k, err)
 		}
 		return fn(v), nil
 	}

@@ -144,12 +144,16 @@ func (e *oracleExpr) eval(version int, from oracleReader) (int, error) {
 			return e.n, nil
 		}
 	case oracleFacet + oraclePresence:
-		if errors.Is(err, ErrNotFound) {
+		if errors.Unwrap(err) == ErrNotFound { // and not what is about an entry below
 			return 0, nil
 		}
 	case oracleRescue:
 		if err != nil {
 			return e.n, nil
+		}
+	case oracleFacet + oraclePart:
+		if errors.Unwrap(err) == ErrNotFound { // likewise
+			return 0, ErrNotFound
 		}
 	case oraclePass:
 		if errors.Is(err, ErrNotFound) {
