@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // bringing is a cache of inputs, one of their halves, and one of what those add up to.
@@ -425,4 +428,98 @@ func TestBuildWaits(t *testing.T) {
 		ok(t, <-done)
 		equal(t, "runs", ran.Load(), 2)
 	})
+}
+
+// TestInOrder: nodes are in the order in which they were built, however that is
+// distributed, and all are there.
+func TestInOrder(t *testing.T) {
+	for _, n := range []int{0, 1, 255, 256, 20_000} {
+		for name, built := range map[string]func(i int) uint64{
+			"dense":    func(i int) uint64 { return uint64(i) * 7 % 20_011 },
+			"the same": func(int) uint64 { return 5 },
+			"far":      func(i int) uint64 { return uint64(i) * 0x9e3779b97f4a7c15 },
+			"one far": func(i int) uint64 {
+				if i == n/2 {
+					return math.MaxUint64
+				}
+				return uint64(n - i)
+			},
+		} {
+			parts := make([][]doubtful, 3)
+			left := make(map[*graph.Node]uint64)
+			for i := range n {
+				d := doubtful{new(graph.Node), built(i)}
+				parts[i%3] = append(parts[i%3], d)
+				left[d.node] = d.built
+			}
+			last := uint64(0)
+			for _, node := range inOrder(parts) {
+				b, there := left[node]
+				if !there || b < last {
+					t.Fatalf("%d, %s: %d after %d, there: %t", n, name, b, last, there)
+				}
+				last = b
+				delete(left, node)
+			}
+			equal(t, "nodes that are missing", len(left), 0)
+		}
+	}
+}
+
+// TestBuildOfRestored: what was stored of many entries leads to what they were built from:
+// after a restart nothing is built, and after a change what has read it.
+func TestBuildOfRestored(t *testing.T) {
+	const n = 400
+	d := newDisk()
+	var in, c *Cache[int, int]
+	var runs atomic.Int64
+	reads := func(k int) [3]int { return [3]int{k, k * 7 % n, (k + 1) % n} }
+	open := func() *Manager {
+		m := d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (sum int, err error) {
+			runs.Add(1)
+			for _, from := range reads(k) {
+				v, err := in.Get(ctx, from)
+				if err != nil {
+					return 0, err
+				}
+				sum += v
+			}
+			return sum, nil
+		}}))
+		return m
+	}
+	build := func(m *Manager, want int) {
+		t.Helper()
+		runs.Store(0)
+		ok(t, m.Build(t.Context(), All(), nil))
+		equal(t, "builders that ran", int(runs.Load()), want)
+		for k := range n {
+			sum := 0
+			for _, from := range reads(k) {
+				sum += must(in.Get(t.Context(), from))
+			}
+			equal(t, "value", must(c.Get(t.Context(), k)), sum)
+		}
+		equal(t, "builders that ran", int(runs.Load()), want)
+	}
+	m := open()
+	for k := range n {
+		ok(t, in.Set(k, 10*k))
+	}
+	for k := range n {
+		must(c.Get(t.Context(), k))
+	}
+	ok(t, m.Close())
+	m = open()
+	build(m, 0)
+	ok(t, in.Set(35, 1))
+	readers := 0
+	for k := range n {
+		if r := reads(k); slices.Contains(r[:], 35) {
+			readers++
+		}
+	}
+	build(m, readers)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"reflect"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -206,8 +205,6 @@ func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
 			return
 		}
 		var batch []*entry[K, V]
-		var touched byte
-		defer func() { runtime.KeepAlive(touched) }()
 		for i := range t.shards {
 			s := &t.shards[i]
 			batch = batch[:0]
@@ -220,7 +217,7 @@ func (c *Cache[K, V]) present() iter.Seq[found[K, V]] {
 			s.mu.RUnlock()
 			for at, e := range batch {
 				if at%touchAtOnce == 0 {
-					touched += s.touch(batch[at:min(at+touchAtOnce, len(batch))])
+					s.touch(batch[at:min(at+touchAtOnce, len(batch))])
 				}
 				f := found[K, V]{shard: s, entry: e}
 				if c.table.Load() != t { // it has been replaced

@@ -10,7 +10,7 @@ import (
 
 // Link implements graph.Type.
 func (c nodes[K, V]) Link(ctx context.Context, lists []graph.List) {
-	l := linker{edges: make([]storedEdge, 0, usual*len(lists)), room: usual * len(lists)}
+	l := linker{edges: make([]storedEdge, 0, usual*len(lists))}
 	for i := range lists {
 		if list := &lists[i]; list.Saved == "" {
 			list.Linked, list.Err = c.relink(ctx, list.Edges)
@@ -49,7 +49,6 @@ type linker struct {
 	edges []storedEdge
 	on    []keyed    // caches that edges lead to
 	keys  [][]string // of the edges to each
-	room  int        // for the keys of the first
 }
 
 // usual is how many edges a node is expected to have.
@@ -105,8 +104,11 @@ func (l *linker) cache(m *Manager, name string) (int32, error) {
 			return int32(i), nil
 		}
 	}
-	l.on, l.keys = append(l.on, on), append(l.keys, make([]string, 0, l.room))
-	l.room = 0
+	var keys []string
+	if len(l.on) == 0 { // most lead to one cache
+		keys = make([]string, 0, cap(l.edges))
+	}
+	l.on, l.keys = append(l.on, on), append(l.keys, keys)
 	return int32(len(l.on) - 1), nil
 }
 

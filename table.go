@@ -90,9 +90,10 @@ const (
 // touch reads a byte of each line of the processor's cache that entries hold something
 // in. These lie all over the memory: read one after the other for no other purpose, the
 // processor waits for many of them at a time.
-func (s *shard[K, V]) touch(entries []*entry[K, V]) (touched byte) {
+func (s *shard[K, V]) touch(entries []*entry[K, V]) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	var touched byte
 	for _, e := range entries {
 		raw := e.state().raw[:min(e.len, touchBytes)]
 		for ; len(raw) > cacheLine; raw = raw[cacheLine:] {
@@ -103,7 +104,7 @@ func (s *shard[K, V]) touch(entries []*entry[K, V]) (touched byte) {
 		}
 		touched += touch(&e.value)
 	}
-	return touched
+	runtime.KeepAlive(touched)
 }
 
 // touchNodes is touch for the nodes of entries. The shard is locked.

@@ -387,12 +387,7 @@ func TestManifestNumberAgain(t *testing.T) {
 		}
 		apply(t, s, ops...)
 		r := openReader(t, quiet(fs))
-		fs.Hook(func(_ int, o faultfs.Op, name string) error {
-			if o == faultfs.OpSync && strings.HasPrefix(name, "MANIFEST-") {
-				return syscall.EIO
-			}
-			return nil
-		})
+		failManifests(fs)
 		w.before, w.armed = func() { refresh(t, r) }, true
 		if s.Compact(t.Context()) == nil {
 			t.Fatal("it did not fail")
@@ -519,6 +514,16 @@ func TestReaderIsToldWhatWasTakenBack(t *testing.T) {
 	}
 }
 
+// failManifests has the syncs of manifests fail.
+func failManifests(fs *faultfs.FS) {
+	fs.Hook(func(_ int, o faultfs.Op, name string) error {
+		if o == faultfs.OpSync && strings.HasPrefix(name, "MANIFEST-") {
+			return syscall.EIO
+		}
+		return nil
+	})
+}
+
 // A reader has read the first manifest, which could not be made after all, and the next
 // writer has none yet.
 func TestFirstManifestIsGone(t *testing.T) {
@@ -527,12 +532,7 @@ func TestFirstManifestIsGone(t *testing.T) {
 	w := &between{FS: fs}
 	s := open(t, logstore.Options{FS: w, CompactAt: -1})
 	r := openReader(t, quiet(fs))
-	fs.Hook(func(_ int, o faultfs.Op, name string) error {
-		if o == faultfs.OpSync && strings.HasPrefix(name, "MANIFEST-") {
-			return syscall.EIO
-		}
-		return nil
-	})
+	failManifests(fs)
 	w.before, w.armed = func() { refresh(t, r) }, true
 	if s.Apply(t.Context(), batch(put("a", "1", "one"))) == nil {
 		t.Fatal("it did not fail")

@@ -140,6 +140,16 @@ func failsAt(t *testing.T, n, width int) bool {
 	return failed
 }
 
+// journals returns how many journals there are.
+func journals(fs *faultfs.FS) (n int) {
+	for name := range fs.Files() {
+		if strings.HasPrefix(name, "j-") {
+			n++
+		}
+	}
+	return n
+}
+
 // A batch that does not fit, while the header of a journal does, is tried again and again.
 func TestJournalsOfFailedBatches(t *testing.T) {
 	fs := faultfs.New()
@@ -164,13 +174,7 @@ func TestJournalsOfFailedBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n := 0
-	for name := range fs.Files() {
-		if strings.HasPrefix(name, "j-") {
-			n++
-		}
-	}
-	if n > 5 {
+	if n := journals(fs); n > 5 {
 		t.Errorf("%d journals, each of which is open", n)
 	}
 	full = false
@@ -201,13 +205,7 @@ func TestJournalsOfFailedCompactions(t *testing.T) {
 		}
 	}
 	now, _ := dump(t, s)
-	n := 0
-	for name := range fs.Files() {
-		if strings.HasPrefix(name, "j-") {
-			n++
-		}
-	}
-	if n > 10 {
+	if n := journals(fs); n > 10 {
 		t.Errorf("%d journals, each of which is open", n)
 	}
 	fs.Hook(nil)
