@@ -3,6 +3,8 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"iter"
+	"slices"
 	"unsafe"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -10,15 +12,17 @@ import (
 
 // Link implements graph.Type.
 func (c nodes[K, V]) Link(ctx context.Context, lists []graph.List) {
-	l := linker{edges: make([]storedEdge, 0, usual*len(lists))}
+	if len(lists) > 1 {
+		c.linkMany(ctx, lists)
+		return
+	}
 	for i := range lists {
-		if list := &lists[i]; list.Saved == "" {
-			list.Linked, list.Err = c.relink(ctx, list.Edges)
+		if l := &lists[i]; l.Saved == "" {
+			l.Linked, l.Err = c.relink(ctx, l.Edges)
 		} else {
-			list.Err = l.add(&c.core, list)
+			l.Linked, l.Err = c.linkSaved(ctx, l)
 		}
 	}
-	l.link(ctx)
 }
 
 // relink returns edges with nodes that are alive.
@@ -42,100 +46,104 @@ func (c nodes[K, V]) relink(ctx context.Context, edges []graph.Edge) ([]graph.Ed
 	return linked, nil
 }
 
-// linker finds the nodes of edges that were stored, those of many lists together.
-type linker struct {
-	lists []*graph.List
-	ends  []int // of the edges of each list
-	edges []storedEdge
-	on    []keyed    // caches that edges lead to
-	keys  [][]string // of the edges to each
-}
-
-// usual is how many edges a node is expected to have.
-const usual = 4
-
-// storedEdge is an edge whose node is to be found: it has the key keys[on][at].
+// storedEdge is an edge whose node is to be found.
 type storedEdge struct {
-	on, at int32
-	stamp  uint64
+	on    *core // the cache that it leads to
+	key   string
+	stamp uint64
 }
 
-// add adds a list of an entry of c.
-func (l *linker) add(c *core, list *graph.List) error {
-	elsewhere := c.lane != nil && c.lane != c.m.main
-	if elsewhere {
-		c.m.graph.Lock()
-		elsewhere = list.Node.Built <= c.lane.base // it was not written since
-		c.m.graph.Unlock()
+// stored returns the edges of an entry of c that were stored, up to the first that cannot
+// be linked.
+func (c *core) stored(l *graph.List) iter.Seq2[storedEdge, error] {
+	return func(yield func(storedEdge, error) bool) {
+		elsewhere := c.lane != nil && c.lane != c.m.main
+		if elsewhere {
+			c.m.graph.Lock()
+			elsewhere = l.Node.Built <= c.lane.base // it was not written since
+			c.m.graph.Unlock()
+		}
+		var on *core
+		name := ""
+		for e, err := range savedEdges(l.Saved) {
+			if err == nil && (on == nil || e.cache != name) { // most are of the same cache as the one before
+				on, err = c.m.readable(e.cache)
+				name = e.cache
+			}
+			if err == nil && elsewhere && e.stamp > on.base() {
+				err = errLost
+			}
+			if err == nil && name == ours+handCache {
+				e.key, err = c.m.handNow(e.key)
+			}
+			if !yield(storedEdge{on, e.key, e.stamp}, err) || err != nil {
+				return
+			}
+		}
 	}
-	before := len(l.edges)
-	on, name := int32(-1), ""
-	for e, err := range savedEdges(list.Saved) {
-		if err == nil && (on < 0 || e.cache != name) { // most are of the same cache as the one before
-			on, err = l.cache(c.m, e.cache)
-			name = e.cache
-		}
-		if err == nil && elsewhere && e.stamp > l.on[on].cache().base() {
-			err = errLost
-		}
-		if err == nil && name == ours+handCache {
-			e.key, err = c.m.handNow(e.key)
-		}
+}
+
+func (c *core) keyed() keyed { return c.owner.Type.(keyed) }
+
+// linkSaved returns the edges that were stored, with their nodes.
+func (c nodes[K, V]) linkSaved(ctx context.Context, l *graph.List) ([]graph.Edge, error) {
+	var room [16]graph.Edge
+	linked := room[:0]
+	for e, err := range c.stored(l) {
 		if err != nil {
-			l.edges = l.edges[:before]
-			return err
+			return nil, err
 		}
-		l.edges = append(l.edges, storedEdge{on, int32(len(l.keys[on])), e.stamp})
-		l.keys[on] = append(l.keys[on], e.key)
+		n, err := e.on.keyed().nodeOf(ctx, e.key)
+		if err != nil {
+			return nil, err
+		}
+		linked = append(linked, graph.Edge{Node: n, Stamp: e.stamp})
 	}
-	l.lists, l.ends = append(l.lists, list), append(l.ends, len(l.edges))
-	return nil
+	return append(make([]graph.Edge, 0, len(linked)), linked...), nil
 }
 
-// cache returns the number of the cache of a name from a record.
-func (l *linker) cache(m *Manager, name string) (int32, error) {
-	c, err := m.readable(name)
-	if err != nil {
-		return -1, err
-	}
-	on := c.owner.Type.(keyed)
-	for i := range l.on {
-		if l.on[i] == on {
-			return int32(i), nil
-		}
-	}
-	var keys []string
-	if len(l.on) == 0 { // most lead to one cache
-		keys = make([]string, 0, cap(l.edges))
-	}
-	l.on, l.keys = append(l.on, on), append(l.keys, keys)
-	return int32(len(l.on) - 1), nil
-}
-
-// link fills in the lists. Their edges are allocated together; those of one that stay
-// keep the others' room.
-func (l *linker) link(ctx context.Context) {
-	found := make([][]*graph.Node, len(l.on))
-	for i, on := range l.on {
-		found[i] = on.find(ctx, l.keys[i])
-	}
-	linked := make([]graph.Edge, 0, len(l.edges))
-	start := 0
-	for i, list := range l.lists {
-		before := len(linked)
-		for _, e := range l.edges[start:l.ends[i]] {
-			n := found[e.on][e.at]
-			if n == nil {
-				if n, list.Err = l.on[e.on].nodeOf(ctx, l.keys[e.on][e.at]); list.Err != nil {
+// linkMany is Link of many lists. Most nodes are looked for together, which is quicker, and
+// edges are allocated together; those of one that stay keep the others' room.
+func (c nodes[K, V]) linkMany(ctx context.Context, lists []graph.List) {
+	edges := make([]storedEdge, 0, 4*len(lists))
+	ends := make([]int, len(lists)) // of the edges of each
+	for i := range lists {
+		l, before := &lists[i], len(edges)
+		if l.Saved == "" {
+			l.Linked, l.Err = c.relink(ctx, l.Edges)
+		} else {
+			for e, err := range c.stored(l) {
+				if l.Err = err; err != nil {
+					edges = edges[:before]
 					break
 				}
+				edges = append(edges, e)
+			}
+		}
+		ends[i] = len(edges)
+	}
+	found := make([]*graph.Node, len(edges))
+	var asked []*core
+	for i, e := range edges {
+		if (i == 0 || e.on != edges[i-1].on) && !slices.Contains(asked, e.on) {
+			asked = append(asked, e.on)
+			e.on.keyed().find(ctx, edges, found)
+		}
+	}
+	linked := make([]graph.Edge, 0, len(edges))
+	start := 0
+	for i := range lists {
+		l, before := &lists[i], len(linked)
+		for at := start; at < ends[i] && l.Err == nil; at++ {
+			e, n := edges[at], found[at]
+			if n == nil {
+				n, l.Err = e.on.keyed().nodeOf(ctx, e.key)
 			}
 			linked = append(linked, graph.Edge{Node: n, Stamp: e.stamp})
 		}
-		if list.Err == nil {
-			list.Linked = linked[before:len(linked):len(linked)]
+		if start = ends[i]; l.Err == nil && l.Saved != "" {
+			l.Linked = linked[before:len(linked):len(linked)]
 		}
-		start = l.ends[i]
 	}
 }
 
@@ -145,26 +153,24 @@ var errLost = errors.New("what was read is lost")
 
 // find implements keyed. What is in one shard is looked for together: if no lock comes
 // in between, the processor waits for several entries at a time.
-func (c nodes[K, V]) find(ctx context.Context, keys []string) []*graph.Node {
-	found := make([]*graph.Node, len(keys))
-	const few = 16
-	if len(keys) < few || c.spec.KeyCodec.Decode == nil {
-		return found
-	}
-	if c.state.Load() != statePartial && c.prepare(ctx, true) != nil {
-		return found
+func (c nodes[K, V]) find(ctx context.Context, edges []storedEdge, found []*graph.Node) {
+	if c.spec.KeyCodec.Decode == nil || c.state.Load() != statePartial && c.prepare(ctx, true) != nil {
+		return // nodeOf says why
 	}
 	type place struct {
 		k         K
 		at, shard int32
 	}
 	t := c.table.Load()
-	places := make([]place, 0, len(keys))
+	places := make([]place, 0, len(edges))
 	var ends [manyShards + 1]int // of the places in each shard, as far as they are filled in
 	var err error
 	guard(&err, func() error {
-		for at, key := range keys {
-			k, err := c.spec.KeyCodec.Decode(unsafe.Slice(unsafe.StringData(key), len(key)))
+		for at, e := range edges {
+			if e.on != &c.core {
+				continue
+			}
+			k, err := c.spec.KeyCodec.Decode(unsafe.Slice(unsafe.StringData(e.key), len(e.key)))
 			if err != nil {
 				return err
 			}
@@ -201,7 +207,6 @@ func (c nodes[K, V]) find(ctx context.Context, keys []string) []*graph.Node {
 		}
 		s.mu.RUnlock()
 	}
-	return found
 }
 
 // renew implements keyed: it finds the node that has taken the place of a dead one,
@@ -218,7 +223,7 @@ func (c nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return now.owner.Type.(keyed).nodeOf(ctx, string(key))
+	return now.keyed().nodeOf(ctx, string(key))
 }
 
 // nodeOf implements keyed.

@@ -180,7 +180,7 @@ type keyed interface {
 	keyOf(entry any) any
 	renew(ctx context.Context, entry any) (*graph.Node, error)
 	nodeOf(ctx context.Context, key string) (*graph.Node, error)
-	find(ctx context.Context, keys []string) []*graph.Node // those of nodeOf that are there; nil: perhaps
+	find(ctx context.Context, edges []storedEdge, found []*graph.Node) // fills in nodes of edges to the cache that are there
 }
 
 // recorder makes records; it keeps what it needs for that from one to the next.

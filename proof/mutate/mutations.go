@@ -109,7 +109,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what is lost elsewhere is not linked",
-		edits: []edit{{"link.go", "elsewhere && e.stamp > l.on[on].cache().base()", "elsewhere && e.stamp < 0"}},
+		edits: []edit{{"link.go", "elsewhere && e.stamp > on.base()", "elsewhere && e.stamp < 0"}},
 		tests: "^TestStampsAcrossStores$",
 	},
 	{
