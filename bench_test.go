@@ -63,3 +63,46 @@ func BenchmarkBuild(b *testing.B) {
 		c.Get(ctx, fmt.Sprint(i))
 	}
 }
+
+// BenchmarkRebuild has a change go through entries, each computed from the one before, or
+// all from one and another from all of them; a time is that of one entry.
+func BenchmarkRebuild(b *testing.B) {
+	const n = 10_000
+	for _, shape := range []string{"chain", "fanout"} {
+		b.Run(shape, func(b *testing.B) {
+			m := must(Open("", Options{Store: newDisk(), Autosync: &Autosync{Off: true}}))
+			b.Cleanup(func() { m.Close() })
+			in := must(Register(m, "in", Spec[int, uint64]{Memory: true}))
+			var c *Cache[int, uint64]
+			c = must(Register(m, "c", Spec[int, uint64]{Memory: true, Build: func(ctx context.Context, k int) (uint64, error) {
+				if k == 0 || k < n && shape == "fanout" {
+					return in.Get(ctx, 0)
+				}
+				sum, from := uint64(0), k-1
+				if k == n && shape == "fanout" {
+					from = 0
+				}
+				for i := from; i < k; i++ {
+					v, err := c.Get(ctx, i)
+					if err != nil {
+						return 0, err
+					}
+					sum += v
+				}
+				return sum, nil
+			}}))
+			v := uint64(0)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if i%(n+1) > 0 {
+					continue
+				}
+				v++
+				in.Set(0, v)
+				if _, err := c.Get(b.Context(), n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

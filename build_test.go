@@ -518,3 +518,51 @@ func TestExitInEqual(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestLeaveBetweenBuilders has a caller leave while the second of three builders that
+// there are to run is running: it ends, and the third does not begin.
+func TestLeaveBetweenBuilders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newDisk().open(t, Options{})
+		in := must(Register(m, "in", Spec[int, int]{}))
+		var began [3]int
+		var cause error
+		block := false
+		var c *Cache[int, int]
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			began[k]++
+			if k == 1 && block {
+				<-ctx.Done()
+				cause = ctx.Err()
+				return 0, cause
+			}
+			if k == 0 {
+				return in.Get(ctx, 0)
+			}
+			v, err := c.Get(ctx, k-1)
+			return v + 1, err
+		}}))
+		in.Set(0, 1)
+		equal(t, "first", must(c.Get(t.Context(), 2)), 3)
+		in.Set(0, 2)
+		block = true
+		ctx, cancel := context.WithCancelCause(t.Context())
+		left := make(chan error)
+		go func() {
+			_, err := c.Get(ctx, 2)
+			left <- err
+		}()
+		synctest.Wait()
+		gone := errors.New("gone")
+		cancel(gone)
+		if err := <-left; !errors.Is(err, gone) {
+			t.Errorf("the caller left with %v", err)
+		}
+		synctest.Wait()
+		equal(t, "began", began, [3]int{2, 2, 1})
+		equal(t, "the second ended with", cause, context.Canceled)
+		block = false
+		equal(t, "later", must(c.Get(t.Context(), 2)), 4)
+		equal(t, "began", began, [3]int{2, 3, 2})
+	})
+}

@@ -17,12 +17,13 @@ import (
 // others wait for it. If n is dead, or was marked again meanwhile, it may return
 // without an error though n is not clean: the caller looks again.
 func (g *Graph) Resolve(ctx context.Context, n *Node) (*Run, error) {
-	return g.resolve(ctx, flight.From(ctx), n, nil, true)
+	return g.ResolveFor(ctx, nil, n)
 }
 
 // ResolveFor is Resolve for a part of what q is for, which is not a builder.
 func (g *Graph) ResolveFor(ctx context.Context, q *Request, n *Node) (*Run, error) {
-	return g.resolve(ctx, flight.From(ctx), n, q, true)
+	self := flight.From(ctx)
+	return g.resolve(ctx, self, self, n, q, true)
 }
 
 // visit is a node on the way from the root to where the search is.
@@ -33,10 +34,11 @@ type visit struct {
 	why   *Cause // it is to be built without looking at its edges
 }
 
-// resolve does what Resolve says, as a part of self. asks says that self wants the
-// result, and not only to find out whether what it had asked for is still what it was.
-// The search keeps its own stack, for the graph may be deep.
-func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node, q *Request, asks bool) (*Run, error) {
+// resolve does what Resolve says for of, as a part of self, which is the same unless the
+// search is apart. asks says that of wants the result, and not only to find out whether
+// what it had asked for is still what it was. The search keeps its own stack, for the
+// graph may be deep.
+func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Node, q *Request, asks bool) (*Run, error) {
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
 	releases, steps := int32(0), 0
@@ -70,7 +72,7 @@ func (g *Graph) resolve(ctx context.Context, self *flight.Context, root *Node, q
 		}
 		stack[len(stack)-1].why = &Cause{Failed, n}
 	}
-	asker := runOf(self)
+	asker := runOf(of)
 	if asker != nil && asker.graph() != g {
 		asker = nil
 	}
@@ -99,7 +101,7 @@ search:
 			stack[len(stack)-1].next = 0
 			continue
 		}
-		if r := q.knows(x, self, asks && len(stack) == 1); r != nil {
+		if r := q.knows(x, of, asks && len(stack) == 1); r != nil {
 			if err := r.failure(); final(err) {
 				return r, err
 			}
@@ -174,6 +176,11 @@ search:
 			return nil, g.closed
 		}
 		r := x.run()
+		if r == nil && mayLeave(ctx, self) {
+			var err error
+			without(func() { r, err = g.apart(ctx, of, root, q, asks) })
+			return r, err
+		}
 		at := uint32(0)
 		var err error // of waiting, not of the builder
 		switch {
@@ -186,7 +193,7 @@ search:
 			}
 			r = g.start(ctx, task, x, why, q)
 			task = nil
-			without(func() { err = r.lead(ctx, self) })
+			without(func() { r.lead(self) })
 		case !r.Join():
 			x.supersede() // nobody wants its result
 			continue
@@ -210,7 +217,7 @@ search:
 		}
 		if err == nil {
 			if err = r.failure(); err != nil || r.outcome == Volatile {
-				q.note(x, r, self, asks && len(stack) == 1)
+				q.note(x, r, of, asks && len(stack) == 1)
 			}
 		}
 		last := len(stack) == 1
@@ -323,6 +330,12 @@ func (g *Graph) Link(ctx context.Context, nodes []*Node) {
 	g.link(ctx, saved...)
 }
 
+func (g *Graph) isPast(circle *flight.CycleError) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.past(circle)
+}
+
 // past reports whether a circle is of runs that need each other only because
 // one, other than the last, has read what may have changed. The graph is locked.
 func (g *Graph) past(circle *flight.CycleError) bool {
@@ -364,17 +377,12 @@ func (g *Graph) link(ctx context.Context, nodes ...*Node) (failed error) {
 // by the one before.
 const deepStack = 200
 
-// lead executes r as a part of self: in the calling goroutine, unless the caller
-// may leave before self ends.
-func (r *Run) lead(ctx context.Context, self *flight.Context) error {
-	if self == nil && ctx.Done() != nil || self != nil && ctx != context.Context(self) && ctx.Done() != self.Done() {
-		go r.execute()
-		return r.Wait(ctx)
-	}
+// lead executes r as a part of self.
+func (r *Run) lead(self *flight.Context) {
 	r.Lead(self)
 	if r.Depth()%deepStack < deepStack-1 {
 		r.execute()
-		return nil
+		return
 	}
 	done := make(chan struct{})
 	go func() {
@@ -382,5 +390,48 @@ func (r *Run) lead(ctx context.Context, self *flight.Context) error {
 		r.execute()
 	}()
 	<-done
-	return nil
+}
+
+// mayLeave reports that who calls with ctx as a part of self may leave before self ends.
+func mayLeave(ctx context.Context, self *flight.Context) bool {
+	if self == nil {
+		return ctx.Done() != nil
+	}
+	return ctx != context.Context(self) && ctx.Done() != self.Done()
+}
+
+// search is a resolve apart from its caller.
+type search struct {
+	flight.Run
+	request Request
+	ended   bool // a builder may end the goroutine instead; the request knows of it
+	found   *Run
+	err     error
+}
+
+// apart is resolve in a goroutine of its own, for a caller who may leave while a builder
+// is running. It is one for all builders that there are to run.
+func (g *Graph) apart(ctx context.Context, of *flight.Context, root *Node, q *Request, asks bool) (*Run, error) {
+	for {
+		s := &search{}
+		s.Init(ctx, nil)
+		if q == nil {
+			q = &s.request
+		}
+		go func() {
+			defer s.Finish()
+			s.found, s.err = g.resolve(s.Context(), s.Context(), of, root, q, asks)
+			s.ended = true
+		}()
+		err := s.Wait(ctx)
+		if circle, is := err.(*flight.CycleError); is && g.isPast(circle) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if s.ended {
+			return s.found, s.err
+		}
+	}
 }

@@ -221,7 +221,7 @@ func (r *Run) recheck() bool {
 				settled = false
 				g.mu.Unlock()
 				At("recheck")
-				run, err := g.resolve(r.Context(), r.Context(), e.Node, nil, false)
+				run, err := g.resolve(r.Context(), r.Context(), r.Context(), e.Node, nil, false)
 				At("rechecked")
 				g.mu.Lock()
 				if err != nil || run != nil && run.outcome == Volatile { // it has no stamp any more
@@ -413,7 +413,8 @@ func (r *Run) fail() {
 	if n.run() == r {
 		n.setRun(nil)
 	}
-	if r.failure() != nil && r.Err != ErrStale && !r.Over() || r.outcome == Volatile {
+	failed := r.failure() != nil && r.Err != ErrStale || r.Exited()
+	if failed && !r.Over() || r.outcome == Volatile {
 		r.request.note(n, r, nil, false) // before somebody else begins anew
 	}
 	if r.moved { // what it has read is dropped
