@@ -195,7 +195,8 @@
 //
 // # Copies
 //
-// [Manager.Backup] copies the directory of a Manager in use, as of one instant.
+// [Manager.Backup] copies the directory of a Manager in use, as of one instant;
+// [Manager.Compact] makes it as small as it gets before it is packed up.
 // [Manager.Export] writes what is saved as lines of JSON, and [Import] makes a
 // directory of that.
 //

@@ -47,6 +47,31 @@ func ExampleManager_Backup() {
 	// Output: 3 <nil>
 }
 
+// A directory that is packed up with a program, as small as it gets.
+func ExampleManager_Compact() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "cacheman")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	m, prices := openPrices(dir)
+	defer m.Close()
+	for _, tea := range []int{3, 4, 5} {
+		prices.Set("tea", tea)
+		if err := m.Sync(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	if err := m.Compact(ctx); err != nil {
+		log.Fatal(err)
+	}
+	snapshots, err := filepath.Glob(filepath.Join(dir, "*.snap"))
+	fmt.Println(len(snapshots), err)
+	// Output: 1 <nil>
+}
+
 // What is saved as text, and back: to look at, or for another kind of store.
 func ExampleManager_Export() {
 	ctx := context.Background()

@@ -273,3 +273,43 @@ func TestFollowReadsOneByOne(t *testing.T) {
 		equal(t, "loaded after Follow", c.Stats().Loaded, false)
 	}
 }
+
+// TestCompact: what was written over and deleted takes no room any more.
+func TestCompact(t *testing.T) {
+	dir := t.TempDir()
+	m := openDir(t, dir, Options{})
+	c := must(Register(m, "c", Spec[int, []byte]{}))
+	const n, size = 200, 4 << 10
+	noise := rand.New(rand.NewPCG(1, 2))
+	for range 3 { // the last of three values of each key counts
+		for k := range n {
+			v := make([]byte, size)
+			for i := range v {
+				v[i] = byte(noise.Uint32())
+			}
+			ok(t, c.Set(k, v))
+		}
+		ok(t, m.Sync(t.Context()))
+	}
+	used := func() (bytes int64) {
+		for _, e := range must(os.ReadDir(dir)) {
+			bytes += must(e.Info()).Size()
+		}
+		return bytes
+	}
+	before := used()
+	ok(t, m.Compact(t.Context()))
+	if after := used(); before < 3*n*size || after > n*size*5/4 {
+		t.Errorf("%d bytes before, %d after", before, after)
+	}
+
+	r := openDir(t, dir, Options{ReadOnly: true})
+	equal(t, "entries", must(Register(r, "c", Spec[int, []byte]{})).Len(), n)
+	if err := r.Compact(t.Context()); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("reading only: %v", err)
+	}
+	ok(t, m.Close())
+	if err := m.Compact(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
