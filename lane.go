@@ -219,7 +219,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		return unread
 	}
 	start := time.Now()
-	b := &batch{m: l.m, described: l.store != nil && l.store.Caps().Described, elsewhere: l != l.m.main}
+	b := &batch{m: l.m, described: l.store != nil && l.store.Caps().Described, shared: shared(l.store), elsewhere: l != l.m.main}
 	for _, c := range cuts {
 		// Hooks first: where one fails, the others are saved all the same.
 		if err := b.callDelete(ctx, c); err != nil {
@@ -232,7 +232,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	if l.store == nil {
 		err = b.callSave(ctx)
 	} else if len(b.cuts) > 0 {
-		err = l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
+		if err = l.m.reserveStamps(ctx, l.store); err == nil {
+			err = l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
+		}
 	}
 	if err == nil && !b.elsewhere {
 		l.m.mark.Store(max(b.mark, l.m.mark.Load()))

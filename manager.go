@@ -88,6 +88,8 @@ type Manager struct {
 	mark   atomic.Uint64 // a revision that store has, and no stamp in it is above; changed only by who has locked main
 	passed atomic.Bool   // there is a cache that passes
 
+	stamps stamps // of stores that are shared
+
 	partialFrom int   // the constants of fetch.go,
 	readCost    int64 // but for tests
 
@@ -176,6 +178,9 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 	}
 	m.main = m.laneOf(m.store)
 	infos, err := m.store.Caches(m.ctx)
+	if err == nil {
+		err = m.reserveStamps(m.ctx, m.store)
+	}
 	if err != nil {
 		return nil, &Error{Op: "open", Err: errors.Join(err, m.store.Close())}
 	}

@@ -80,6 +80,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 			return nil, nil, fmt.Errorf("%w: a Store must be comparable; use a pointer", ErrSpec)
 		}
 		infos, err := spec.Store.Caches(m.ctx)
+		if err == nil {
+			err = m.reserveStamps(m.ctx, spec.Store)
+		}
 		if err != nil {
 			return nil, nil, err
 		}

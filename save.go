@@ -11,6 +11,7 @@ import (
 type batch struct {
 	m         *Manager
 	described bool // the store can keep a revision
+	shared    bool // the store has one that is above all that m may issue
 	elsewhere bool // it is not the Manager's own
 	mark      uint64
 	cuts      []*cut
@@ -58,8 +59,10 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 				return
 			}
 		}
-		b.mark = b.m.graph.Revision()
-		yield(markOf(b.mark), nil)
+		if !b.shared {
+			b.mark = b.m.graph.Revision()
+			yield(markOf(b.mark), nil)
+		}
 	}
 }
 
@@ -78,7 +81,7 @@ func (b *batch) reserve(ctx context.Context) error {
 		}
 	}
 	m := b.m
-	if stamp <= m.mark.Load() || !m.store.Caps().Described {
+	if stamp <= m.mark.Load() || !m.store.Caps().Described || shared(m.store) {
 		return nil
 	}
 	if err := m.main.lock(ctx); err != nil { // nobody who has this one waits for another

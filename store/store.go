@@ -73,6 +73,15 @@ type Compactor interface {
 	Compact(ctx context.Context) error
 }
 
+// A Sharer is a Store that several processes may write at the same time.
+type Sharer interface {
+	// Redescribe makes what change returns the description of a cache, as a batch of
+	// its own, in which nobody else can write in between. change gets the description
+	// that there is, nil if there is none or the cache is not known, and is called once.
+	// It must not call the store, nor keep or change what it gets.
+	Redescribe(ctx context.Context, cache string, change func(description []byte) []byte) error
+}
+
 // Caps is what a store promises.
 type Caps struct {
 	// Atomic: after a crash a batch is there as a whole or not at all.

@@ -16,6 +16,7 @@ type Graph struct {
 	closed  error
 	stack   []*Node // reused by mark
 	writes  uint64  // counts what is changed from outside
+	shared  atomic.Bool
 }
 
 // New returns an empty graph.
@@ -42,6 +43,10 @@ func (g *Graph) Raise(rev uint64) {
 		}
 	}
 }
+
+// Share says that others issue revisions, too: stamps that come from elsewhere may be
+// above the last one, but none is one that is issued here.
+func (g *Graph) Share() { g.shared.Store(true) }
 
 // Wrote notes that something was changed from outside. What a node says of
 // itself, that it was set or forced, is noted already. The graph is locked.

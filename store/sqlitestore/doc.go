@@ -14,7 +14,8 @@
 //
 // A Manager has its contents in memory. What another process has written since
 // they were loaded it sees after Reload; of two that write the same key, the
-// later wins.
+// later wins. What one has computed from values of its own is computed anew where
+// another has replaced those.
 //
 // # What it promises
 //

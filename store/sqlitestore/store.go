@@ -18,7 +18,7 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// Store is a [store.Store], [store.Getter] and [store.Compactor] in an SQLite
+// Store is a [store.Store], [store.Getter], [store.Compactor] and [store.Sharer] in an SQLite
 // database: atomic, durable, incremental, persistent and described.
 type Store struct {
 	path   string
@@ -38,6 +38,7 @@ var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Getter    = (*Store)(nil)
 	_ store.Compactor = (*Store)(nil)
+	_ store.Sharer    = (*Store)(nil)
 )
 
 // Options are the choices of [Open]. The zero value is ready to use.

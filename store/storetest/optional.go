@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/cacheman-go/cacheman/store"
 )
@@ -133,4 +135,55 @@ func checkCompact(t *suite) {
 	if s.Caps().Persistent {
 		t.want(t.reopen(s), m)
 	}
+}
+
+// checkRedescribe checks a [store.Sharer].
+func checkRedescribe(t *suite) {
+	first := t.store()
+	if _, ok := first.(store.Sharer); !ok {
+		t.Skip("the store is no Sharer")
+	}
+	second := t.store() // as another process would have it
+	t.apply(first, put("c", "k", "v"), describe("other", "described"))
+	m := model{}
+	m.apply(put("c", "k", "v"), describe("other", "described"))
+
+	// Nobody adds to what somebody else has just replaced.
+	const each = 20
+	grow := func(old []byte) []byte { return append(bytes.Clone(old), 'x') }
+	var all sync.WaitGroup
+	for _, s := range []store.Store{first, second} {
+		for range 3 {
+			all.Go(func() {
+				for range each {
+					if err := s.(store.Sharer).Redescribe(t.Context(), "c", grow); err != nil {
+						t.Errorf("Redescribe: %v", err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	m.apply(describe("c", strings.Repeat("x", 2*3*each)))
+	t.want(first, m)
+
+	if err := second.(store.Sharer).Redescribe(t.Context(), "new", grow); err != nil {
+		t.Errorf("Redescribe of a cache that is not known: %v", err)
+	}
+	m.apply(describe("new", "x"))
+	t.want(first, m)
+	t.want(second, m)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := first.(store.Sharer).Redescribe(ctx, "new", grow); !errors.Is(err, context.Canceled) {
+		t.Errorf("Redescribe with a context that has ended: %v", err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.(store.Sharer).Redescribe(t.Context(), "new", grow); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Redescribe of a closed store: %v", err)
+	}
+	t.want(t.reopen(first), m)
 }

@@ -25,8 +25,8 @@ import (
 )
 
 // Open opens one place where a store keeps its records. The first call finds
-// it empty. A later one, made only after the store that was opened before is
-// closed, finds what that one kept if it is Persistent.
+// it empty. A later one finds what the store that was opened before kept, if it is
+// Persistent; unless that is a [store.Sharer], it is closed then.
 type Open func() (store.Store, error)
 
 // Run checks a store, in one subtest for each promise. Each gets a place of
@@ -63,6 +63,7 @@ var checks = []struct {
 	{"LoadNested", checkLoadNested},
 	{"Get", checkGet},
 	{"Compact", checkCompact},
+	{"Redescribe", checkRedescribe},
 	{"Isolation", checkIsolation},
 	{"Concurrent", checkConcurrent},
 	{"Model", checkModel},

@@ -1,0 +1,65 @@
+package cacheman
+
+import (
+	"context"
+	"encoding/binary"
+	"sync"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// stamps is what a Manager may issue without asking the stores that other processes
+// write, too: there, what another has issued must not pass for its own.
+type stamps struct {
+	mu     sync.Mutex // held while a store is asked
+	limits map[store.Sharer]uint64
+}
+
+// shared reports that other processes may write s, too.
+func shared(s store.Store) bool {
+	_, is := s.(store.Sharer)
+	return is
+}
+
+// stampsAtOnce is how many are reserved at a time. It is asked for more at a sync when
+// half of them are used, so the other half are for what a process sets between two syncs.
+const stampsAtOnce = 1 << 36
+
+// reserveStamps sees to it that the next stamps that m issues are no other Manager's in any
+// of the stores that it shares with others: in s, if it is one of those, and in those that
+// it was called with before.
+func (m *Manager) reserveStamps(ctx context.Context, s store.Store) error {
+	sharer, is := s.(store.Sharer)
+	if !is || m.opts.ReadOnly {
+		return nil
+	}
+	m.stamps.mu.Lock()
+	defer m.stamps.mu.Unlock()
+	if m.stamps.limits == nil {
+		m.stamps.limits = make(map[store.Sharer]uint64)
+	}
+	if _, known := m.stamps.limits[sharer]; !known {
+		m.stamps.limits[sharer] = 0
+		m.graph.Share()
+	}
+	for found := false; !found; { // what one store has free, another may not
+		found = true
+		for s, limit := range m.stamps.limits {
+			if m.graph.Revision()+stampsAtOnce/2 <= limit {
+				continue
+			}
+			found = false
+			err := s.Redescribe(ctx, revisions, func(description []byte) []byte {
+				from := max(m.graph.Revision(), revisionOf(description))
+				m.graph.Raise(from)
+				limit = from + stampsAtOnce
+				return binary.AppendUvarint(nil, limit)
+			})
+			if err != nil {
+				return err
+			}
+			m.stamps.limits[s] = limit
+		}
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package sqlitestore_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/cacheman-go/cacheman"
+	"github.com/cacheman-go/cacheman/store/sqlitestore"
+)
+
+// pair is a Manager of a database that others may have open too, with inputs and
+// what is computed from them.
+type pair struct {
+	m       *cacheman.Manager
+	in, out *cacheman.Cache[string, string]
+	builds  int
+}
+
+func openPair(t *testing.T, path string) *pair {
+	t.Helper()
+	s, err := sqlitestore.Open(path, sqlitestore.Options{})
+	ok(t, err)
+	p := &pair{}
+	p.m, err = cacheman.Open("", cacheman.Options{Store: s, Autosync: &cacheman.Autosync{Off: true}})
+	ok(t, err)
+	t.Cleanup(func() { p.m.Close() })
+	p.in, err = cacheman.Register(p.m, "in", cacheman.Spec[string, string]{})
+	ok(t, err)
+	p.out, err = cacheman.Register(p.m, "out", cacheman.Spec[string, string]{
+		Build: func(ctx context.Context, k string) (string, error) {
+			p.builds++
+			v, err := p.in.Get(ctx, k)
+			return "of " + v, err
+		},
+	})
+	ok(t, err)
+	return p
+}
+
+func (p *pair) want(t *testing.T, k, v string) {
+	t.Helper()
+	if got, err := p.out.Get(t.Context(), k); got != v || err != nil {
+		t.Errorf("out[%s] is %q, %v; want %q", k, got, err, v)
+	}
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTwoManagers has two Managers write one database. What one has computed from a
+// value of its own does not pass for computed from that of the other.
+func TestTwoManagers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	a, b := openPair(t, path), openPair(t, path)
+	for _, k := range []string{"x", "y"} {
+		ok(t, a.in.Set(k, "a"))
+		a.want(t, k, "of a")
+		ok(t, b.in.Set(k, "b"))
+		ok(t, a.m.Sync(t.Context()))
+		ok(t, b.m.Sync(t.Context()))
+	}
+	ok(t, a.m.Reload(t.Context(), cacheman.All()))
+	a.want(t, "x", "of b")
+	ok(t, a.in.Set("y", "a"))
+	a.want(t, "y", "of a")
+	for err := range a.m.Check() {
+		t.Error(err)
+	}
+	ok(t, b.m.Close())
+	ok(t, a.m.Close())
+
+	c := openPair(t, path)
+	c.want(t, "x", "of b")
+	c.want(t, "y", "of a")
+	if c.builds > 0 {
+		t.Errorf("%d builds after a restart", c.builds)
+	}
+	ok(t, c.in.Set("x", "c"))
+	c.want(t, "x", "of c")
+	ok(t, c.m.Close())
+
+	d := openPair(t, path)
+	d.want(t, "x", "of c")
+	d.want(t, "y", "of a")
+	if d.builds > 0 {
+		t.Errorf("%d builds after a restart", d.builds)
+	}
+	for err := range d.m.Check() {
+		t.Error(err)
+	}
+}
