@@ -154,3 +154,19 @@ func TestReadBesideClose(t *testing.T) {
 		}
 	}
 }
+
+// Who is told of a compaction in the background may close the store.
+func TestObserverCloses(t *testing.T) {
+	t.Parallel()
+	closed := make(chan error)
+	var s *logstore.Store
+	s = open(t, logstore.Options{FS: faultfs.New(), CompactAt: 1, Observe: func(e logstore.Event) {
+		if e.Kind == logstore.Compacted {
+			closed <- s.Close()
+		}
+	}})
+	apply(t, s, put("a", "1", "one"))
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}

@@ -32,9 +32,8 @@ type Store struct {
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	closed atomic.Bool
-	wake   chan struct{}  // asks for a compaction in the background
-	tasks  sync.WaitGroup // the goroutine that does it
-	hurry  atomic.Int32   // how many wait for a compaction
+	wake   chan struct{} // asks for a compaction in the background
+	hurry  atomic.Int32  // how many wait for a compaction
 
 	compacting semaphore // held by a compaction
 	applying   semaphore // held by a batch, and whoever else changes which files there are
@@ -153,7 +152,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		return nil, err
 	}
 	if opts.CompactAt > 0 {
-		s.tasks.Go(s.background)
+		go s.background()
 	}
 	return s, nil
 }
@@ -169,7 +168,6 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.cancel()
-	s.tasks.Wait()
 	s.compacting <- struct{}{}
 	s.applying <- struct{}{}
 	defer s.tell()
