@@ -136,6 +136,12 @@ func (c *compaction) freeze() (bool, error) {
 		if !c.rewrites(name, v) {
 			continue
 		}
+		if n := len(v.layers); n > 1 && v.top().n == 0 { // one that failed has made it
+			frozen := *v
+			frozen.layers = v.layers[:n-1]
+			c.frozen[name] = &frozen
+			continue
+		}
 		next := v.clone()
 		if len(v.layers) == 0 {
 			c.frozen[name] = next

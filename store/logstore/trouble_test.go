@@ -184,7 +184,7 @@ func TestJournalsOfFailedBatches(t *testing.T) {
 	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one"), put("a", "2", "two")))
 }
 
-// Compactions that fail again and again leave no journal each.
+// Compactions that fail again and again leave neither a journal nor a layer each.
 func TestJournalsOfFailedCompactions(t *testing.T) {
 	t.Parallel()
 	fs := faultfs.New()
@@ -207,6 +207,9 @@ func TestJournalsOfFailedCompactions(t *testing.T) {
 	now, _ := dump(t, s)
 	if n := journals(fs); n > 10 {
 		t.Errorf("%d journals, each of which is open", n)
+	}
+	if n := s.Layers("a"); n > 10 {
+		t.Errorf("%d layers, each of which is searched", n)
 	}
 	fs.Hook(nil)
 	if err := s.Compact(t.Context()); err != nil {
