@@ -62,6 +62,7 @@ type compaction struct {
 	frozen  map[string]*version // as they were at step 1
 	made    map[string]*snapshot
 	start   position
+	syncs   int   // of names that had failed when it began
 	size    int64 // of the journals that it makes obsolete
 	packer  *packer
 	share   float64   // of its time in which it works
@@ -127,6 +128,7 @@ func (c *compaction) freeze() (bool, error) {
 		return false, err
 	}
 	c.start = position{j.seq, j.end, j.frame}
+	c.syncs = s.fs.failures()
 	s.from = j.seq
 
 	s.mu.Lock()
@@ -182,7 +184,7 @@ func (c *compaction) run() error {
 	}
 	if len(c.made) > 0 {
 		// Their names must not come after that of the manifest.
-		if err := s.fs.SyncDir("."); err != nil {
+		if err := s.fs.syncNames(c.syncs); err != nil {
 			return fmt.Errorf("syncing the names of snapshots: %w", err)
 		}
 	}

@@ -547,3 +547,58 @@ func TestFirstManifestIsGone(t *testing.T) {
 	refresh(t, r)
 	want(t, r, state{}.after(put("a", "1", "two")))
 }
+
+// While a compaction makes files, a sync of the directory fails for somebody else, and
+// theirs succeeds without having written their names.
+func TestNamesOfCompactionAreLost(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"c1-", "c2-", "MANIFEST-"} {
+		for seed := range uint64(20) {
+			fs := faultfs.New()
+			w := &between{FS: fs}
+			s := open(t, logstore.Options{FS: w, CompactAt: -1})
+			apply(t, s, put("a", "1", "one"), put("b", "1", "one"))
+			creating, poisoned := "", false
+			fs.Hook(func(_ int, op faultfs.Op, name string) error {
+				if op == faultfs.OpCreate {
+					creating = name
+				}
+				return nil
+			})
+			w.before, w.armed = func() {
+				if !strings.HasPrefix(creating, file) {
+					return
+				}
+				w.armed, poisoned = false, true
+				failed := false
+				fs.Hook(func(_ int, op faultfs.Op, name string) error {
+					if (op == faultfs.OpSync || op == faultfs.OpSyncDir && !failed) && (name == "j-2.log" || name == ".") {
+						failed = failed || op == faultfs.OpSyncDir
+						return syscall.EIO
+					}
+					return nil
+				})
+				for range seed {
+					fs.Exists("x")
+				}
+				if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+					t.Error("it did not fail")
+				}
+				fs.Hook(nil)
+			}, true
+			_ = s.Compact(t.Context())
+			if !poisoned {
+				t.Fatal("nothing happened meanwhile")
+			}
+			apply(t, s, put("a", "3", "three"))
+			now := state{}.after(put("a", "1", "one"), put("b", "1", "one"), put("a", "3", "three"))
+			want(t, s, now)
+			survives(t, fs, 8, now)
+			if err := s.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			survives(t, fs, 8, now)
+			s.Close()
+		}
+	}
+}

@@ -20,7 +20,7 @@ import (
 type Store struct {
 	dir    string // for messages
 	opts   Options
-	fs     vfs.FS
+	fs     *directory
 	ownsFS bool
 	lock   io.Closer
 	// left is set while HOLDER has to stay, for the next Open to see that what it
@@ -122,7 +122,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 	s := &Store{
 		dir:        dir,
 		opts:       opts,
-		fs:         opts.FS,
+		fs:         &directory{FS: opts.FS},
 		mu:         new(sync.RWMutex),
 		caches:     map[string]*version{},
 		wake:       make(chan struct{}, 1),
@@ -130,12 +130,12 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		applying:   make(semaphore, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if s.fs == nil {
+	if opts.FS == nil {
 		fs, err := vfs.OpenDir(dir)
 		if err != nil {
 			return nil, err
 		}
-		s.fs, s.ownsFS = fs, true
+		s.fs.FS, s.ownsFS = fs, true
 	}
 	lock, err := takeLock(s.fs, dir)
 	if err != nil {
