@@ -602,3 +602,57 @@ func TestNamesOfCompactionAreLost(t *testing.T) {
 		}
 	}
 }
+
+// A batch failed, and was cut off the journal. The sync of that fails at the start of the
+// next process. What the one after that reads does not have the batch, and will not.
+func TestFailedSyncOfWhatWasCutOff(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		for _, torn := range []bool{false, true} {
+			fs := faultfs.New()
+			s := open(t, quiet(fs))
+			apply(t, s, put("a", "1", "one"))
+			fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if op == faultfs.OpSync || op == faultfs.OpCreate || torn && op == faultfs.OpTruncate {
+					return syscall.EIO
+				}
+				return nil
+			})
+			for range seed {
+				fs.Exists("x")
+			}
+			if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+				t.Fatal("it did not fail")
+			}
+			s.Close()
+			if torn { // as a process that was killed in a write would leave it
+				fs.NewProcess()
+				f, err := fs.OpenWrite("j-1.log")
+				if err != nil {
+					t.Fatal(err)
+				}
+				size, _ := f.Size()
+				f.WriteAt([]byte{0}, size-1)
+			}
+			fs.NewProcess()
+			fs.Hook(func(_ int, op faultfs.Op, name string) error {
+				if op == faultfs.OpSync && name == "j-1.log" {
+					return syscall.EIO
+				}
+				return nil
+			})
+			for range seed {
+				fs.Exists("x")
+			}
+			if _, err := logstore.Open("test", quiet(fs)); !errors.Is(err, syscall.EIO) {
+				t.Fatalf("Open: %v", err)
+			}
+			fs.NewProcess()
+			s = open(t, quiet(fs))
+			now, _ := dump(t, s)
+			survives(t, fs, 8, now)
+			s.Close()
+			survives(t, fs, 8, now)
+		}
+	}
+}

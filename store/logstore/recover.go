@@ -491,6 +491,12 @@ func (s *Store) syncFound() error {
 					return err
 				}
 			}
+			if s.left && j.bad == nil {
+				// What was cut off may be on the disk still, like what was written over it.
+				if err := j.f.Truncate(j.end); err != nil {
+					return err
+				}
+			}
 			return j.f.Sync()
 		}
 		return nil
