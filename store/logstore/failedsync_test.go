@@ -656,3 +656,40 @@ func TestFailedSyncOfWhatWasCutOff(t *testing.T) {
 		}
 	}
 }
+
+// What was found is not known to be on the disk, since somebody has copied it there, and the
+// first sync of it fails.
+func TestFailedSyncOfWhatWasFound(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		fs := faultfs.New()
+		s := open(t, quiet(fs))
+		apply(t, s, put("a", "1", "one"))
+		fs.KillAt(2) // when it is written, and not synced
+		if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+			t.Fatal("it did not fail")
+		}
+		fs.NewProcess()
+		_ = fs.Remove("HOLDER")
+		s = open(t, quiet(fs))
+		want(t, s, state{}.after(put("a", "1", "one"), put("a", "2", "two")))
+		failed := false
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op == faultfs.OpSync && name == "j-1.log" && !failed {
+				failed = true
+				return syscall.EIO
+			}
+			return nil
+		})
+		for range seed {
+			fs.Exists("x")
+		}
+		if s.Apply(t.Context(), batch(put("a", "3", "three"))) == nil {
+			t.Fatal("it did not fail")
+		}
+		apply(t, s, put("a", "4", "four"))
+		now, _ := dump(t, s)
+		survives(t, fs, 8, now)
+		s.Close()
+	}
+}

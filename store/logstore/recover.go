@@ -502,6 +502,7 @@ func (s *Store) syncFound() error {
 		return nil
 	}
 	if err := sync(); err != nil {
+		s.left = true // the next one would succeed without writing anything
 		return fmt.Errorf("syncing what is there: %w", err)
 	}
 	s.unsynced, s.left = false, false
