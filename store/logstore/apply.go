@@ -258,12 +258,12 @@ func (s *Store) ready() error {
 		return nil
 	}
 	s.unpublished.start = s.start
-	if err := s.publish(s.unpublished); err != nil {
+	if err := s.publish(s.unpublished, s.keep); err != nil {
 		s.left = s.left || isLeft(err)
 		return err
 	}
 	if s.keep != nil {
-		s.keep()
+		s.keep.end(s)
 		s.keep = nil
 	}
 	s.unpublished = nil

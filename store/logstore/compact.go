@@ -68,6 +68,7 @@ type compaction struct {
 	share   float64   // of its time in which it works
 	resumed time.Time // when it last began to work
 	broken  []string  // files in which there was damage; they are set aside afterwards
+	keep    keeping   // them
 }
 
 func (s *Store) compact(ctx context.Context, r request) error {
@@ -99,7 +100,7 @@ func (s *Store) compact(ctx context.Context, r request) error {
 		return err
 	}
 	s.broken = nil
-	s.setAside(c.broken)
+	c.keep.end(s)
 	s.note(Event{Kind: Compacted, Bytes: c.size, Took: time.Since(began)})
 	return nil
 }
@@ -188,7 +189,8 @@ func (c *compaction) run() error {
 			return fmt.Errorf("syncing the names of snapshots: %w", err)
 		}
 	}
-	if err := s.publish(m); err != nil {
+	c.keep.names = slices.Clone(c.broken)
+	if err := s.publish(m, &c.keep); err != nil {
 		return err
 	}
 	for _, name := range s.orphans {

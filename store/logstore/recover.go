@@ -66,6 +66,16 @@ func (s *Store) recover() error {
 		unused = slices.DeleteFunc(r.unused(), func(name string) bool { return slices.Contains(s.broken, name) })
 	}
 	left := s.left
+	aside := r.files.damaged > 0 && r.files.damaged+1 == r.m.n && len(unused) > 0
+	if aside {
+		// Who published the manifest did not come to move what it had given up. The
+		// manifest before is of that, too.
+		if r.keep != 0 {
+			unused = append(unused, manifestName(r.keep))
+			s.manifests[1] = 0
+		}
+		s.keep, left = &keeping{names: unused}, true
+	}
 	if left || r.discarded && !s.unheld || len(unused) > 0 {
 		if err := s.syncFound(); err != nil {
 			return err
@@ -81,7 +91,9 @@ func (s *Store) recover() error {
 	if r.discarded {
 		r.settle()
 	}
-	r.remove(unused)
+	if !aside {
+		r.remove(unused)
+	}
 	return nil
 }
 
@@ -164,7 +176,7 @@ func (r *recovery) withoutManifest() error {
 	if err := r.damage(d, position{}); err != nil {
 		return err
 	}
-	s.setAside(names)
+	r.settle()
 	return nil
 }
 

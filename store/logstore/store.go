@@ -47,9 +47,9 @@ type Store struct {
 	// unpublished, if not nil, is the manifest that there must be before
 	// anything is written. While there is one no compaction runs.
 	unpublished *manifest
-	// keep, if not nil, sets aside what Discard has given up, once unpublished is
-	// there: what the manifest before leads to is in use until then.
-	keep func()
+	// keep, if not nil, is what is to be set aside once unpublished is there: what the
+	// manifest before leads to is in use until then.
+	keep *keeping
 	// unsynced is set until what Open found is synced, which must be before
 	// anything is written.
 	unsynced bool
