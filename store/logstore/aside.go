@@ -26,7 +26,7 @@ type keeping struct {
 // caller holds compacting, or applying while there is an unpublished manifest.
 func (k *keeping) begin(s *Store) error {
 	k.names = slices.DeleteFunc(k.names, func(name string) bool {
-		return errors.Is(s.fs.Exists(name), fs.ErrNotExist)
+		return !s.fs.has(name)
 	})
 	if len(k.names) == 0 && k.front == 0 {
 		return nil

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"errors"
+	"io/fs"
 	"sync"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
@@ -44,4 +45,20 @@ func (d *directory) syncNames(since int) error {
 		return errors.New("a sync of the directory has failed meanwhile")
 	}
 	return nil
+}
+
+// has reports whether there is a file, as far as it can tell.
+func (d *directory) has(name string) bool {
+	return !errors.Is(d.Exists(name), fs.ErrNotExist)
+}
+
+// forget has the next sync of names make durable that there is no such file, which may
+// have been removed without that.
+func (d *directory) forget(name string) error {
+	f, err := d.Create(name)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return d.Remove(name)
 }

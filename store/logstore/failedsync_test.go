@@ -693,3 +693,55 @@ func TestFailedSyncOfWhatWasFound(t *testing.T) {
 		s.Close()
 	}
 }
+
+// What could not be made is removed, and the sync of that fails too, again and again, so
+// that it may be there after a loss of power: below what the next process makes in its place.
+func TestFailedSyncOfRemovals(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"j-", "MANIFEST-"} {
+		for _, first := range []bool{true, false} {
+			for seed := range uint64(30) {
+				fs := faultfs.New()
+				s := open(t, quiet(fs))
+				if !first {
+					apply(t, s, put("a", "1", "one"))
+				}
+				created := ""
+				fs.Hook(func(_ int, op faultfs.Op, name string) error {
+					if op == faultfs.OpCreate {
+						created = name
+					}
+					if op == faultfs.OpSyncDir && strings.HasPrefix(created, file) || op == faultfs.OpSync && name == "j-1.log" && !first && file == "j-" {
+						return syscall.EIO
+					}
+					return nil
+				})
+				for range seed {
+					fs.Exists("x")
+				}
+				for range 3 {
+					err := s.Compact(t.Context())
+					if first || file == "j-" {
+						err = s.Apply(t.Context(), batch(put("a", "2", "two")))
+					}
+					if err == nil {
+						t.Fatal("it did not fail")
+					}
+				}
+				s.Close()
+				fs.NewProcess()
+				s = open(t, quiet(fs))
+				now, _ := dump(t, s)
+				survives(t, fs, 8, now)
+				apply(t, s, put("a", "3", "three"))
+				now, _ = dump(t, s)
+				survives(t, fs, 8, now)
+				if err := s.Compact(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				survives(t, fs, 8, now)
+				s.Close()
+			}
+		}
+	}
+}

@@ -108,8 +108,10 @@ func (s *Store) publish(m *manifest, k *keeping) error {
 		}
 	}
 	m.n, m.nextID = s.nextGen, s.nextID
-	s.nextGen++ // also if this fails: something may be left of it
 	f, err := writeFile(s.fs, manifestName(m.n), m.encode())
+	if err == nil || s.fs.has(manifestName(m.n)) {
+		s.nextGen++ // otherwise the next takes the place of what a loss of power may bring back
+	}
 	if err != nil {
 		if k != nil && !isLeft(err) {
 			k.undo(s)

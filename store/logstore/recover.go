@@ -156,7 +156,6 @@ func (r *recovery) manifest() error {
 func (r *recovery) withoutManifest() error {
 	s := r.s
 	s.unpublished, s.left = &manifest{}, false
-	names := r.files.dataFiles()
 	used := len(r.files.snapshots) > 0
 	for _, seq := range r.files.journals {
 		j, empty, err := r.journal(seq)
@@ -169,7 +168,8 @@ func (r *recovery) withoutManifest() error {
 		used = used || !empty
 	}
 	if !used {
-		r.remove(names)
+		// They are swept once there is a manifest: one that could not be made, and leads to
+		// them, may be back after a loss of power.
 		return nil
 	}
 	d := &damage{file: manifestName(max(1, s.nextGen-1)), what: "no manifest can be read"}
@@ -489,6 +489,13 @@ func (s *Store) syncFound() error {
 	sync := func() error {
 		if err := syncManifest(); err != nil {
 			return err
+		}
+		if j := s.current(); s.left && j != nil && j.bad == nil {
+			// If a journal that could not be made were back after a loss of power, it would
+			// end this one where it did then.
+			if err := s.fs.forget(journalName(s.nextSeq)); err != nil {
+				s.poison(j, err)
+			}
 		}
 		if err := s.fs.SyncDir("."); err != nil {
 			return err
