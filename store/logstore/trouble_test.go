@@ -219,3 +219,49 @@ func TestJournalsOfFailedCompactions(t *testing.T) {
 	s.Close()
 	want(t, open(t, quiet(fs)), now)
 }
+
+// Files that a compaction could not remove, or whose removal a loss of power has undone, are
+// removed by the next who opens the store; nothing that is in them counts meanwhile.
+func TestObsoleteFilesStay(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	opts, events := observed(quiet(fs))
+	s := open(t, opts)
+	apply(t, s, put("a", "1", "old"), put("b", "1", "gone"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, put("a", "1", "new"), op(store.Drop, "b"))
+	fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+		if op == faultfs.OpRemove {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sure := state{}.after(put("a", "1", "new"))
+	want(t, s, sure)
+	r := openReader(t, quiet(fs))
+	want(t, r, sure)
+	s.Close()
+	for range 2 { // HOLDER is there the first time
+		s = open(t, opts)
+		want(t, s, sure)
+		s.Close()
+	}
+	fs.Hook(nil)
+	*events = nil
+	s = open(t, opts)
+	want(t, s, sure)
+	if n := journals(fs); n > 2 || len(*events) != 1 || (*events)[0].Kind != logstore.Swept || (*events)[0].Err != nil {
+		t.Errorf("%d journals, events %v", n, *events)
+	}
+	s.Close()
+	*events = nil
+	want(t, open(t, opts), sure)
+	if len(*events) != 0 {
+		t.Errorf("events %v", *events)
+	}
+}
