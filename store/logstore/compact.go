@@ -73,7 +73,7 @@ type compaction struct {
 
 func (s *Store) compact(ctx context.Context, r request) error {
 	began := time.Now()
-	c := &compaction{s: s, ctx: ctx, force: map[string]bool{}, made: map[string]*snapshot{}, broken: slices.Clone(s.broken)}
+	c := &compaction{s: s, ctx: ctx, force: map[string]bool{}, made: map[string]*snapshot{}}
 	c.share, c.resumed = r.share, began
 	for _, f := range r.faults {
 		c.force[f.Cache] = true
@@ -112,8 +112,18 @@ func (c *compaction) freeze() (bool, error) {
 		return false, err
 	}
 	defer s.applying.release()
-	if c.size = s.journalSize(); c.size == 0 && len(c.force) == 0 || s.unpublished != nil {
+	if c.size = s.journalSize(); c.size == 0 && len(c.force) == 0 {
 		return false, nil
+	}
+	if s.unpublished != nil {
+		if err := s.ready(); err != nil {
+			return false, err
+		}
+	}
+	for _, name := range s.broken { // which a batch may have added to as long as that was unpublished
+		if !slices.Contains(c.broken, name) {
+			c.broken = append(c.broken, name)
+		}
 	}
 	// What a compaction that failed has begun will do, or they would pile up. No two
 	// manifests have the same start.

@@ -45,7 +45,7 @@ type Store struct {
 	start   position
 	from    uint64 // the journal at which a replay starts once the compaction under way, or the last one, is through
 	// unpublished, if not nil, is the manifest that there must be before
-	// anything is written. While there is one no compaction runs.
+	// anything is written, also by a compaction.
 	unpublished *manifest
 	// keep, if not nil, is what is to be set aside once unpublished is there: what the
 	// manifest before leads to is in use until then.

@@ -265,3 +265,36 @@ func TestObsoleteFilesStay(t *testing.T) {
 		t.Errorf("events %v", *events)
 	}
 }
+
+// A compaction that finds that Open could not publish a manifest does it, or says why not.
+func TestCompactPublishesFirst(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	fs.KillAt(3)
+	_ = s.Compact(t.Context())
+	fs.NewProcess()
+	fs.Hook(func(_ int, op faultfs.Op, name string) error {
+		if op == faultfs.OpCreate && strings.HasPrefix(name, "MANIFEST-") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s = open(t, quiet(fs))
+	if err := s.Compact(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Compact: %v", err)
+	}
+	fs.Hook(nil)
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	infos, err := s.Caches(t.Context())
+	if err != nil || len(infos) != 1 || infos[0].Records != 1 || infos[0].AtMost != 0 {
+		t.Errorf("it has not compacted: %v, %v", infos, err)
+	}
+	if n := journals(fs); n != 1 {
+		t.Errorf("%d journals", n)
+	}
+	want(t, s, state{}.after(put("a", "1", "one")))
+}
