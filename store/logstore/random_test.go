@@ -31,6 +31,7 @@ func TestRandomFailures(t *testing.T) {
 			h.process()
 			if h.rng.IntN(4) == 0 {
 				h.fs = h.fs.Restart(seed)
+				h.r = nil
 			}
 		}
 	}
@@ -44,7 +45,8 @@ type history struct {
 	fs    *faultfs.FS
 	at    int // in the scenario
 	sure  state
-	maybe []state // with batches that may show after a restart
+	maybe []state          // with batches that may show after a restart
+	r     *logstore.Reader // nil if there is none yet
 }
 
 // fails returns a hook by which, now and then, some calls of some kinds fail.
@@ -113,6 +115,7 @@ func (h *history) process() {
 			dir.before = nil
 		}
 		want(h.t, s, h.sure)
+		h.look()
 	}
 	switch h.rng.IntN(3) {
 	case 0:
@@ -132,8 +135,29 @@ func (h *history) process() {
 	}
 }
 
+// look checks what a reader shows who has been there for long, or is new after a loss of
+// power.
+func (h *history) look() {
+	h.t.Helper()
+	if h.r == nil {
+		h.r = openReader(h.t, quiet(h.fs))
+	} else if h.rng.IntN(3) > 0 {
+		before, _ := dump(h.t, h.r)
+		changed := refresh(h.t, h.r)
+		after, _ := dump(h.t, h.r)
+		for _, cache := range differing(before, after) {
+			if !slices.Contains(changed, cache) {
+				h.t.Fatalf("%s: %s has changed, and Refresh says %v", h.name, cache, changed)
+			}
+		}
+	} else {
+		return
+	}
+	h.check("Refresh", h.r)
+}
+
 // check checks that s holds what it may, and returns that.
-func (h *history) check(after string, s *logstore.Store) state {
+func (h *history) check(after string, s readable) state {
 	h.t.Helper()
 	got, damaged := dump(h.t, s)
 	allowed := func(m state) bool { return m.String() == got.String() }
