@@ -34,7 +34,7 @@ func OpenDir(path string) (FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(path); err != nil {
+	if err := makeDir(path, syncPath); err != nil {
 		return nil, err
 	}
 	return openDir(path)
@@ -58,28 +58,47 @@ func openDir(path string) (FS, error) {
 	return &dir{path, root}, nil
 }
 
-// makeDir is os.MkdirAll that also makes the new entries durable.
-func makeDir(path string) error {
+// makeDir is os.MkdirAll that also makes the new entries durable, with sync. An empty
+// directory is like a new one: who made it may have died before it could sync, and who
+// has put something there has come further.
+func makeDir(path string, sync func(string) error) error {
 	info, err := os.Stat(path)
 	if err == nil && !info.IsDir() {
 		return &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	parent := filepath.Dir(path)
-	if parent == path {
+	if parent == path || err == nil && !isEmpty(path) {
 		return err
 	}
-	if err := makeDir(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	f, err := os.Open(parent)
 	if err != nil {
-		// A parent that may be written and searched but not read.
+		if err := makeDir(parent, sync); err != nil {
+			return err
+		}
+		if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return sync(parent)
+}
+
+func isEmpty(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = f.Readdirnames(1)
+	return err == io.EOF
+}
+
+// syncPath is SyncDir of a directory, unless that may be written and searched but not
+// read.
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
 		return nil
 	}
 	defer f.Close()

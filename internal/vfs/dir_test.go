@@ -69,6 +69,42 @@ func TestDir(t *testing.T) {
 	}
 }
 
+// A process dies when it has made any of the directories, before it could make that
+// durable. The next one does.
+func TestMakeDirInterrupted(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		top := t.TempDir()
+		below := func(dir string) string {
+			name, err := filepath.Rel(top, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return filepath.ToSlash(name)
+		}
+		path := filepath.Join(top, "a", "b", "c")
+		synced := map[string]bool{}
+		calls, killed := 0, errors.New("killed")
+		err := vfs.MakeDir(path, func(dir string) error {
+			if calls++; calls == n {
+				return killed
+			}
+			synced[below(dir)] = true
+			return nil
+		})
+		again := vfs.MakeDir(path, func(dir string) error {
+			synced[below(dir)] = true
+			return nil
+		})
+		if again != nil || !synced["."] || !synced["a"] || !synced["a/b"] {
+			t.Errorf("call %d: %v, synced %v", n, again, synced)
+		}
+		if err == nil {
+			return
+		}
+	}
+}
+
 func TestOpenExisting(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "none")

@@ -258,12 +258,12 @@ func (s *Store) ready() error {
 		return nil
 	}
 	s.unpublished.start = s.start
-	if err := s.publish(s.unpublished); err != nil {
+	if err := s.publish(s.unpublished, s.keep); err != nil {
 		s.left = s.left || isLeft(err)
 		return err
 	}
 	if s.keep != nil {
-		s.keep()
+		s.keep.end(s)
 		s.keep = nil
 	}
 	s.unpublished = nil
@@ -276,7 +276,6 @@ func (s *Store) rotate() error {
 		return err
 	}
 	seq := s.nextSeq
-	s.nextSeq++ // also if this fails: something may be left of it
 	cur := s.current()
 	// A failed one without any frame is left out, or each attempt of a batch that does not
 	// fit would leave a file. Where a replay starts, or will, it has to stay.
@@ -289,6 +288,9 @@ func (s *Store) rotate() error {
 		prev, prevEnd = cur.seq, cur.end
 	}
 	j, err := newJournal(s.fs, seq, prev, prevEnd)
+	if err == nil || s.fs.has(journalName(seq)) {
+		s.nextSeq++ // otherwise the next takes the place of what a loss of power may bring back
+	}
 	if err != nil {
 		if cur != nil && isLeft(err) {
 			// It says that the current one ends here.

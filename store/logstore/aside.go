@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -9,55 +10,98 @@ import (
 	"github.com/cacheman-go/cacheman/internal/vfs"
 )
 
-// setAside moves files that nothing refers to any more, but that somebody may
-// want to look into, to a new directory. What it cannot move stays where it is
-// until the next Open sweeps it. The caller holds compacting.
-func (s *Store) setAside(names []string) {
-	names = slices.DeleteFunc(names, func(name string) bool {
-		return errors.Is(s.fs.Exists(name), fs.ErrNotExist)
-	})
-	if len(names) == 0 {
-		return
-	}
-	dir := damagedName(s.nextGen)
-	s.nextGen++
-	err := s.fs.Mkdir(dir)
-	var moved []string
-	if err == nil {
-		for _, name := range names {
-			if e := s.fs.Rename(name, dir+"/"+name); e != nil {
-				err = errors.Join(err, e)
-				continue
-			}
-			moved = append(moved, name)
-		}
-		err = errors.Join(err, s.fs.SyncDir(dir), s.fs.SyncDir("."))
-	}
-	s.note(Event{Kind: SetAside, File: dir, Files: moved, Err: err})
+// keeping is files that somebody may want to look into when nothing refers to them any
+// more: they are moved to a directory of their own.
+type keeping struct {
+	names []string
+	front int64 // if not 0, this much of the oldest journal, which stays in use, is copied
+
+	dir   string // "" until there is one
+	moved []string
 }
 
-// copyAside copies the front of a file that is still in use into a file that
-// can be set aside. It returns the name of the copy.
-func copyAside(dir vfs.FS, f io.ReaderAt, name string, size int64) (string, error) {
-	to := name + ".damaged"
-	_ = dir.Remove(to) // of an earlier attempt
+// begin makes the directory, if there is something to keep. The manifest that does not
+// name the files any more is published next, so it has the number after that of the
+// directory: what a crash keeps from being moved the next Open does not sweep. The
+// caller holds compacting, or applying while there is an unpublished manifest.
+func (k *keeping) begin(s *Store) error {
+	k.names = slices.DeleteFunc(k.names, func(name string) bool {
+		return !s.fs.has(name)
+	})
+	if len(k.names) == 0 && k.front == 0 {
+		return nil
+	}
+	k.dir, k.moved = damagedName(s.nextGen), nil
+	s.nextGen++
+	since := s.fs.failures()
+	err := s.fs.Mkdir(k.dir)
+	if err == nil && k.front > 0 {
+		j := s.journals[0]
+		k.moved = []string{j.name + ".damaged"}
+		err = copyFront(s.fs, j.f, k.dir+"/"+k.moved[0], k.front)
+		if err == nil {
+			err = s.fs.SyncDir(k.dir)
+		}
+	}
+	if err == nil {
+		err = s.fs.syncNames(since)
+	}
+	if err != nil {
+		k.undo(s)
+		return fmt.Errorf("keeping what is damaged: %w", err)
+	}
+	return nil
+}
+
+// undo removes the directory, for there is no manifest after it.
+func (k *keeping) undo(s *Store) {
+	if k.dir == "" {
+		return
+	}
+	for _, name := range k.moved {
+		_ = s.fs.Remove(k.dir + "/" + name)
+	}
+	_ = s.fs.Remove(k.dir)
+	k.dir = ""
+}
+
+// end moves the files. What it cannot move is left to the next compaction, or Open.
+func (k *keeping) end(s *Store) {
+	if k.dir == "" {
+		return
+	}
+	var err error
+	for _, name := range k.names {
+		if e := s.fs.Rename(name, k.dir+"/"+name); e != nil {
+			err = errors.Join(err, e)
+			s.broken = append(s.broken, name)
+			continue
+		}
+		k.moved = append(k.moved, name)
+	}
+	err = errors.Join(err, s.fs.SyncDir(k.dir), s.fs.SyncDir("."))
+	s.note(Event{Kind: SetAside, File: k.dir, Files: k.moved, Err: err})
+}
+
+// copyFront copies the front of a file.
+func copyFront(dir vfs.FS, f io.ReaderAt, to string, size int64) error {
 	out, err := dir.Create(to)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer out.Close()
 	buf := make([]byte, min(size, writeSize))
 	for off := int64(0); off < size; {
 		n := int(min(size-off, writeSize))
 		if err := readFull(f, buf[:n], off); err != nil {
-			return "", err
+			return err
 		}
 		if _, err := out.WriteAt(buf[:n], off); err != nil {
-			return "", err
+			return err
 		}
 		off += int64(n)
 	}
-	return to, out.Sync()
+	return out.Sync()
 }
 
 // settle makes the outcome of Discard permanent: it publishes a manifest that
@@ -81,35 +125,15 @@ func (r *recovery) settle() {
 	s.mu.Unlock()
 	s.start, s.manifests = r.from, [2]uint64{}
 	s.unpublished = &manifest{}
-	s.keep = r.keepDiscarded
+	s.keep = &keeping{names: slices.DeleteFunc(r.files.dataFiles(), func(name string) bool {
+		return slices.ContainsFunc(s.journals, func(j *journal) bool { return j.name == name })
+	})}
+	if r.from.off > journalHeader {
+		s.keep.front = r.from.off // where the damage is
+	}
 	if err := s.ready(); err != nil {
 		s.note(Event{Kind: SetAside, Err: err})
 	}
-}
-
-// keepDiscarded sets aside the files that settle has given up.
-func (r *recovery) keepDiscarded() {
-	s := r.s
-	aside := slices.Clone(r.files.snapshots)
-	for _, seq := range r.files.journals {
-		if r.from.seq == 0 || seq < r.from.seq {
-			aside = append(aside, journalName(seq))
-		}
-	}
-	for _, n := range r.files.manifests {
-		aside = append(aside, manifestName(n))
-	}
-	if r.from.off > journalHeader {
-		// The damage is in a journal that is still in use.
-		j := s.journals[0]
-		name, err := copyAside(s.fs, j.f, j.name, r.from.off)
-		if err != nil {
-			s.note(Event{Kind: SetAside, Err: err})
-		} else {
-			aside = append(aside, name)
-		}
-	}
-	s.setAside(aside)
 }
 
 // unused returns the files of the store that nothing refers to.

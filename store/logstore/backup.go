@@ -127,7 +127,7 @@ func backupTo(ctx context.Context, s *Store, image func(context.Context) (*image
 	if len(found) > 0 {
 		return fmt.Errorf("the directory is not empty: there is %s; choose another", found[0].Name)
 	}
-	c := copier{ctx: ctx, to: to}
+	c := copier{ctx: ctx, to: &directory{FS: to}}
 	if err := c.copy(im); err != nil {
 		c.undo()
 		return err
@@ -138,7 +138,7 @@ func backupTo(ctx context.Context, s *Store, image func(context.Context) (*image
 // copier makes a backup.
 type copier struct {
 	ctx  context.Context
-	to   vfs.FS
+	to   *directory
 	made []string
 	buf  []byte
 }

@@ -236,6 +236,9 @@ func (c *checker) unpin() {
 
 // report yields an error, as a fault if it is about damage.
 func (c *checker) report(err error, bytes int64, records int) bool {
+	if !c.goOn() {
+		return false
+	}
 	var d *damage
 	if !errors.As(err, &d) {
 		c.yield(Fault{}, fmt.Errorf("logstore: check: %w", err))

@@ -2,12 +2,16 @@ package logstore_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"testing"
 
+	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
+	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
 
@@ -97,5 +101,72 @@ func TestCloseCompacts(t *testing.T) {
 		if compacted != c.compacts {
 			t.Errorf("%d values and %d in the journal: Close compacts %v", c.snapshot, c.journal, compacted)
 		}
+	}
+}
+
+// closedDir is a directory in which, once there is close, a snapshot that is to be opened
+// finds the store closed, and the directory too.
+type closedDir struct {
+	vfs.FS
+	close func()
+}
+
+func (d *closedDir) Open(name string) (vfs.File, error) {
+	if d.close == nil || !strings.HasSuffix(name, ".snap") {
+		return d.FS.Open(name)
+	}
+	d.close()
+	return nil, os.ErrClosed
+}
+
+// Who reads while the store is closed is told that, and not of files.
+func TestReadBesideClose(t *testing.T) {
+	t.Parallel()
+	mem := faultfs.New()
+	s := open(t, quiet(mem))
+	apply(t, s, put("a", "1", "one"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for name, read := range map[string]func(s *logstore.Store) error{
+		"Get": func(s *logstore.Store) error {
+			_, err := s.Get(t.Context(), "a", []byte("1"))
+			return err
+		},
+		"Load": func(s *logstore.Store) (err error) {
+			for _, err = range s.Load(t.Context(), "a") {
+			}
+			return err
+		},
+		"Check": func(s *logstore.Store) (err error) {
+			for _, err = range s.Check(t.Context()) {
+			}
+			return err
+		},
+		"Backup": func(s *logstore.Store) error { return s.Backup(t.Context(), t.TempDir()) },
+	} {
+		d := &closedDir{FS: mem.Clone()}
+		s := open(t, logstore.Options{FS: d, CompactAt: -1})
+		d.close = func() { s.Close() }
+		if err := read(s); !errors.Is(err, store.ErrClosed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Who is told of a compaction in the background may close the store.
+func TestObserverCloses(t *testing.T) {
+	t.Parallel()
+	closed := make(chan error)
+	var s *logstore.Store
+	s = open(t, logstore.Options{FS: faultfs.New(), CompactAt: 1, Observe: func(e logstore.Event) {
+		if e.Kind == logstore.Compacted {
+			closed <- s.Close()
+		}
+	}})
+	apply(t, s, put("a", "1", "one"))
+	if err := <-closed; err != nil {
+		t.Error(err)
 	}
 }

@@ -62,16 +62,18 @@ type compaction struct {
 	frozen  map[string]*version // as they were at step 1
 	made    map[string]*snapshot
 	start   position
+	syncs   int   // of names that had failed when it began
 	size    int64 // of the journals that it makes obsolete
 	packer  *packer
 	share   float64   // of its time in which it works
 	resumed time.Time // when it last began to work
 	broken  []string  // files in which there was damage; they are set aside afterwards
+	keep    keeping   // them
 }
 
 func (s *Store) compact(ctx context.Context, r request) error {
 	began := time.Now()
-	c := &compaction{s: s, ctx: ctx, force: map[string]bool{}, made: map[string]*snapshot{}, broken: slices.Clone(s.broken)}
+	c := &compaction{s: s, ctx: ctx, force: map[string]bool{}, made: map[string]*snapshot{}}
 	c.share, c.resumed = r.share, began
 	for _, f := range r.faults {
 		c.force[f.Cache] = true
@@ -98,7 +100,7 @@ func (s *Store) compact(ctx context.Context, r request) error {
 		return err
 	}
 	s.broken = nil
-	s.setAside(c.broken)
+	c.keep.end(s)
 	s.note(Event{Kind: Compacted, Bytes: c.size, Took: time.Since(began)})
 	return nil
 }
@@ -110,8 +112,18 @@ func (c *compaction) freeze() (bool, error) {
 		return false, err
 	}
 	defer s.applying.release()
-	if c.size = s.journalSize(); c.size == 0 && len(c.force) == 0 || s.unpublished != nil {
+	if c.size = s.journalSize(); c.size == 0 && len(c.force) == 0 {
 		return false, nil
+	}
+	if s.unpublished != nil {
+		if err := s.ready(); err != nil {
+			return false, err
+		}
+	}
+	for _, name := range s.broken { // which a batch may have added to as long as that was unpublished
+		if !slices.Contains(c.broken, name) {
+			c.broken = append(c.broken, name)
+		}
 	}
 	// What a compaction that failed has begun will do, or they would pile up. No two
 	// manifests have the same start.
@@ -127,6 +139,7 @@ func (c *compaction) freeze() (bool, error) {
 		return false, err
 	}
 	c.start = position{j.seq, j.end, j.frame}
+	c.syncs = s.fs.failures()
 	s.from = j.seq
 
 	s.mu.Lock()
@@ -134,6 +147,12 @@ func (c *compaction) freeze() (bool, error) {
 	c.frozen = maps.Clone(s.caches)
 	for name, v := range s.caches {
 		if !c.rewrites(name, v) {
+			continue
+		}
+		if n := len(v.layers); n > 1 && v.top().n == 0 { // one that failed has made it
+			frozen := *v
+			frozen.layers = v.layers[:n-1]
+			c.frozen[name] = &frozen
 			continue
 		}
 		next := v.clone()
@@ -176,11 +195,12 @@ func (c *compaction) run() error {
 	}
 	if len(c.made) > 0 {
 		// Their names must not come after that of the manifest.
-		if err := s.fs.SyncDir("."); err != nil {
+		if err := s.fs.syncNames(c.syncs); err != nil {
 			return fmt.Errorf("syncing the names of snapshots: %w", err)
 		}
 	}
-	if err := s.publish(m); err != nil {
+	c.keep.names = slices.Clone(c.broken)
+	if err := s.publish(m, &c.keep); err != nil {
 		return err
 	}
 	for _, name := range s.orphans {

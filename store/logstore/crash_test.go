@@ -225,7 +225,7 @@ func TestOpenSyncs(t *testing.T) {
 	}
 	record()
 	s = open(t, quiet(fs))
-	expect("not closed", "write MANIFEST-1", "sync MANIFEST-1", "syncdir .", "write j-1.log", "write j-1.log", "sync j-1.log")
+	expect("not closed", "write MANIFEST-1", "sync MANIFEST-1", "create j-2.log", "remove j-2.log", "syncdir .", "write j-1.log", "write j-1.log", "truncate j-1.log", "sync j-1.log")
 	record()
 	apply(t, s, put("a", "4", "four"))
 	expect("the first batch after that", "write j-1.log", "sync j-1.log")

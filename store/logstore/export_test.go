@@ -24,3 +24,10 @@ func (s *Store) BackupTo(ctx context.Context, to vfs.FS) error {
 }
 
 const FormatVersion = formatVersion
+
+// Layers returns how many layers of changes a cache has.
+func (s *Store) Layers(cache string) int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.caches[cache].layers)
+}

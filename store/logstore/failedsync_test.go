@@ -547,3 +547,201 @@ func TestFirstManifestIsGone(t *testing.T) {
 	refresh(t, r)
 	want(t, r, state{}.after(put("a", "1", "two")))
 }
+
+// While a compaction makes files, a sync of the directory fails for somebody else, and
+// theirs succeeds without having written their names.
+func TestNamesOfCompactionAreLost(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"c1-", "c2-", "MANIFEST-"} {
+		for seed := range uint64(20) {
+			fs := faultfs.New()
+			w := &between{FS: fs}
+			s := open(t, logstore.Options{FS: w, CompactAt: -1})
+			apply(t, s, put("a", "1", "one"), put("b", "1", "one"))
+			creating, poisoned := "", false
+			fs.Hook(func(_ int, op faultfs.Op, name string) error {
+				if op == faultfs.OpCreate {
+					creating = name
+				}
+				return nil
+			})
+			w.before, w.armed = func() {
+				if !strings.HasPrefix(creating, file) {
+					return
+				}
+				w.armed, poisoned = false, true
+				failed := false
+				fs.Hook(func(_ int, op faultfs.Op, name string) error {
+					if (op == faultfs.OpSync || op == faultfs.OpSyncDir && !failed) && (name == "j-2.log" || name == ".") {
+						failed = failed || op == faultfs.OpSyncDir
+						return syscall.EIO
+					}
+					return nil
+				})
+				for range seed {
+					fs.Exists("x")
+				}
+				if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+					t.Error("it did not fail")
+				}
+				fs.Hook(nil)
+			}, true
+			_ = s.Compact(t.Context())
+			if !poisoned {
+				t.Fatal("nothing happened meanwhile")
+			}
+			apply(t, s, put("a", "3", "three"))
+			now := state{}.after(put("a", "1", "one"), put("b", "1", "one"), put("a", "3", "three"))
+			want(t, s, now)
+			survives(t, fs, 8, now)
+			if err := s.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			survives(t, fs, 8, now)
+			s.Close()
+		}
+	}
+}
+
+// A batch failed, and was cut off the journal. The sync of that fails at the start of the
+// next process. What the one after that reads does not have the batch, and will not.
+func TestFailedSyncOfWhatWasCutOff(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		for _, torn := range []bool{false, true} {
+			fs := faultfs.New()
+			s := open(t, quiet(fs))
+			apply(t, s, put("a", "1", "one"))
+			fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+				if op == faultfs.OpSync || op == faultfs.OpCreate || torn && op == faultfs.OpTruncate {
+					return syscall.EIO
+				}
+				return nil
+			})
+			for range seed {
+				fs.Exists("x")
+			}
+			if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+				t.Fatal("it did not fail")
+			}
+			s.Close()
+			if torn { // as a process that was killed in a write would leave it
+				fs.NewProcess()
+				f, err := fs.OpenWrite("j-1.log")
+				if err != nil {
+					t.Fatal(err)
+				}
+				size, _ := f.Size()
+				f.WriteAt([]byte{0}, size-1)
+			}
+			fs.NewProcess()
+			fs.Hook(func(_ int, op faultfs.Op, name string) error {
+				if op == faultfs.OpSync && name == "j-1.log" {
+					return syscall.EIO
+				}
+				return nil
+			})
+			for range seed {
+				fs.Exists("x")
+			}
+			if _, err := logstore.Open("test", quiet(fs)); !errors.Is(err, syscall.EIO) {
+				t.Fatalf("Open: %v", err)
+			}
+			fs.NewProcess()
+			s = open(t, quiet(fs))
+			now, _ := dump(t, s)
+			survives(t, fs, 8, now)
+			s.Close()
+			survives(t, fs, 8, now)
+		}
+	}
+}
+
+// What was found is not known to be on the disk, since somebody has copied it there, and the
+// first sync of it fails.
+func TestFailedSyncOfWhatWasFound(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		fs := faultfs.New()
+		s := open(t, quiet(fs))
+		apply(t, s, put("a", "1", "one"))
+		fs.KillAt(2) // when it is written, and not synced
+		if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
+			t.Fatal("it did not fail")
+		}
+		fs.NewProcess()
+		_ = fs.Remove("HOLDER")
+		s = open(t, quiet(fs))
+		want(t, s, state{}.after(put("a", "1", "one"), put("a", "2", "two")))
+		failed := false
+		fs.Hook(func(_ int, op faultfs.Op, name string) error {
+			if op == faultfs.OpSync && name == "j-1.log" && !failed {
+				failed = true
+				return syscall.EIO
+			}
+			return nil
+		})
+		for range seed {
+			fs.Exists("x")
+		}
+		if s.Apply(t.Context(), batch(put("a", "3", "three"))) == nil {
+			t.Fatal("it did not fail")
+		}
+		apply(t, s, put("a", "4", "four"))
+		now, _ := dump(t, s)
+		survives(t, fs, 8, now)
+		s.Close()
+	}
+}
+
+// What could not be made is removed, and the sync of that fails too, again and again, so
+// that it may be there after a loss of power: below what the next process makes in its place.
+func TestFailedSyncOfRemovals(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"j-", "MANIFEST-"} {
+		for _, first := range []bool{true, false} {
+			for seed := range uint64(30) {
+				fs := faultfs.New()
+				s := open(t, quiet(fs))
+				if !first {
+					apply(t, s, put("a", "1", "one"))
+				}
+				created := ""
+				fs.Hook(func(_ int, op faultfs.Op, name string) error {
+					if op == faultfs.OpCreate {
+						created = name
+					}
+					if op == faultfs.OpSyncDir && strings.HasPrefix(created, file) || op == faultfs.OpSync && name == "j-1.log" && !first && file == "j-" {
+						return syscall.EIO
+					}
+					return nil
+				})
+				for range seed {
+					fs.Exists("x")
+				}
+				for range 3 {
+					err := s.Compact(t.Context())
+					if first || file == "j-" {
+						err = s.Apply(t.Context(), batch(put("a", "2", "two")))
+					}
+					if err == nil {
+						t.Fatal("it did not fail")
+					}
+				}
+				s.Close()
+				fs.NewProcess()
+				s = open(t, quiet(fs))
+				now, _ := dump(t, s)
+				survives(t, fs, 8, now)
+				apply(t, s, put("a", "3", "three"))
+				now, _ = dump(t, s)
+				survives(t, fs, 8, now)
+				if err := s.Compact(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				survives(t, fs, 8, now)
+				s.Close()
+			}
+		}
+	}
+}

@@ -83,7 +83,7 @@ func (r *Reader) refresh(ctx context.Context) (changed []string, err error) {
 				return nil, err
 			}
 		}
-		if try > 2 {
+		if try > 2 && !files.empty() { // where nothing was stored it would always wait
 			time.Sleep(time.Millisecond / 64 << min(try, 6)) // let the writer get on
 		}
 	}

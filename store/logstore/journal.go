@@ -69,7 +69,7 @@ func parseJournalHeader(b []byte, name string, seq uint64) (*journal, error) {
 
 // newJournal starts a journal after prev, which may be 0. It is durable, and says
 // where prev ends, before anything can be written to it.
-func newJournal(dir vfs.FS, seq, prev uint64, prevEnd int64) (*journal, error) {
+func newJournal(dir *directory, seq, prev uint64, prevEnd int64) (*journal, error) {
 	name := journalName(seq)
 	j := &journal{seq: seq, id: rand.Uint64(), end: journalHeader, frame: 1, prev: prev, prevEnd: prevEnd}
 	f, err := writeFile(dir, name, j.header())
@@ -83,7 +83,8 @@ func newJournal(dir vfs.FS, seq, prev uint64, prevEnd int64) (*journal, error) {
 // writeFile makes a durable file of the given contents. After an error it
 // leaves no file, and none will be there after a crash, unless the error is a
 // leftError.
-func writeFile(dir vfs.FS, name string, data []byte) (vfs.File, error) {
+func writeFile(dir *directory, name string, data []byte) (vfs.File, error) {
+	since := dir.failures()
 	f, err := dir.Create(name)
 	if err != nil {
 		return nil, err
@@ -93,13 +94,14 @@ func writeFile(dir vfs.FS, name string, data []byte) (vfs.File, error) {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = dir.SyncDir(".")
+		err = dir.syncNames(since)
 	}
 	if err == nil {
 		return f, nil
 	}
 	f.Close()
-	if dir.Remove(name) != nil || dir.SyncDir(".") != nil {
+	since = dir.failures()
+	if dir.Remove(name) != nil || dir.syncNames(since) != nil {
 		err = &leftError{err}
 	}
 	return nil, err

@@ -16,10 +16,13 @@ func (s *Store) Get(ctx context.Context, cache string, key []byte) (store.Record
 		return store.Record{}, err
 	}
 	r, err := s.get(cache, key)
-	if err != nil && err != store.ErrNotFound && err != store.ErrClosed {
-		err = fmt.Errorf("logstore: %w", err)
+	if err == nil || err == store.ErrNotFound {
+		return r, err
 	}
-	return r, err
+	if err := s.check(ctx); err != nil { // Close lets go of the directory meanwhile
+		return store.Record{}, err
+	}
+	return store.Record{}, fmt.Errorf("logstore: %w", err)
 }
 
 func (s *Store) get(cache string, key []byte) (store.Record, error) {
@@ -158,6 +161,9 @@ type loader struct {
 
 // fail yields an error. The iteration goes on after damage only.
 func (l *loader) fail(err error) bool {
+	if !l.check() {
+		return false
+	}
 	ok := l.yield(store.Record{}, fmt.Errorf("logstore: %w", err))
 	return ok && errors.Is(err, store.ErrCorrupt)
 }

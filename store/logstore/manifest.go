@@ -99,12 +99,23 @@ func readManifest(dir vfs.FS, n uint64) (*manifest, error) {
 }
 
 // publish writes the next manifest and makes it durable, and removes the one
-// before the previous. If it fails, the manifest that is there holds.
-func (s *Store) publish(m *manifest) error {
+// before the previous. If it fails, the manifest that is there holds. If k is not nil,
+// what is in it is to be moved afterwards.
+func (s *Store) publish(m *manifest, k *keeping) error {
+	if k != nil {
+		if err := k.begin(s); err != nil {
+			return err
+		}
+	}
 	m.n, m.nextID = s.nextGen, s.nextID
-	s.nextGen++ // also if this fails: something may be left of it
 	f, err := writeFile(s.fs, manifestName(m.n), m.encode())
+	if err == nil || s.fs.has(manifestName(m.n)) {
+		s.nextGen++ // otherwise the next takes the place of what a loss of power may bring back
+	}
 	if err != nil {
+		if k != nil && !isLeft(err) {
+			k.undo(s)
+		}
 		return fmt.Errorf("writing a manifest: %w", err)
 	}
 	f.Close()

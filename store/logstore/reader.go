@@ -75,18 +75,18 @@ func openReader(dir string, opts Options) (*Reader, error) {
 	s := &Store{
 		dir:      dir,
 		opts:     opts,
-		fs:       opts.FS,
+		fs:       &directory{FS: opts.FS},
 		mu:       new(sync.RWMutex),
 		caches:   map[string]*version{},
 		applying: make(semaphore, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if s.fs == nil {
+	if opts.FS == nil {
 		fs, err := vfs.OpenExisting(dir)
 		if err != nil {
 			return nil, err
 		}
-		s.fs, s.ownsFS = fs, true
+		s.fs.FS, s.ownsFS = fs, true
 	}
 	r := &Reader{s: s, at: &Store{dir: dir, fs: s.fs, mu: s.mu, caches: map[string]*version{}}}
 	_, err := r.refresh(s.ctx)

@@ -916,6 +916,25 @@ func TestReaderOfNothing(t *testing.T) {
 	}
 }
 
+// As long as nothing was stored there is nobody to wait for.
+func TestReaderOfNothingDoesNotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fs := faultfs.New()
+		s, err := logstore.Open("test", quiet(fs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		began := time.Now()
+		r := openReader(t, quiet(fs))
+		refresh(t, r)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it waits for %v", took)
+		}
+	})
+}
+
 // Watch yields once for each time that it finds a change, and for errors, and
 // ends with its context, the loop, or the reader.
 func TestWatch(t *testing.T) {

@@ -66,6 +66,16 @@ func (s *Store) recover() error {
 		unused = slices.DeleteFunc(r.unused(), func(name string) bool { return slices.Contains(s.broken, name) })
 	}
 	left := s.left
+	aside := r.files.damaged > 0 && r.files.damaged+1 == r.m.n && len(unused) > 0
+	if aside {
+		// Who published the manifest did not come to move what it had given up. The
+		// manifest before is of that, too.
+		if r.keep != 0 {
+			unused = append(unused, manifestName(r.keep))
+			s.manifests[1] = 0
+		}
+		s.keep, left = &keeping{names: unused}, true
+	}
 	if left || r.discarded && !s.unheld || len(unused) > 0 {
 		if err := s.syncFound(); err != nil {
 			return err
@@ -81,7 +91,9 @@ func (s *Store) recover() error {
 	if r.discarded {
 		r.settle()
 	}
-	r.remove(unused)
+	if !aside {
+		r.remove(unused)
+	}
 	return nil
 }
 
@@ -144,7 +156,6 @@ func (r *recovery) manifest() error {
 func (r *recovery) withoutManifest() error {
 	s := r.s
 	s.unpublished, s.left = &manifest{}, false
-	names := r.files.dataFiles()
 	used := len(r.files.snapshots) > 0
 	for _, seq := range r.files.journals {
 		j, empty, err := r.journal(seq)
@@ -157,14 +168,15 @@ func (r *recovery) withoutManifest() error {
 		used = used || !empty
 	}
 	if !used {
-		r.remove(names)
+		// They are swept once there is a manifest: one that could not be made, and leads to
+		// them, may be back after a loss of power.
 		return nil
 	}
 	d := &damage{file: manifestName(max(1, s.nextGen-1)), what: "no manifest can be read"}
 	if err := r.damage(d, position{}); err != nil {
 		return err
 	}
-	s.setAside(names)
+	r.settle()
 	return nil
 }
 
@@ -478,6 +490,13 @@ func (s *Store) syncFound() error {
 		if err := syncManifest(); err != nil {
 			return err
 		}
+		if j := s.current(); s.left && j != nil && j.bad == nil {
+			// If a journal that could not be made were back after a loss of power, it would
+			// end this one where it did then.
+			if err := s.fs.forget(journalName(s.nextSeq)); err != nil {
+				s.poison(j, err)
+			}
+		}
 		if err := s.fs.SyncDir("."); err != nil {
 			return err
 		}
@@ -491,11 +510,18 @@ func (s *Store) syncFound() error {
 					return err
 				}
 			}
+			if s.left && j.bad == nil {
+				// What was cut off may be on the disk still, like what was written over it.
+				if err := j.f.Truncate(j.end); err != nil {
+					return err
+				}
+			}
 			return j.f.Sync()
 		}
 		return nil
 	}
 	if err := sync(); err != nil {
+		s.left = true // the next one would succeed without writing anything
 		return fmt.Errorf("syncing what is there: %w", err)
 	}
 	s.unsynced, s.left = false, false

@@ -1,8 +1,10 @@
 package logstore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -79,5 +81,64 @@ func TestInterruptedRepair(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The process ends, or calls fail, while what was damaged is set aside: it is kept all the
+// same, here or by who comes next.
+func TestInterruptedSettingAside(t *testing.T) {
+	t.Parallel()
+	discarded, _ := damagedStore(t)
+	lost := discarded.Clone() // all manifests are
+	for name := range lost.Files() {
+		if strings.HasPrefix(name, "MANIFEST-") {
+			_ = lost.Remove(name)
+		}
+	}
+	repaired, _ := halfDamaged(t)
+	for what, c := range map[string]struct {
+		whole *faultfs.FS
+		kept  []string
+	}{
+		"discard":      {discarded, []string{"c1-2.snap", "c2-3.snap", "MANIFEST-4", "j-2.log.damaged"}},
+		"no manifests": {lost, []string{"c1-2.snap", "c2-3.snap", "j-2.log"}},
+		"repair":       {repaired, []string{"c1-2.snap"}},
+	} {
+		for _, how := range []error{faultfs.ErrKilled, syscall.EIO, syscall.ENOSPC} {
+			t.Run(fmt.Sprint(what, ", ", how), func(t *testing.T) {
+				t.Parallel()
+				before := c.whole.Files()
+				for n := 1; ; n++ {
+					fs := c.whole.Clone()
+					fs.FailAt(n, how, !errors.Is(how, syscall.EIO))
+					opts := logstore.Options{FS: fs, CompactAt: -1}
+					_, _ = logstore.Repair(t.Context(), "dir", opts)
+					fs.NewProcess()
+					s := open(t, opts)
+					apply(t, s, put("new", "k", "v"))
+					s.Close()
+					s = open(t, opts)
+					if err := s.Repair(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					s.Close()
+					after := fs.Files()
+					for _, name := range c.kept {
+						of := strings.TrimSuffix(name, ".damaged")
+						kept := false
+						for at, data := range after {
+							kept = kept || strings.HasPrefix(at, "damaged-") && strings.HasSuffix(at, "/"+name) &&
+								bytes.HasPrefix(before[of], data) && len(data) > 20
+						}
+						if !kept {
+							t.Errorf("call %d: %s is gone", n, name)
+						}
+					}
+					if n > 60 {
+						return
+					}
+				}
+			})
+		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 type Store struct {
 	dir    string // for messages
 	opts   Options
-	fs     vfs.FS
+	fs     *directory
 	ownsFS bool
 	lock   io.Closer
 	// left is set while HOLDER has to stay, for the next Open to see that what it
@@ -32,9 +32,8 @@ type Store struct {
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	closed atomic.Bool
-	wake   chan struct{}  // asks for a compaction in the background
-	tasks  sync.WaitGroup // the goroutine that does it
-	hurry  atomic.Int32   // how many wait for a compaction
+	wake   chan struct{} // asks for a compaction in the background
+	hurry  atomic.Int32  // how many wait for a compaction
 
 	compacting semaphore // held by a compaction
 	applying   semaphore // held by a batch, and whoever else changes which files there are
@@ -46,11 +45,11 @@ type Store struct {
 	start   position
 	from    uint64 // the journal at which a replay starts once the compaction under way, or the last one, is through
 	// unpublished, if not nil, is the manifest that there must be before
-	// anything is written. While there is one no compaction runs.
+	// anything is written, also by a compaction.
 	unpublished *manifest
-	// keep, if not nil, sets aside what Discard has given up, once unpublished is
-	// there: what the manifest before leads to is in use until then.
-	keep func()
+	// keep, if not nil, is what is to be set aside once unpublished is there: what the
+	// manifest before leads to is in use until then.
+	keep *keeping
 	// unsynced is set until what Open found is synced, which must be before
 	// anything is written.
 	unsynced bool
@@ -123,7 +122,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 	s := &Store{
 		dir:        dir,
 		opts:       opts,
-		fs:         opts.FS,
+		fs:         &directory{FS: opts.FS},
 		mu:         new(sync.RWMutex),
 		caches:     map[string]*version{},
 		wake:       make(chan struct{}, 1),
@@ -131,12 +130,12 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		applying:   make(semaphore, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if s.fs == nil {
+	if opts.FS == nil {
 		fs, err := vfs.OpenDir(dir)
 		if err != nil {
 			return nil, err
 		}
-		s.fs, s.ownsFS = fs, true
+		s.fs.FS, s.ownsFS = fs, true
 	}
 	lock, err := takeLock(s.fs, dir)
 	if err != nil {
@@ -153,7 +152,7 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		return nil, err
 	}
 	if opts.CompactAt > 0 {
-		s.tasks.Go(s.background)
+		go s.background()
 	}
 	return s, nil
 }
@@ -169,7 +168,6 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.cancel()
-	s.tasks.Wait()
 	s.compacting <- struct{}{}
 	s.applying <- struct{}{}
 	defer s.tell()

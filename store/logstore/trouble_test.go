@@ -184,7 +184,7 @@ func TestJournalsOfFailedBatches(t *testing.T) {
 	want(t, open(t, quiet(fs)), state{}.after(put("a", "1", "one"), put("a", "2", "two")))
 }
 
-// Compactions that fail again and again leave no journal each.
+// Compactions that fail again and again leave neither a journal nor a layer each.
 func TestJournalsOfFailedCompactions(t *testing.T) {
 	t.Parallel()
 	fs := faultfs.New()
@@ -208,6 +208,9 @@ func TestJournalsOfFailedCompactions(t *testing.T) {
 	if n := journals(fs); n > 10 {
 		t.Errorf("%d journals, each of which is open", n)
 	}
+	if n := s.Layers("a"); n > 10 {
+		t.Errorf("%d layers, each of which is searched", n)
+	}
 	fs.Hook(nil)
 	if err := s.Compact(t.Context()); err != nil {
 		t.Fatal(err)
@@ -215,4 +218,83 @@ func TestJournalsOfFailedCompactions(t *testing.T) {
 	want(t, s, now)
 	s.Close()
 	want(t, open(t, quiet(fs)), now)
+}
+
+// Files that a compaction could not remove, or whose removal a loss of power has undone, are
+// removed by the next who opens the store; nothing that is in them counts meanwhile.
+func TestObsoleteFilesStay(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	opts, events := observed(quiet(fs))
+	s := open(t, opts)
+	apply(t, s, put("a", "1", "old"), put("b", "1", "gone"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, put("a", "1", "new"), op(store.Drop, "b"))
+	fs.Hook(func(_ int, op faultfs.Op, _ string) error {
+		if op == faultfs.OpRemove {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sure := state{}.after(put("a", "1", "new"))
+	want(t, s, sure)
+	r := openReader(t, quiet(fs))
+	want(t, r, sure)
+	s.Close()
+	for range 2 { // HOLDER is there the first time
+		s = open(t, opts)
+		want(t, s, sure)
+		s.Close()
+	}
+	fs.Hook(nil)
+	*events = nil
+	s = open(t, opts)
+	want(t, s, sure)
+	if n := journals(fs); n > 2 || len(*events) != 1 || (*events)[0].Kind != logstore.Swept || (*events)[0].Err != nil {
+		t.Errorf("%d journals, events %v", n, *events)
+	}
+	s.Close()
+	*events = nil
+	want(t, open(t, opts), sure)
+	if len(*events) != 0 {
+		t.Errorf("events %v", *events)
+	}
+}
+
+// A compaction that finds that Open could not publish a manifest does it, or says why not.
+func TestCompactPublishesFirst(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	fs.KillAt(3)
+	_ = s.Compact(t.Context())
+	fs.NewProcess()
+	fs.Hook(func(_ int, op faultfs.Op, name string) error {
+		if op == faultfs.OpCreate && strings.HasPrefix(name, "MANIFEST-") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s = open(t, quiet(fs))
+	if err := s.Compact(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Compact: %v", err)
+	}
+	fs.Hook(nil)
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	infos, err := s.Caches(t.Context())
+	if err != nil || len(infos) != 1 || infos[0].Records != 1 || infos[0].AtMost != 0 {
+		t.Errorf("it has not compacted: %v, %v", infos, err)
+	}
+	if n := journals(fs); n != 1 {
+		t.Errorf("%d journals", n)
+	}
+	want(t, s, state{}.after(put("a", "1", "one")))
 }

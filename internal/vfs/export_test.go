@@ -1,0 +1,4 @@
+package vfs
+
+// MakeDir is what OpenDir does first, with another sync.
+var MakeDir = makeDir
