@@ -1120,7 +1120,7 @@ func (o *oracle) evict(id int, whole bool) {
 			_, evicted = c.evict(context.Background(), r.entry, r.age, whole)
 		}
 	}
-	if there := n.there() || trace; evicted != there {
+	if there := n.there() || trace || n.outdated; evicted != there {
 		o.fatal("%d is there: %v, and was evicted: %v", id, there, evicted)
 	}
 	switch {
