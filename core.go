@@ -26,7 +26,7 @@ type core struct {
 	whole     bool        // saved as a whole by a hook, and not entry by entry
 	described description // what the store is to know of it; dependencies are in slot
 
-	heirOf *slot // whose contents are to become those of c; nil once they are; guarded by the gate
+	heirOf *slot // whose contents are to become those of c; nil once they are, unless the Manager is ReadOnly; guarded by the gate
 
 	state     atomic.Int32 // of the contents; changed only with the gate held exclusively
 	epoch     uint64       // counts what replaced the contents, or what is saved of them; guarded by the gate

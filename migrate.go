@@ -72,7 +72,7 @@ func (c *Cache[K, V]) takeOver() {
 	for _, name := range c.spec.Formerly {
 		c.m.renamed[name] = c.slot.name
 		s := c.m.slots[name]
-		if c.heirOf == nil && !c.slot.stored && s != nil && s.cache == nil && s.stored && !s.dropped && s.lane == c.lane && c.saves() {
+		if c.heirOf == nil && !c.slot.stored && s != nil && s.cache == nil && s.stored && !s.dropped && s.lane == c.lane {
 			c.heirOf = s
 		}
 	}
@@ -89,8 +89,11 @@ func (c *Cache[K, V]) inherited(t *table[K, V]) {
 }
 
 // disinherit sees to it that what is left under the old name goes, in the batch
-// that saves c. The gate is held exclusively.
+// that saves c. Who only reads goes on to read that. The gate is held exclusively.
 func (c *core) disinherit() {
+	if c.m.opts.ReadOnly {
+		return
+	}
 	if old := c.heirOf; old != nil && old.cache == nil && old.stored {
 		old.dropped = true
 		old.lane.add(old)

@@ -217,6 +217,7 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 		}
 		t.cleared = t.recorded
+		c.disinherit()
 		c.state.Store(stateReady)
 		if c.all != nil {
 			m := c.m.graph
