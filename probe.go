@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,7 @@ func (c *Cache[K, V]) Recheck(keys ...K) {
 // Refresh calls Probe for keys, or without any for all entries that the cache
 // holds, several at once. What was computed from them is built anew when
 // somebody asks for it, as far as they have changed. It goes on after errors
-// and returns them.
+// and returns them, but not those that are results: ErrNotFound, and kept ones.
 func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 	return c.refresh(ctx, keys, func(int) {})
 }
@@ -61,7 +62,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []K, done func(n int)) e
 	var errs errorList
 	if err := each(ctx, 2, keys, func(ctx context.Context, k K) {
 		_, err := c.get(ctx, nil, k)
-		if err != ErrNotFound {
+		if _, kept := errors.AsType[*KeptError](err); !kept && err != ErrNotFound {
 			errs.add(c.err(ctx, "refresh", k, err))
 		}
 		done(1)
