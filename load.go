@@ -498,6 +498,9 @@ func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
 	return all
 }
 
+// undecodable is in an absent entry of which the store has something that cannot be used.
+const undecodable = "?"
+
 // decode makes a value of raw, which e of s held, and puts it into e if that
 // still holds raw. An entry that cannot be decoded becomes absent, in memory:
 // what the store has of it stays until it is overwritten.
@@ -516,7 +519,7 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 	case current && err == nil:
 		e.hold(state[V]{value: v, kind: decoded})
 	case current:
-		e.hold(state[V]{})
+		e.hold(state[V]{raw: undecodable})
 		e.stamp.Store(0)
 		s.live--
 		g := c.m.graph

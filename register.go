@@ -15,7 +15,7 @@ import (
 // under the name by an earlier run of the program is its contents, unless spec
 // says otherwise.
 //
-// A name is any non-empty UTF-8 text of up to 4096 bytes; whatever is in it, it
+// A name is any non-empty UTF-8 text of up to 4000 bytes; whatever is in it, it
 // is safe on disk. A name that is registered already is an error, which names
 // both types if they differ; use Lookup to get at a registered cache.
 func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*Cache[K, V], error) {
@@ -23,7 +23,12 @@ func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*C
 		err := fmt.Errorf("%w: names that begin with %q are ours", ErrSpec, ours)
 		return nil, &Error{Op: "register", Cache: name, Err: err}
 	}
-	c, before, err := register(m, name, spec, nil)
+	var c *Cache[K, V]
+	var before []dependency
+	err := checkName(name)
+	if err == nil {
+		c, before, err = register(m, name, spec, nil)
+	}
 	if err != nil {
 		return nil, wrap(context.Background(), "register", name, nil, err)
 	}
@@ -68,9 +73,6 @@ func (m *Manager) lookup(name string) (*core, error) {
 // register also returns the dependencies that were known of the name before. of is nil,
 // or the cache that the new one is for.
 func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of *core) (c *Cache[K, V], before []dependency, err error) {
-	if err := checkName(strings.TrimPrefix(name, ours), len(name)); err != nil {
-		return nil, nil, err
-	}
 	if err := spec.complete(); err != nil {
 		return nil, nil, err
 	}

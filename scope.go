@@ -3,6 +3,7 @@ package cacheman
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -244,7 +245,8 @@ func (c *Cache[K, V]) Rebuild(ctx context.Context) error {
 }
 
 // DeleteSaved deletes what was saved of the caches of scope, and leaves what is
-// in memory alone: contents that were not read yet are read first. They count
+// in memory alone: contents that were not read yet are read first; those that cannot be
+// are left where they are, and an error: Invalidate does without them. What is deleted counts
 // as unsaved from then on: the next Sync saves them all, and so does the autosync
 // or Close that follows the next change; without a change, Close does not.
 func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
@@ -261,8 +263,12 @@ func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
 		if c.lane == nil {
 			continue
 		}
-		if err := c.typed.prepare(ctx, false); err != nil && ctx.Err() != nil {
-			return flight.Cause(ctx)
+		if err := c.typed.prepare(ctx, false); err != nil {
+			if ctx.Err() != nil {
+				return flight.Cause(ctx)
+			}
+			errs.add(c.err(ctx, "delete", nil, fmt.Errorf("what was saved has to be loaded before, and cannot be: %w", err)))
+			continue
 		}
 		lanes[c.lane] = append(lanes[c.lane], c)
 	}
