@@ -518,3 +518,34 @@ func TestExitInEqual(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestObserverPanics: a panic of the observer is that of the call in which it happens; who
+// waits for the same entry gets it.
+func TestObserverPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated()
+		m := newDisk().open(t, Options{Observe: func(e Event) {
+			if e.Kind == EventBuilt {
+				panic(errPlanned)
+			}
+		}})
+		c := must(Register(m, "c", Spec[string, int]{Build: g.build}))
+		results := make(chan any, 2)
+		for range 2 {
+			go func() {
+				defer func() {
+					if p := recover(); p != nil {
+						results <- p
+					}
+				}()
+				v, err := c.Get(context.Background(), "k")
+				ok(t, err)
+				results <- v
+			}()
+			synctest.Wait()
+		}
+		g.let <- 7
+		synctest.Wait()
+		equal(t, "callers that went on", len(results), 2)
+	})
+}
