@@ -62,8 +62,8 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 			s.know(infos[i])
 		}
 		c := s.cache
-		if now := m.slots[m.renamed[name]]; c == nil && now != nil {
-			c = now.cache
+		if c == nil {
+			c = m.heir(name)
 		}
 		if c == nil || c.writable() != nil {
 			continue

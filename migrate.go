@@ -65,6 +65,14 @@ func (c *Cache[K, V]) migrate(ctx context.Context, t *table[K, V], k K, rec stor
 	s.change(t, e, e.version)
 }
 
+// heir returns the registered cache that had name formerly, or nil. The gate is held.
+func (m *Manager) heir(name string) *core {
+	if s := m.slots[m.renamed[name]]; s != nil {
+		return s.cache
+	}
+	return nil
+}
+
 // takeOver makes c the heir of the first of the names it had formerly under
 // which something is saved, unless something is under its own. The gate is held
 // exclusively.

@@ -423,3 +423,22 @@ func TestFormerlyWithContents(t *testing.T) {
 	m = d.open(t, Options{})
 	wantContents(t, must(Register(m, "new", Spec[int, int]{Formerly: []string{"old"}})), map[int]int{2: 2})
 }
+
+// TestFormerlyTaken: a name that a cache had formerly is no other's as long as that cache is
+// there, for what is saved under it would be taken for either of them.
+func TestFormerlyTaken(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	formerly := Spec[int, int]{Formerly: []string{"older", "old"}}
+	must(Register(m, "old", Spec[int, int]{}))
+	if _, err := Register(m, "new", formerly); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	ok(t, m.Deregister(ctx, Only("old")))
+	must(Register(m, "new", formerly))
+	if _, err := Register(m, "old", Spec[int, int]{}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	ok(t, m.Deregister(ctx, Only("new")))
+	must(Register(m, "old", Spec[int, int]{}))
+}

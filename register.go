@@ -107,6 +107,14 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 		}
 		return nil, nil, ErrRegistered
 	}
+	if c := m.heir(name); c != nil {
+		return nil, nil, fmt.Errorf("%w: %q had the name formerly", ErrSpec, c.slot.name)
+	}
+	for _, formerly := range spec.Formerly {
+		if s := m.slots[formerly]; s != nil && s.cache != nil {
+			return nil, nil, fmt.Errorf("%w: %q, which it had formerly, is another's name", ErrSpec, formerly)
+		}
+	}
 	for _, names := range [][]string{spec.DependsOn, spec.DependsOnChange} {
 		for _, on := range names {
 			if s := m.slots[on]; s == nil || s.cache == nil {

@@ -135,8 +135,8 @@ type Spec[K comparable, V any] struct {
 
 	// Formerly lists names that the cache had before. If nothing is saved
 	// under its own name, it takes over what is saved under the first of
-	// these, which nobody may have registered. What was computed from its
-	// entries stays valid.
+	// these. None of them may be the name of another cache as long as this
+	// one is registered. What was computed from its entries stays valid.
 	Formerly []string
 
 	// DependsOn names caches that this one was computed from. When one of
