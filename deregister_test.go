@@ -297,3 +297,33 @@ func TestFacetsOfFailedEager(t *testing.T) {
 		ok(t, m.Close())
 	})
 }
+
+// TestDeregisterBesideFailing: who deregisters a cache and fails does not open it again for writes
+// while another does, which would lose them.
+func TestDeregisterBesideFailing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		c := must(Register(m, "c", Spec[int, int]{}))
+		ok(t, c.Set(1, 1))
+		wait := make(chan struct{})
+		d.before = func() { <-wait }
+		first, second := make(chan error), make(chan error)
+		go func() { first <- m.Deregister(context.Background(), Only("c")) }()
+		synctest.Wait() // it is saving
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { second <- m.Deregister(ctx, Only("c")) }()
+		synctest.Wait()
+		cancel()
+		if err := <-second; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if err := c.Set(2, 2); !errors.Is(err, ErrClosed) {
+			t.Errorf("Set: %v", err)
+		}
+		close(wait)
+		ok(t, <-first)
+		d.before = nil
+		ok(t, m.Close())
+	})
+}

@@ -686,3 +686,21 @@ func TestDeleteUndecodable(t *testing.T) {
 		ok(t, m.Close())
 	}
 }
+
+// TestRebuildAndResults: that there is no value, and a kept error, are results of a rebuild.
+func TestRebuildAndResults(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	results := []error{nil, nil, nil}
+	c := must(Register(m, "c", Spec[int, int]{Build: func(_ context.Context, k int) (int, error) { return k, results[k] }}))
+	for k := range 3 {
+		must(c.Get(ctx, k))
+	}
+	results[1], results[2] = ErrNotFound, Keep(errPlanned)
+	ok(t, c.Rebuild(ctx))
+	wantContents(t, c, map[int]int{0: 0})
+	results[0] = errPlanned
+	if err := c.Rebuild(ctx); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+}

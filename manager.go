@@ -362,9 +362,11 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	for _, l := range lanes {
 		l.stop()
 	}
+	m.gate.Lock() // nothing that is being loaded is put in place any more
 	for _, c := range cores {
 		c.state.Store(stateClosed)
 	}
+	m.gate.Unlock()
 	m.err = wrap(ctx, "close", "", nil, errors.Join(errs, m.store.Close()))
 	close(m.done)
 	return m.err

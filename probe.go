@@ -2,7 +2,6 @@ package cacheman
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -62,9 +61,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []K, done func(n int)) e
 	var errs errorList
 	if err := each(ctx, 2, keys, func(ctx context.Context, k K) {
 		_, err := c.get(ctx, nil, k)
-		if _, kept := errors.AsType[*KeptError](err); !kept && err != ErrNotFound {
-			errs.add(c.err(ctx, "refresh", k, err))
-		}
+		errs.add(c.err(ctx, "refresh", k, failure(err)))
 		done(1)
 	}); err != nil {
 		return err

@@ -210,7 +210,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 // those of scope, upstream first, and syncs. A cache with BuildAll is built as a
 // whole, one with Build gets the keys back that it had, one with neither is
 // empty. Dependents outside of scope are built when they are asked for. It goes
-// on after an error and returns all of them.
+// on after an error and returns all of them; ErrNotFound and kept errors are results.
 func (m *Manager) Rebuild(ctx context.Context, scope Scope) error {
 	cores, err := m.within("rebuild", scope)
 	if err == nil && m.opts.ReadOnly {
@@ -332,14 +332,14 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 	m.gate.Lock()
 	cores = m.withFacets(cores)
 	for _, c := range cores {
-		c.sealed = true
+		c.sealed++
 	}
 	m.gate.Unlock()
 	unseal := func() {
 		m.gate.Lock()
 		defer m.gate.Unlock()
 		for _, c := range cores {
-			c.sealed = false
+			c.sealed--
 		}
 	}
 	lanes := make(map[*lane]bool)
