@@ -423,7 +423,7 @@ func (c *Cache[K, V]) rebuild(ctx context.Context, keys []any) error {
 		_, err := c.get(ctx, graph.FrameOf(ctx), k.(K))
 		errs.add(c.err(ctx, "get", k, failure(err)))
 	}); err != nil {
-		return err
+		return c.err(ctx, "rebuild", nil, err)
 	}
 	return errs.join()
 }

@@ -549,3 +549,31 @@ func TestObserverPanics(t *testing.T) {
 		equal(t, "callers that went on", len(results), 2)
 	})
 }
+
+// TestBuildersThatExit: a builder that ends its goroutine is a failure, also of Build and
+// Refresh, which go on with the others.
+func TestBuildersThatExit(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	exits := false
+	var runs atomic.Int64
+	c := must(Register(m, "c", Spec[int, int]{Probe: func(_ context.Context, k, _ int, _ bool) (int, error) {
+		runs.Add(1)
+		if exits && k%2 == 0 {
+			runtime.Goexit()
+		}
+		return k, nil
+	}}))
+	const n = 100
+	for k := range n {
+		must(c.Get(ctx, k))
+	}
+	exits = true
+	for _, ask := range []func() error{func() error { return c.Refresh(ctx) }, func() error { c.Recheck(); return c.Build(ctx) }} {
+		runs.Store(0)
+		if _, is := errors.AsType[*PanicError](ask()); !is {
+			t.Error("nothing has failed")
+		}
+		equal(t, "runs", runs.Load(), n)
+	}
+}

@@ -64,7 +64,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []K, done func(n int)) e
 		errs.add(c.err(ctx, "refresh", k, failure(err)))
 		done(1)
 	}); err != nil {
-		return err
+		return c.err(ctx, "refresh", nil, err)
 	}
 	return errs.join()
 }
