@@ -350,9 +350,17 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 			lanes[c.lane] = true
 		}
 	}
-	if err := syncAll(ctx, slices.Collect(maps.Keys(lanes)), cutEdited, only); err != nil {
-		unseal()
-		return wrap(ctx, "deregister", "", nil, err)
+	for unsaved := true; unsaved; {
+		if err := syncAll(ctx, slices.Collect(maps.Keys(lanes)), cutEdited, only); err != nil {
+			unseal()
+			return wrap(ctx, "deregister", "", nil, err)
+		}
+		m.gate.Lock()
+		unsaved = slices.ContainsFunc(cores, func(c *core) bool { return c.lane != nil && c.slot.cache == c && c.slot.dropped }) // by an invalidation meanwhile
+		if !unsaved {
+			m.takeOut(cores)
+		}
+		m.gate.Unlock()
 	}
 	for _, c := range cores {
 		for _, l := range c.limits {
@@ -362,9 +370,6 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 			}
 		}
 	}
-	m.gate.Lock()
-	defer m.gate.Unlock()
-	m.takeOut(cores)
 	return nil
 }
 
