@@ -232,7 +232,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	if l.store == nil {
 		err = b.callSave(ctx)
 	} else if len(b.cuts) > 0 {
-		err = l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
+		guard(&err, func() error {
+			return l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
+		})
 	}
 	if err == nil && !b.elsewhere {
 		l.m.mark.Store(max(b.mark, l.m.mark.Load()))
@@ -354,8 +356,8 @@ func (l *lane) finish(cuts []*cut, err error) {
 		switch {
 		case c.cache == nil:
 		case err != nil:
-			if c.edits > 0 {
-				c.cache.edits.Add(c.edits)
+			if c.edits > 0 || c.part != nil { // contents that were deleted are unsaved without an edit
+				c.cache.edits.Add(max(1, c.edits))
 				c.cache.oldest.Store(c.oldest)
 			}
 			c.cache.syncErrors.Add(1)
