@@ -704,3 +704,20 @@ func TestRebuildAndResults(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// sliceStore is a store that cannot be told from others.
+type sliceStore struct {
+	*memstore.Store
+	x any
+}
+
+// TestStoresAreCompared: a store that has no hash is an error.
+func TestStoresAreCompared(t *testing.T) {
+	s := sliceStore{Store: memstore.New(), x: []int{1}}
+	if _, err := Open("", Options{Store: s}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Register(newManager(t), "c", Spec[int, int]{Store: s}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+}

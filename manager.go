@@ -222,7 +222,7 @@ func (m *Manager) openStore(dir string, open func(string, logstore.Options) (*lo
 			return fmt.Errorf("%w: both a directory and Options.Store are given", ErrSpec)
 		}
 		m.store = m.opts.Store
-		return nil
+		return distinct(m.store)
 	}
 	if dir == "" {
 		if dir, err = defaultDir(m.opts.Program); err != nil {

@@ -78,8 +78,8 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	}
 	var elsewhere *store.Info // what the cache's own store has of it
 	if spec.Store != nil {
-		if !reflect.TypeOf(spec.Store).Comparable() {
-			return nil, nil, fmt.Errorf("%w: a Store must be comparable; use a pointer", ErrSpec)
+		if err := distinct(spec.Store); err != nil {
+			return nil, nil, err
 		}
 		infos, err := spec.Store.Caches(m.ctx)
 		if err != nil {

@@ -190,6 +190,14 @@ func checkName(name string) error {
 	return nil
 }
 
+// distinct sees to it that stores can be told from each other.
+func distinct(s store.Store) error {
+	if !reflect.ValueOf(s).Comparable() {
+		return fmt.Errorf("%w: a Store must be comparable; use a pointer", ErrSpec)
+	}
+	return nil
+}
+
 // asWhole reports whether contents are built, loaded or saved as a whole.
 func (s *Spec[K, V]) asWhole() bool { return s.BuildAll != nil || s.Load != nil || s.Save != nil }
 
