@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -720,4 +721,39 @@ func TestStoresAreCompared(t *testing.T) {
 	if _, err := Register(newManager(t), "c", Spec[int, int]{Store: s}); !errors.Is(err, ErrSpec) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestLoadsOneByOne: of one cache there are never two loads at once, whoever asks for them.
+func TestLoadsOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var running, loads atomic.Int64
+		c := must(Register(m, "c", Spec[int, int]{Load: func(ctx context.Context) (map[int]int, error) {
+			if n := running.Add(1); n > 1 {
+				t.Errorf("%d loads at once", n)
+			}
+			defer running.Add(-1)
+			loads.Add(1)
+			time.Sleep(time.Second)
+			return map[int]int{1: 1}, nil
+		}}))
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				if i == 1 {
+					ok(t, c.Load(t.Context()))
+				} else {
+					ok(t, c.Reload(t.Context()))
+				}
+			})
+			synctest.Wait()
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := c.Reload(impatient); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who does not wait got %v", err)
+		}
+		wg.Wait()
+		wantContents(t, c, map[int]int{1: 1})
+	})
 }

@@ -242,8 +242,12 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 // read returns the contents as the store or the Load hook has them, in a new
 // table, and whether there were any that are valid. It always returns a table.
 func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err error) {
+	if err = c.reading.lock(ctx); err == nil {
+		defer c.reading.unlock()
+	}
 	start := time.Now()
 	switch {
+	case err != nil:
 	case c.lane == nil:
 		return newTable[K, V](1, false), false, nil
 	case c.spec.Load != nil:

@@ -123,7 +123,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 		}
 	}
 
-	c = &Cache[K, V]{spec: spec, clip: clipper[V]()}
+	c = &Cache[K, V]{spec: spec, clip: clipper[V](), reading: newToken()}
 	c.m = m
 	c.typed = c
 	c.derives = spec.Build != nil || spec.Probe != nil
