@@ -87,9 +87,9 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 		m.emitInvalidated(gone, "entries they depend on changed")
 	}()
 	for _, w := range b.writes {
-		err := w.core().writable()
-		if w.core().m != m {
-			err = fmt.Errorf("%w: the cache belongs to another Manager", ErrSpec)
+		err := fmt.Errorf("%w: the cache belongs to another Manager", ErrSpec)
+		if w.core().m == m {
+			err = w.core().writable()
 		}
 		if err != nil {
 			return nil, w.core().err(context.Background(), "batch", nil, err)

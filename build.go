@@ -412,17 +412,18 @@ func (b *building[K, V]) Done() {
 }
 
 // rebuild builds what an invalidation took: the whole contents if there is a
-// BuildAll, else the entries of keys. It goes on after errors and returns them.
+// BuildAll, else the entries of keys. It goes on after errors and returns them, but those
+// that are results.
 func (c *Cache[K, V]) rebuild(ctx context.Context, keys []any) error {
 	if c.spec.BuildAll != nil || c.spec.Build == nil {
 		return c.err(ctx, "rebuild", nil, c.prepare(ctx, true))
 	}
 	var errs errorList
 	if err := each(ctx, 1, keys, func(ctx context.Context, k any) {
-		_, err := c.Get(ctx, k.(K))
-		errs.add(err)
+		_, err := c.get(ctx, graph.FrameOf(ctx), k.(K))
+		errs.add(c.err(ctx, "get", k, failure(err)))
 	}); err != nil {
-		return err
+		return c.err(ctx, "rebuild", nil, err)
 	}
 	return errs.join()
 }

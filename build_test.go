@@ -566,3 +566,62 @@ func TestLeaveBetweenBuilders(t *testing.T) {
 		equal(t, "began", began, [3]int{2, 3, 2})
 	})
 }
+
+// TestObserverPanics: a panic of the observer is that of the call in which it happens; who
+// waits for the same entry gets it.
+func TestObserverPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated()
+		m := newDisk().open(t, Options{Observe: func(e Event) {
+			if e.Kind == EventBuilt {
+				panic(errPlanned)
+			}
+		}})
+		c := must(Register(m, "c", Spec[string, int]{Build: g.build}))
+		results := make(chan any, 2)
+		for range 2 {
+			go func() {
+				defer func() {
+					if p := recover(); p != nil {
+						results <- p
+					}
+				}()
+				v, err := c.Get(context.Background(), "k")
+				ok(t, err)
+				results <- v
+			}()
+			synctest.Wait()
+		}
+		g.let <- 7
+		synctest.Wait()
+		equal(t, "callers that went on", len(results), 2)
+	})
+}
+
+// TestBuildersThatExit: a builder that ends its goroutine is a failure, also of Build and
+// Refresh, which go on with the others.
+func TestBuildersThatExit(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	exits := false
+	var runs atomic.Int64
+	c := must(Register(m, "c", Spec[int, int]{Probe: func(_ context.Context, k, _ int, _ bool) (int, error) {
+		runs.Add(1)
+		if exits && k%2 == 0 {
+			runtime.Goexit()
+		}
+		return k, nil
+	}}))
+	const n = 100
+	for k := range n {
+		must(c.Get(ctx, k))
+	}
+	exits = true
+	for _, ask := range []func() error{func() error { return c.Refresh(ctx) }, func() error { c.Recheck(); return c.Build(ctx) }} {
+		runs.Store(0)
+		if _, is := errors.AsType[*PanicError](ask()); !is {
+			t.Error("nothing has failed")
+		}
+		equal(t, "runs", runs.Load(), n)
+	}
+}

@@ -22,6 +22,22 @@ func (c whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: c.Cache
 // keyOf implements keyed.
 func (c whole[K, V]) keyOf(any) any { return nil }
 
+// entryNodes returns the nodes of the entries, which are to be checked with the whole.
+func (c whole[K, V]) entryNodes() (nodes []*graph.Node) {
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, e := range s.entries {
+			if e.node != nil {
+				nodes = append(nodes, e.node)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return nodes
+}
+
 // buildingAll is a run of BuildAll.
 type buildingAll[K comparable, V any] struct {
 	graph.Run

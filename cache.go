@@ -34,6 +34,7 @@ type Cache[K comparable, V any] struct {
 		sync.Mutex
 		task *task // running, or nil
 	}
+	reading token // held while contents are read, by that task or by Reload
 }
 
 // Name returns the cache's name.

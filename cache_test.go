@@ -188,7 +188,7 @@ func checkTable[K comparable, V any](t *testing.T, c *Cache[K, V]) {
 				dirty++
 			case e.dirty != 0:
 				t.Errorf("%v is marked for cut %d, the next is %d", k, e.dirty, tab.gen)
-			case e.kind == absent && e.node == nil && c.state.Load() == stateReady:
+			case e.kind == absent && e.node == nil && e.len == 0 && c.state.Load() == stateReady:
 				t.Errorf("a trace of %v is left", k)
 			}
 		}

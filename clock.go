@@ -83,7 +83,28 @@ func deadlines(m *Manager) (*Cache[int64, bool], error) {
 					c.Recheck(at)
 				}
 			})
+			if m.deadlines.Add(1)%sweepAfter == 0 {
+				m.after(deadlinesCache, 0, m.sweepDeadlines)
+			}
 			return false, nil
 		}}
 	})
+}
+
+// sweepAfter is how many deadlines come before those that have passed are forgotten.
+const sweepAfter = 256
+
+// sweepDeadlines forgets the deadlines that have passed. Nothing that has read one of them
+// before is valid, and what reads it afterwards is told that it has passed.
+func (m *Manager) sweepDeadlines() {
+	c, err := deadlines(m)
+	if err != nil || c.prepare(m.ctx, false) != nil {
+		return
+	}
+	now := time.Now().Unix()
+	for _, r := range c.residents(nil) {
+		if r.entry.(*entry[int64, bool]).key <= now {
+			c.evict(m.ctx, r.entry, r.age, true)
+		}
+	}
 }

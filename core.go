@@ -26,13 +26,13 @@ type core struct {
 	whole     bool        // saved as a whole by a hook, and not entry by entry
 	described description // what the store is to know of it; dependencies are in slot
 
-	heirOf *slot // whose contents are to become those of c; nil once they are; guarded by the gate
+	heirOf *slot // whose contents are to become those of c; nil once they are, unless the Manager is ReadOnly; guarded by the gate
 
 	state     atomic.Int32 // of the contents; changed only with the gate held exclusively
 	epoch     uint64       // counts what replaced the contents, or what is saved of them; guarded by the gate
 	builtFrom []byte       // what BuildAll has read for the contents, as it is stored; guarded by the gate
 	saving    bool         // a cut is being written; guarded by the gate
-	sealed    bool         // writes are refused, for it is being deregistered; guarded by the gate
+	sealed    int          // how many are deregistering it: writes are refused; guarded by the gate
 
 	foreign atomic.Uint64 // no stamp that records of it have of an entry kept elsewhere is above this; see batch.reserve
 
@@ -132,7 +132,7 @@ func (m *Manager) refuses() error {
 
 // writable returns why c cannot be changed, or nil. The gate is held.
 func (c *core) writable() error {
-	if c.sealed || c.m.closed || c.state.Load() == stateClosed {
+	if c.sealed > 0 || c.m.closed || c.state.Load() == stateClosed {
 		return ErrClosed
 	}
 	return nil

@@ -32,6 +32,9 @@ func (m *Manager) DependOnChange(dependent, on string) error { return m.depend(d
 func (m *Manager) depend(name, on string, onChange bool) error {
 	m.gate.Lock()
 	defer m.gate.Unlock()
+	if m.closed {
+		return &Error{Op: "depend", Cache: name, Err: ErrClosed}
+	}
 	for _, n := range []string{name, on} {
 		if s := m.slots[n]; s == nil || s.cache == nil {
 			return &Error{Op: "depend", Cache: n, Err: ErrUnknown}

@@ -297,3 +297,61 @@ func TestFacetsOfFailedEager(t *testing.T) {
 		ok(t, m.Close())
 	})
 }
+
+// TestDeregisterBesideFailing: who deregisters a cache and fails does not open it again for writes
+// while another does, which would lose them.
+func TestDeregisterBesideFailing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		c := must(Register(m, "c", Spec[int, int]{}))
+		ok(t, c.Set(1, 1))
+		wait := make(chan struct{})
+		d.before = func() { <-wait }
+		first, second := make(chan error), make(chan error)
+		go func() { first <- m.Deregister(context.Background(), Only("c")) }()
+		synctest.Wait() // it is saving
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() { second <- m.Deregister(ctx, Only("c")) }()
+		synctest.Wait()
+		cancel()
+		if err := <-second; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if err := c.Set(2, 2); !errors.Is(err, ErrClosed) {
+			t.Errorf("Set: %v", err)
+		}
+		close(wait)
+		ok(t, <-first)
+		d.before = nil
+		ok(t, m.Close())
+	})
+}
+
+// TestInvalidatedWhileDeregistering: an invalidation that is accepted while a cache is
+// deregistered is saved before that is gone.
+func TestInvalidatedWhileDeregistering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		saved := map[int]int{}
+		hooks := must(Register(m, "hooks", Spec[int, int]{
+			Load: func(context.Context) (map[int]int, error) { return saved, nil },
+			Save: func(_ context.Context, all map[int]int) error { saved = all; return nil },
+		}))
+		c := must(Register(m, "c", Spec[int, int]{}))
+		ok(t, hooks.Set(1, 1))
+		ok(t, c.Set(1, 1))
+		wait := make(chan struct{})
+		d.before = func() { <-wait }
+		result := make(chan error)
+		go func() { result <- m.Deregister(context.Background(), All()) }()
+		synctest.Wait()
+		equal(t, "saved by the hook", len(saved), 1)
+		ok(t, hooks.InvalidateAll())
+		close(wait)
+		ok(t, <-result)
+		ok(t, m.Close())
+		equal(t, "saved by the hook", len(saved), 0)
+	})
+}

@@ -136,6 +136,15 @@ func entryName(cache string, key any) string {
 	}
 }
 
+// failure returns err, of Cache.get, unless that is a result: that there is no value, or an
+// error that is kept.
+func failure(err error) error {
+	if _, kept := errors.AsType[*KeptError](err); kept || err == ErrNotFound {
+		return nil
+	}
+	return err
+}
+
 // KeptError is an error that is a result: it is kept like a value, with what
 // the builder had read, and given to all who ask for the entry until that
 // changes. After a restart only its text is left.

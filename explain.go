@@ -226,7 +226,13 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 	g.Lock()
 	defer g.Unlock()
 	for i := 0; i < len(found); i++ {
-		for _, y := range found[i].Above() {
+		above := found[i].Above()
+		if c, ok := found[i].Owner().Type.(interface{ entryNodes() []*graph.Node }); ok { // shards come before the graph
+			g.Unlock()
+			above = append(above, c.entryNodes()...)
+			g.Lock()
+		}
+		for _, y := range above {
 			if _, known := depth[y]; !known && !y.Dead() {
 				depth[y] = depth[found[i]] + 1
 				found = append(found, y)

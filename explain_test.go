@@ -154,3 +154,22 @@ func TestExplainWhole(t *testing.T) {
 		equal(t, "state", all.Explain(1).State, Clean)
 	}
 }
+
+// TestPlanOfWhole: what was computed from entries that a BuildAll has made would have to be
+// checked as well.
+func TestPlanOfWhole(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[string, int]{}))
+	all := must(Register(m, "all", Spec[string, int]{BuildAll: func(ctx context.Context) (map[string]int, error) {
+		n, err := in.Get(ctx, "k")
+		return map[string]int{"a": n, "b": n}, err
+	}}))
+	top := must(Register(m, "top", Spec[string, int]{Build: all.Get}))
+	ok(t, in.Set("k", 1))
+	must(top.Get(ctx, "a"))
+	want := []Reached{{"all", nil, 1}, {"all", "a", 2}, {"top", "a", 3}}
+	if got := in.Plan("k"); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}

@@ -27,6 +27,10 @@ import (
 // Paths are those of package os; relative ones are taken from the working
 // directory, and are other entries than absolute ones. Files are safe for
 // concurrent use.
+//
+// A symbolic link is what it leads to; only ReadDir says that it is one. What would have to be
+// waited for, or has no end (pipes, sockets and devices), has no contents that could be
+// kept: to read it is an error.
 type Files struct {
 	m        *Manager
 	contents *Cache[string, fileState]
@@ -158,14 +162,16 @@ func (s *fileState) looksAs(info fs.FileInfo) bool {
 	return !s.Fresh && s.Size == info.Size() && s.ModTime == info.ModTime().UnixNano() && s.Mode == info.Mode()
 }
 
-// errPipe is said of what would have to be waited for, without end if nobody writes.
-var errPipe = errors.New("is a named pipe")
+// endless are the types of files that would have to be waited for, or have no end.
+const endless = fs.ModeNamedPipe | fs.ModeSocket | fs.ModeDevice
+
+var errEndless = errors.New("is a pipe, a socket or a device")
 
 func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
 	if info, err := os.Stat(name); err != nil {
 		return fileState{}, outside(err)
-	} else if info.Mode()&fs.ModeNamedPipe != 0 {
-		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: errPipe})
+	} else if info.Mode()&endless != 0 {
+		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: errEndless})
 	} else if known && was.looksAs(info) {
 		return was, nil
 	}

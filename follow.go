@@ -61,11 +61,15 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 		if i := slices.IndexFunc(infos, func(info store.Info) bool { return info.Cache == name }); i >= 0 {
 			s.know(infos[i])
 		}
-		if s.cache == nil || s.cache.writable() != nil {
+		c := s.cache
+		if c == nil {
+			c = m.heir(name)
+		}
+		if c == nil || c.writable() != nil {
 			continue
 		}
-		s.cache.typed.follow()
-		if !strings.HasPrefix(name, ours) {
+		c.typed.follow()
+		if name := c.slot.name; !strings.HasPrefix(name, ours) && !slices.Contains(changed, name) {
 			changed = append(changed, name)
 		}
 	}
@@ -77,6 +81,8 @@ func (c *Cache[K, V]) follow() {
 	if c.off || c.spec.Load != nil || c.spec.Contents != nil {
 		return // its contents are not what was saved
 	}
+	c.heirOf = nil
+	c.takeOver()
 	state := c.savedState()
 	if c.lane != nil && state > statePartial {
 		state = stateUnloaded // or it were seen to be empty before the other caches have gone on

@@ -1049,3 +1049,104 @@ func TestKeysThatPanic(t *testing.T) {
 	equal(t, "keys", fmt.Sprint(must(c.CollectKeys(t.Context()))), "[1]")
 	equal(t, "entries", fmt.Sprint(must(c.Collect(t.Context()))), "map[1:1]")
 }
+
+// TestRefreshAndResults: that there is nothing, and a kept error, are results of asking the
+// world outside; what fails is not.
+func TestRefreshAndResults(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{Probe: func(_ context.Context, k, _ int, _ bool) (int, error) {
+		switch k {
+		case 1:
+			return 0, ErrNotFound
+		case 2:
+			return 0, Keep(errPlanned)
+		}
+		return k, nil
+	}}))
+	fails := must(Register(m, "fails", Spec[int, int]{Probe: func(_ context.Context, k, _ int, known bool) (int, error) {
+		if known {
+			return 0, errPlanned
+		}
+		return k, nil
+	}}))
+	for k := range 3 {
+		c.Get(ctx, k)
+	}
+	ok(t, c.Refresh(ctx))
+	ok(t, c.Refresh(ctx, 2))
+	ok(t, m.Refresh(ctx, nil))
+	must(fails.Get(ctx, 1))
+	if err := m.Refresh(ctx, nil); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestDeadlinesAreForgotten: those that have passed take no room, neither in memory nor in
+// the store, also if they are of an earlier process.
+func TestDeadlinesAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		d := newDisk()
+		kept := func() (n int) {
+			for _, err := range d.Load(ctx, ours+deadlinesCache) {
+				ok(t, err)
+				n++
+			}
+			return n
+		}
+		for range 2 {
+			m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+			c := must(Register(m, "c", Spec[int, int64]{Build: func(ctx context.Context, k int) (int64, error) {
+				now := time.Now().Unix()
+				return now, ExpireAt(ctx, time.Unix(now+2, 0))
+			}}))
+			for i := range 3 * sweepAfter {
+				for k := range 2 {
+					if got := time.Now().Unix() - must(c.Get(ctx, k)); got > 2 {
+						t.Fatalf("it is %d seconds old", got)
+					}
+				}
+				time.Sleep(time.Second)
+				if i%100 == 0 {
+					ok(t, m.Sync(ctx))
+				}
+			}
+			synctest.Wait()
+			ok(t, m.Sync(ctx))
+			of := must(deadlines(m))
+			if n := len(of.residents(nil)); n > sweepAfter+100 {
+				t.Errorf("%d are left", n)
+			}
+			if n := len(of.table.Load().shards[0].entries); len(of.table.Load().shards) == 1 && n > sweepAfter+100 {
+				t.Errorf("%d are in the table", n)
+			}
+			ok(t, m.Close())
+			if n := kept(); n > sweepAfter+100 {
+				t.Errorf("%d are saved", n)
+			}
+		}
+	})
+}
+
+// TestFilesFollowLinks: a link is what it leads to, but in the listing of a directory.
+func TestFilesFollowLinks(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	name, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	ok(t, os.WriteFile(name, []byte("one"), 0o600))
+	if err := os.Symlink(name, link); err != nil {
+		t.Skip(err)
+	}
+	m := newManager(t)
+	f := must(OpenFiles(m))
+	equal(t, "contents", string(must(f.Get(ctx, link))), "one")
+	equal(t, "size", must(f.Stat(ctx, link)).Size, 3)
+	equal(t, "link", must(f.Stat(ctx, link)).Mode&fs.ModeSymlink, 0)
+	equal(t, "listed", must(f.ReadDir(ctx, dir))[1].Type, fs.ModeSymlink)
+	equal(t, "of a file system", must(fs.Stat(f.FS(ctx, dir), "link")).Mode().IsRegular(), true)
+	ok(t, os.Remove(name))
+	ok(t, f.Refresh(ctx))
+	equal(t, "it leads nowhere", must(f.Exists(ctx, link)), false)
+	equal(t, "listed", must(f.ReadDir(ctx, dir))[0].Type, fs.ModeSymlink)
+}

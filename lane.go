@@ -17,9 +17,9 @@ import (
 // another; lanes do not wait for each other, but for batch.reserve.
 type lane struct {
 	m     *Manager
-	store store.Store   // nil for a hook
-	busy  chan struct{} // holds a token while a save is under way
-	base  uint64        // the revision at which the lane was made: its store had no stamp above it then, and nothing gets one below it
+	store store.Store // nil for a hook
+	token             // held while a save is under way
+	base  uint64      // the revision at which the lane was made: its store had no stamp above it then, and nothing gets one below it
 
 	mu      sync.Mutex
 	pending []*slot       // those with listed set: they have something to save
@@ -31,7 +31,7 @@ type lane struct {
 }
 
 func (m *Manager) newLane(s store.Store) *lane {
-	return &lane{m: m, store: s, busy: make(chan struct{}, 1), base: m.graph.Revision()}
+	return &lane{m: m, store: s, token: newToken(), base: m.graph.Revision()}
 }
 
 // laneOf returns the lane of s. The gate is held exclusively, or m not shared.
@@ -44,21 +44,26 @@ func (m *Manager) laneOf(s store.Store) *lane {
 	return l
 }
 
-func (l *lane) lock(ctx context.Context) error {
+// token is a lock that is waited for only as long as a ctx lasts.
+type token chan struct{}
+
+func newToken() token { return make(token, 1) }
+
+func (t token) lock(ctx context.Context) error {
 	select {
-	case l.busy <- struct{}{}:
+	case t <- struct{}{}:
 		return nil
 	default:
 	}
 	select {
-	case l.busy <- struct{}{}:
+	case t <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return flight.Cause(ctx)
 	}
 }
 
-func (l *lane) unlock() { <-l.busy }
+func (t token) unlock() { <-t }
 
 // add notes that s has something to save. The gate is held.
 func (l *lane) add(s *slot) {
@@ -232,9 +237,12 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	if l.store == nil {
 		err = b.callSave(ctx)
 	} else if len(b.cuts) > 0 {
-		if err = l.m.reserveStamps(ctx, l.store); err == nil {
-			err = l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
-		}
+		guard(&err, func() error {
+			if err := l.m.reserveStamps(ctx, l.store); err != nil {
+				return err
+			}
+			return l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
+		})
 	}
 	if err == nil && !b.elsewhere {
 		l.m.mark.Store(max(b.mark, l.m.mark.Load()))
@@ -356,8 +364,8 @@ func (l *lane) finish(cuts []*cut, err error) {
 		switch {
 		case c.cache == nil:
 		case err != nil:
-			if c.edits > 0 {
-				c.cache.edits.Add(c.edits)
+			if c.edits > 0 || c.part != nil { // contents that were deleted are unsaved without an edit
+				c.cache.edits.Add(max(1, c.edits))
 				c.cache.oldest.Store(c.oldest)
 			}
 			c.cache.syncErrors.Add(1)

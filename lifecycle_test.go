@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,7 @@ func TestNames(t *testing.T) {
 	m := d.open(t, Options{})
 	names := []string{
 		"a/b", "../../etc/passwd", "..", ".", "a\x00b", " ", "CON", "a", "A", "ö", "名前", "اسم",
-		strings.Repeat("x", 300), strings.Repeat("x", 299) + "y", "a\nb", `"`, `\`, "🙂", strings.Repeat("é", 2048),
+		strings.Repeat("x", 300), strings.Repeat("x", 299) + "y", "a\nb", `"`, `\`, "🙂", strings.Repeat("é", 2000),
 	}
 	for i, name := range names {
 		must(Register(m, name, Spec[int, int]{})).Set(1, i)
@@ -595,4 +596,164 @@ func TestStatsGoOn(t *testing.T) {
 		equal(t, "hits after "+what, st.Hits, reads)
 		equal(t, "misses after "+what, st.Misses, reads)
 	}
+}
+
+// TestDeleteSavedUnread: what cannot be read is not deleted, for it would be lost; what is
+// beside it is.
+func TestDeleteSavedUnread(t *testing.T) {
+	ctx := t.Context()
+	bad := &unreadable{disk: newDisk()}
+	m := openOn(bad)
+	for _, name := range []string{"in", "other"} {
+		ok(t, must(Register(m, name, Spec[int, int]{})).Set(1, 1))
+	}
+	ok(t, m.Close())
+	m = openOn(bad)
+	in, other := must(Register(m, "in", Spec[int, int]{})), must(Register(m, "other", Spec[int, int]{}))
+	if err := m.DeleteSaved(ctx, All()); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+	wantContents(t, other, map[int]int{1: 1})
+	bad.mended.Store(true)
+	wantContents(t, in, map[int]int{1: 1})
+	equal(t, "saved", fmt.Sprint(savedIn(bad.disk, "in"), savedIn(bad.disk, "other")), "map[1:1] map[]")
+	ok(t, m.Sync(ctx))
+	equal(t, "saved again", fmt.Sprint(savedIn(bad.disk, "other")), "map[1:1]")
+	ok(t, m.Close())
+}
+
+// TestLongNames: whatever name is accepted, the keys of the cache can be depended on.
+func TestLongNames(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	if _, err := Register(m, strings.Repeat("x", maxName+1), Spec[int, int]{}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	c := must(Register(m, strings.Repeat("x", maxName), Spec[int, int]{}))
+	ok(t, c.Set(1, 1))
+	top := must(Register(m, "top", Spec[int, bool]{Build: func(ctx context.Context, k int) (bool, error) {
+		_, err1 := c.CollectKeys(ctx)
+		_, err2 := c.Count(ctx)
+		has, err3 := c.Contains(ctx, k)
+		return has, errors.Join(err1, err2, err3)
+	}}))
+	has, err := top.Get(ctx, 1)
+	if err != nil {
+		t.Fatalf("%.200v", err)
+	}
+	equal(t, "it has 1", has, true)
+	ok(t, m.Sync(ctx))
+}
+
+// TestDeleteUndecodable: what cannot be decoded, and is deleted, does not come back when it
+// can.
+func TestDeleteUndecodable(t *testing.T) {
+	ctx := t.Context()
+	for _, derives := range []bool{false, true} {
+		d := newDisk()
+		fails := false
+		spec := Spec[int, int]{AfterLoad: func(_ context.Context, _, v int) (int, error) {
+			if fails {
+				return 0, errPlanned
+			}
+			return v, nil
+		}}
+		if derives {
+			spec.Build = func(context.Context, int) (int, error) { return 7, nil }
+		}
+		m := openOn(d)
+		c := must(Register(m, "c", spec))
+		for k := range 3 {
+			if derives {
+				must(c.Get(ctx, k))
+			} else {
+				ok(t, c.Set(k, 7))
+			}
+		}
+		ok(t, m.Close())
+		m = openOn(d)
+		c = must(Register(m, "c", spec))
+		fails = true
+		for k := range 3 {
+			equal(t, "it is there", c.Has(k), false)
+		}
+		ok(t, c.Delete(1))
+		ok(t, m.Batch(func(b *Batch) error { c.DeleteIn(b, 2); return nil }))
+		fails = false
+		checkTable(t, c)
+		ok(t, m.Close())
+		m = openOn(d)
+		wantContents(t, must(Register(m, "c", spec)), map[int]int{0: 7})
+		ok(t, m.Close())
+	}
+}
+
+// TestRebuildAndResults: that there is no value, and a kept error, are results of a rebuild.
+func TestRebuildAndResults(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	results := []error{nil, nil, nil}
+	c := must(Register(m, "c", Spec[int, int]{Build: func(_ context.Context, k int) (int, error) { return k, results[k] }}))
+	for k := range 3 {
+		must(c.Get(ctx, k))
+	}
+	results[1], results[2] = ErrNotFound, Keep(errPlanned)
+	ok(t, c.Rebuild(ctx))
+	wantContents(t, c, map[int]int{0: 0})
+	results[0] = errPlanned
+	if err := c.Rebuild(ctx); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// sliceStore is a store that cannot be told from others.
+type sliceStore struct {
+	*memstore.Store
+	x any
+}
+
+// TestStoresAreCompared: a store that has no hash is an error.
+func TestStoresAreCompared(t *testing.T) {
+	s := sliceStore{Store: memstore.New(), x: []int{1}}
+	if _, err := Open("", Options{Store: s}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Register(newManager(t), "c", Spec[int, int]{Store: s}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestLoadsOneByOne: of one cache there are never two loads at once, whoever asks for them.
+func TestLoadsOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		var running, loads atomic.Int64
+		c := must(Register(m, "c", Spec[int, int]{Load: func(ctx context.Context) (map[int]int, error) {
+			if n := running.Add(1); n > 1 {
+				t.Errorf("%d loads at once", n)
+			}
+			defer running.Add(-1)
+			loads.Add(1)
+			time.Sleep(time.Second)
+			return map[int]int{1: 1}, nil
+		}}))
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				if i == 1 {
+					ok(t, c.Load(t.Context()))
+				} else {
+					ok(t, c.Reload(t.Context()))
+				}
+			})
+			synctest.Wait()
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := c.Reload(impatient); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who does not wait got %v", err)
+		}
+		wg.Wait()
+		wantContents(t, c, map[int]int{1: 1})
+	})
 }

@@ -28,8 +28,10 @@ import (
 // For a while there may be a sixteenth more than the limit, and whatever was
 // not saved yet does not count as Bytes. What stays of entries that were evicted,
 // or invalidated and not built since, is dropped, in the same order, when it is of
-// as many entries as Entries, or takes a quarter of Bytes. To find out what there
-// is, contents are loaded when the limit may have been reached.
+// as many entries as Entries, or takes a quarter of Bytes; kept errors count as
+// that. What another Version has built counts like what this one has. Values so
+// small that nothing would be gained go as a whole where Bytes are wanted. To find
+// out what there is, contents are loaded when the limit may have been reached.
 type Limit struct {
 	Entries int   // how many
 	Bytes   int64 // of keys, values and what they were computed from, as they are encoded
@@ -122,11 +124,17 @@ func (c *core) grew(entries, bytes int64) {
 		l.bytes.Add(-bytes)
 		if l.full() && l.running.TryLock() {
 			go func() {
-				defer l.running.Unlock()
-				l.enforce(l.ctx)
+				for l.turn() && l.full() && l.running.TryLock() { // what came meanwhile was left to this one
+				}
 			}()
 		}
 	}
+}
+
+// turn evicts what is too much at the moment; l.running, which is locked, is not afterwards.
+func (l *limiter) turn() bool {
+	defer l.running.Unlock()
+	return l.evict(l.ctx)
 }
 
 // cores returns the caches that l is for.
@@ -150,7 +158,7 @@ type resident struct {
 	entry any
 	age   uint64 // the revision at which it was built or set
 	size  int64
-	trace bool // its value was evicted
+	trace bool // it has no value
 }
 
 // enforce evicts what is too much. A failure to load contents is an event.
@@ -159,7 +167,8 @@ func (l *limiter) enforce(ctx context.Context) {
 	}
 }
 
-// evict evicts what is too much at the moment, and reports whether that was any.
+// evict evicts what is too much at the moment, and reports whether it could, or that is
+// nothing.
 func (l *limiter) evict(ctx context.Context) bool {
 	start := time.Now()
 	l.entries.Store(0) // from here on what comes is counted
@@ -188,7 +197,7 @@ func (l *limiter) evict(ctx context.Context) bool {
 	full := func(n, limit int64) bool { return limit > 0 && n > limit }
 	if !full(int64(entries), int64(l.limit.Entries)) && !full(bytes, l.limit.Bytes) &&
 		!full(int64(traces), int64(l.limit.Entries)) && !full(traceBytes, l.limit.Bytes/4) {
-		return false
+		return true
 	}
 	slices.SortFunc(all, func(a, b resident) int { return cmp.Compare(a.age, b.age) })
 	wanted := Limit{l.limit.Entries - l.limit.Entries/slack, l.limit.Bytes - l.limit.Bytes/slack}
@@ -204,6 +213,11 @@ func (l *limiter) evict(ctx context.Context) bool {
 		left, ok := r.c.typed.evict(ctx, r.entry, r.age, false)
 		if !ok {
 			continue
+		}
+		if left >= r.size && r.size > 0 && full(bytes, wanted.Bytes) { // nothing is gained by that
+			if _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
+				left = 0
+			}
 		}
 		evicted[r.c]++
 		entries--
@@ -277,7 +291,7 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 		for _, e := range s.entries {
 			trace, size := e.isTrace(), int64(e.size)
 			switch {
-			case e.kind == absent && !trace:
+			case !e.left():
 				continue
 			case trace && e.dirty != 0:
 				size = 0 // it is that of the value
@@ -290,11 +304,17 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 	return all
 }
 
-// isTrace reports whether all that there is of e is what its value has left. Its
-// shard and the graph are locked.
+// isTrace reports whether all that there is of e is what its value has left, or an
+// error, which takes no more and is needed like that. Its shard and the graph are locked.
 func (e *entry[K, V]) isTrace() bool {
 	_, invalidated := e.old()
-	return e.kind == dropped || invalidated && e.node.Why().Reason != graph.Outdated
+	return e.kind == dropped || e.kind == broken || invalidated && e.node.Why().Reason != graph.Outdated
+}
+
+// left reports whether there is anything of e, also if another version has built it. Its
+// shard and the graph are locked.
+func (e *entry[K, V]) left() bool {
+	return e.kind != absent || e.isTrace() || e.node != nil && e.node.Why().Reason == graph.Outdated
 }
 
 // evict implements typed: it takes the value of an entry that is as old as age,
@@ -311,7 +331,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		return 0, false
 	}
 	g.Lock()
-	was, size, same := e.state(), int64(e.size), e.age() == age && (e.kind != absent || e.isTrace())
+	was, size, same := e.state(), int64(e.size), e.age() == age && e.left()
 	made := e.node != nil && e.node.Kind() != graph.Input
 	g.Unlock()
 	s.mu.RUnlock()
@@ -319,7 +339,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		return 0, false
 	}
 	now := func(e *entry[K, V]) bool {
-		return e != nil && e.kind == was.kind && e.current() > 0 == (was.kind != missing)
+		return e != nil && e.kind == was.kind && (was.kind == absent || e.current() > 0 == (was.kind != missing))
 	}
 	if !made {
 		err := c.write("evict", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
@@ -345,11 +365,9 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 			raw, err = c.encode(ctx, k, was.value, nil)
 			known = err == nil && c.spec.Codec.Append != nil
 		}
-		switch {
-		case !known:
-			st.kind = dropped // and will be taken for another when it is built again
-		case len(raw) > fingerprintSize:
-			st.kind, st.raw = dropped, fingerprint(raw)
+		st.kind = dropped // and will be taken for another when it is built again, unless it is
+		if known {
+			st.raw = fingerprint(raw)
 			left = max(size-int64(len(raw))+fingerprintSize, 1)
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 )
 
 // settle waits until limits of c are enforced.
@@ -15,6 +17,7 @@ func settle[K comparable, V any](c *Cache[K, V]) {
 		func() {
 			l.running.Lock()
 			defer l.running.Unlock()
+			l.enforce(l.ctx)
 		}()
 	}
 }
@@ -292,5 +295,140 @@ func TestLimitBesideUnreadable(t *testing.T) {
 	}
 	if n := c.Len(); n > 36 || n < 28 {
 		t.Errorf("%d values are left", n)
+	}
+}
+
+// small are inputs, what was computed from each, which is small or a kept error, with a
+// limit, and what was computed from that.
+func small(m *Manager, limit Limit, version string) (mid, top *Cache[int, int]) {
+	mid = must(Register(m, "mid", Spec[int, int]{Limit: limit, Version: version, Build: func(_ context.Context, k int) (int, error) {
+		if k%3 == 0 {
+			return 0, Keep(errPlanned)
+		}
+		return k, nil
+	}}))
+	top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := mid.Get(ctx, k)
+		if errors.Is(err, errPlanned) || err != nil && strings.Contains(err.Error(), errPlanned.Error()) {
+			return -1, nil
+		}
+		return v, err
+	}}))
+	return mid, top
+}
+
+// TestLimitOfSmall: what was computed from an evicted value stays valid if it is the
+// same, however small it is, and what was computed from a kept error.
+func TestLimitOfSmall(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	for run := range 2 {
+		m := d.open(t, Options{})
+		mid, top := small(m, Limit{Entries: 16}, "")
+		ok(t, m.Load(ctx, All()))
+		before := top.Stats().Builds
+		for range 2 {
+			for k := range 30 {
+				v := must(top.Get(ctx, k))
+				if k%3 > 0 {
+					equal(t, "top", v, k)
+				}
+				if k%5 == 0 {
+					mid.Get(ctx, k)
+				}
+				settle(mid)
+			}
+		}
+		if n := mid.Len(); n > 17 || n < 14 {
+			t.Errorf("%d values are left", n)
+		}
+		want := int64(30 * (1 - run))
+		equal(t, "builds of top", top.Stats().Builds-before, want)
+		if n := mid.Stats().Evictions; n == 0 {
+			t.Error("nothing was evicted")
+		}
+		ok(t, m.Close())
+	}
+}
+
+// TestLimitOfSmallBytes: where room is wanted, small values go as a whole, for their
+// fingerprints are no smaller, and no more go than have to.
+func TestLimitOfSmallBytes(t *testing.T) {
+	ctx := t.Context()
+	m := newDisk().open(t, Options{})
+	mid, _ := small(m, Limit{Bytes: 2000}, "")
+	for k := range 400 {
+		mid.Get(ctx, k)
+		if k%10 == 0 {
+			ok(t, m.Sync(ctx))
+			settle(mid)
+		}
+	}
+	ok(t, m.Sync(ctx))
+	settle(mid)
+	bytes := int64(0)
+	for _, r := range mid.residents(nil) {
+		bytes += r.size
+	}
+	if bytes > 2000+2000/slack || bytes < 1500 {
+		t.Errorf("%d bytes are left", bytes)
+	}
+	if n := mid.Len(); n < 45 {
+		t.Errorf("%d values are left", n)
+	}
+}
+
+// TestLimitOfOutdated: what another version has built counts, too, and is evicted
+// like what this one has.
+func TestLimitOfOutdated(t *testing.T) {
+	ctx := t.Context()
+	for _, limit := range []Limit{{Entries: 32}, {Bytes: 32 * 20}} {
+		d := newDisk()
+		for version := range 4 {
+			m := d.open(t, Options{})
+			mid, _ := small(m, limit, fmt.Sprint(version))
+			for i := range 32 {
+				mid.Get(ctx, 3*(100*version+i)+1)
+				settle(mid)
+			}
+			ok(t, m.Sync(ctx))
+			settle(mid)
+			ok(t, m.Close())
+			records, bytes := 0, int64(0)
+			for r, err := range d.Load(ctx, "mid") {
+				ok(t, err)
+				if len(r.Value) != fingerprintSize {
+					records++
+				}
+				bytes += int64(sizeOf(r))
+			}
+			if limit.Entries > 0 && records > 34 || limit.Bytes > 0 && bytes > limit.Bytes+limit.Bytes/slack {
+				t.Errorf("%+v: with version %d there are %d records of %d bytes", limit, version, records, bytes)
+			}
+		}
+	}
+}
+
+// TestLimitIsEnforcedInTime: what is edited while a limit is being enforced counts.
+func TestLimitIsEnforcedInTime(t *testing.T) {
+	for range 5000 {
+		synctest.Test(t, func(t *testing.T) {
+			m := openOn(newDisk())
+			c := must(Register(m, "c", Spec[int, int]{Memory: true, Limit: Limit{Entries: 1}}))
+			var wg sync.WaitGroup
+			for g := range 2 {
+				wg.Go(func() {
+					for k := range 3 {
+						c.Set(10*g+k, k)
+					}
+				})
+			}
+			wg.Wait()
+			synctest.Wait()
+			if n := c.Len(); n > 1 {
+				t.Fatalf("%d values are left", n)
+			}
+			ok(t, m.Close())
+		})
 	}
 }

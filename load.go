@@ -242,8 +242,12 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 // read returns the contents as the store or the Load hook has them, in a new
 // table, and whether there were any that are valid. It always returns a table.
 func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err error) {
+	if err = c.reading.lock(ctx); err == nil {
+		defer c.reading.unlock()
+	}
 	start := time.Now()
 	switch {
+	case err != nil:
 	case c.lane == nil:
 		return newTable[K, V](1, false), false, nil
 	case c.spec.Load != nil:
@@ -498,6 +502,9 @@ func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
 	return all
 }
 
+// undecodable is in an absent entry of which the store has something that cannot be used.
+const undecodable = "?"
+
 // decode makes a value of raw, which e of s held, and puts it into e if that
 // still holds raw. An entry that cannot be decoded becomes absent, in memory:
 // what the store has of it stays until it is overwritten.
@@ -516,7 +523,7 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 	case current && err == nil:
 		e.hold(state[V]{value: v, kind: decoded})
 	case current:
-		e.hold(state[V]{})
+		e.hold(state[V]{raw: undecodable})
 		e.stamp.Store(0)
 		s.live--
 		g := c.m.graph

@@ -97,8 +97,10 @@ type Manager struct {
 
 	timers struct {
 		sync.Mutex
-		all map[any]*time.Timer // by what they are for: a cache, a granularity as a Duration, a time in Unix seconds, or m
+		all map[any]*time.Timer // by what they are for: a cache or its name, a granularity as a Duration, a time in Unix seconds, or m
 	}
+
+	deadlines atomic.Uint64 // how many times it was asked whether one has passed, and it had not
 
 	ctx     context.Context // ends at Close
 	cancel  context.CancelCauseFunc
@@ -225,7 +227,7 @@ func (m *Manager) openStore(dir string, open func(string, logstore.Options) (*lo
 			return fmt.Errorf("%w: both a directory and Options.Store are given", ErrSpec)
 		}
 		m.store = m.opts.Store
-		return nil
+		return distinct(m.store)
 	}
 	if dir == "" {
 		if dir, err = defaultDir(m.opts.Program); err != nil {
@@ -327,9 +329,9 @@ func ended(ctx context.Context, err error) error {
 // Close saves what is unsaved and closes m: Shutdown without a limit of time.
 func (m *Manager) Close() error { return m.Shutdown(context.Background()) }
 
-// Shutdown saves what is unsaved and closes m. From its beginning, writes fail
-// with ErrClosed and running builders are cancelled; reads give what is in
-// memory until it has returned. If saving fails, or ctx ends first, the error
+// Shutdown saves what is unsaved and closes m. A write that comes while it is
+// beginning is saved, or fails with ErrClosed, as all do that come later. Running
+// builders are cancelled; reads give what is in memory until it has returned. If saving fails, or ctx ends first, the error
 // is returned and what is unsaved is lost, but m is closed all the same; to be
 // able to try again, call Sync before. Further calls wait for the first to
 // complete and return its error, or until their own ctx ends.
@@ -344,9 +346,8 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	m.stopLimits(ctx)
 	m.loadHand(ctx)
-	failed := m.loadOutdated(ctx) // later nothing is loaded any more
-	m.gate.Lock()
-	m.closed, m.unloadable = true, failed
+	m.lockOutdated(ctx) // later nothing is loaded any more
+	m.closed = true
 	lanes := slices.Collect(maps.Values(m.lanes))
 	cores := make([]*core, 0, len(m.slots))
 	for _, s := range m.slots {
@@ -366,35 +367,42 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	for _, l := range lanes {
 		l.stop()
 	}
+	m.gate.Lock() // nothing that is being loaded is put in place any more
 	for _, c := range cores {
 		c.state.Store(stateClosed)
 	}
+	m.gate.Unlock()
 	m.err = wrap(ctx, "close", "", nil, errors.Join(errs, m.store.Close()))
 	close(m.done)
 	return m.err
 }
 
-// loadOutdated loads contents that another version has saved, so that they are
-// not taken for those of this one after the next save. It returns what could not
-// be loaded, and why.
-func (m *Manager) loadOutdated(ctx context.Context) map[*core]error {
-	if m.opts.ReadOnly {
-		return nil
-	}
-	m.gate.RLock()
-	var cores []*core
-	for _, s := range m.slots {
-		if c := s.cache; c != nil && c.lane != nil && c.state.Load() == stateUnloaded &&
-			(c.typed.outdated() || c.lane.store == nil && c.edits.Load() > 0) { // a hook gets the whole
-			cores = append(cores, c)
-		}
-	}
-	m.gate.RUnlock()
+// lockOutdated locks the gate exclusively when the contents are loaded that another
+// version has saved, so that they are not taken for those of this one after the next
+// save, and those that a hook is to save. What cannot be loaded is in m.unloadable then.
+func (m *Manager) lockOutdated(ctx context.Context) {
 	failed := make(map[*core]error)
-	for _, c := range cores {
-		if err := c.typed.prepare(ctx, false); err != nil {
-			failed[c] = err
+	for {
+		var cores []*core
+		m.gate.Lock()
+		for _, s := range m.slots {
+			c := s.cache
+			if c == nil || c.lane == nil || failed[c] != nil || c.state.Load() != stateUnloaded || m.opts.ReadOnly {
+				continue
+			}
+			if c.typed.outdated() || c.lane.store == nil && c.edits.Load() > 0 { // a hook gets the whole
+				cores = append(cores, c)
+			}
+		}
+		if len(cores) == 0 {
+			m.unloadable = failed
+			return
+		}
+		m.gate.Unlock()
+		for _, c := range cores {
+			if err := c.typed.prepare(ctx, false); err != nil {
+				failed[c] = err
+			}
 		}
 	}
-	return failed
 }

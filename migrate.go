@@ -65,6 +65,14 @@ func (c *Cache[K, V]) migrate(ctx context.Context, t *table[K, V], k K, rec stor
 	s.change(t, e, e.version)
 }
 
+// heir returns the registered cache that had name formerly, or nil. The gate is held.
+func (m *Manager) heir(name string) *core {
+	if s := m.slots[m.renamed[name]]; s != nil {
+		return s.cache
+	}
+	return nil
+}
+
 // takeOver makes c the heir of the first of the names it had formerly under
 // which something is saved, unless something is under its own. The gate is held
 // exclusively.
@@ -72,7 +80,7 @@ func (c *Cache[K, V]) takeOver() {
 	for _, name := range c.spec.Formerly {
 		c.m.renamed[name] = c.slot.name
 		s := c.m.slots[name]
-		if c.heirOf == nil && !c.slot.stored && s != nil && s.cache == nil && s.stored && !s.dropped && s.lane == c.lane && c.saves() {
+		if c.heirOf == nil && !c.slot.stored && s != nil && s.cache == nil && s.stored && !s.dropped && s.lane == c.lane {
 			c.heirOf = s
 		}
 	}
@@ -89,8 +97,11 @@ func (c *Cache[K, V]) inherited(t *table[K, V]) {
 }
 
 // disinherit sees to it that what is left under the old name goes, in the batch
-// that saves c. The gate is held exclusively.
+// that saves c. Who only reads goes on to read that. The gate is held exclusively.
 func (c *core) disinherit() {
+	if c.m.opts.ReadOnly {
+		return
+	}
 	if old := c.heirOf; old != nil && old.cache == nil && old.stored {
 		old.dropped = true
 		old.lane.add(old)

@@ -357,3 +357,88 @@ func TestKeysFormerly(t *testing.T) {
 	equal(t, "keys after a change", must(top.Get(ctx, 0)), 0)
 	ok(t, m.Close())
 }
+
+// TestFormerlyReadOnly: who only reads finds what is saved under the old name, as long as
+// it is, and goes on with that.
+func TestFormerlyReadOnly(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	quiet := Options{Autosync: &Autosync{Off: true}}
+	m := must(Open(dir, quiet))
+	old := must(Register(m, "old", Spec[int, int]{}))
+	ok(t, old.Set(1, 1))
+	ok(t, m.Sync(ctx))
+
+	r := must(Open(dir, Options{ReadOnly: true}))
+	c := must(Register(r, "new", Spec[int, int]{Formerly: []string{"older", "old"}}))
+	builds := 0
+	n := must(RegisterValue(r, "n", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+		builds++
+		return c.Count(ctx)
+	}}))
+	for range 2 {
+		wantContents(t, c, map[int]int{1: 1})
+		equal(t, "number", must(n.Get(ctx)), 1)
+		ok(t, c.Reload(ctx))
+	}
+	ok(t, old.Set(2, 2))
+	ok(t, m.Sync(ctx))
+	wantContents(t, c, map[int]int{1: 1})
+	equal(t, "followed", fmt.Sprint(must(r.Follow(ctx))), "[new]")
+	wantContents(t, c, map[int]int{1: 1, 2: 2})
+	equal(t, "number", must(n.Get(ctx)), 2)
+	ok(t, m.Close())
+
+	m = must(Open(dir, quiet))
+	now := must(Register(m, "new", Spec[int, int]{Formerly: []string{"older", "old"}}))
+	ok(t, now.Set(3, 3))
+	ok(t, m.Sync(ctx))
+	wantContents(t, c, map[int]int{1: 1, 2: 2})
+	equal(t, "followed", fmt.Sprint(must(r.Follow(ctx))), "[new]")
+	wantContents(t, c, map[int]int{1: 1, 2: 2, 3: 3})
+	equal(t, "number", must(n.Get(ctx)), 3)
+	ok(t, now.InvalidateAll())
+	ok(t, m.Sync(ctx))
+	must(r.Follow(ctx))
+	wantContents(t, c, map[int]int{})
+	equal(t, "builds", builds, 3)
+	for fault := range r.Check() {
+		t.Error(fault)
+	}
+	ok(t, r.Close())
+	ok(t, m.Close())
+}
+
+// TestFormerlyWithContents: contents that are given take the place also of what is saved under
+// the old name.
+func TestFormerlyWithContents(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	ok(t, must(Register(m, "old", Spec[int, int]{})).Set(1, 1))
+	ok(t, m.Close())
+	m = d.open(t, Options{})
+	must(Register(m, "new", Spec[int, int]{Formerly: []string{"old"}, Contents: map[int]int{2: 2}}))
+	ok(t, m.Close())
+	equal(t, "names on disk", strings.Contains(fmt.Sprint(must(d.Caches(t.Context()))), "old"), false)
+	m = d.open(t, Options{})
+	wantContents(t, must(Register(m, "new", Spec[int, int]{Formerly: []string{"old"}})), map[int]int{2: 2})
+}
+
+// TestFormerlyTaken: a name that a cache had formerly is no other's as long as that cache is
+// there, for what is saved under it would be taken for either of them.
+func TestFormerlyTaken(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	formerly := Spec[int, int]{Formerly: []string{"older", "old"}}
+	must(Register(m, "old", Spec[int, int]{}))
+	if _, err := Register(m, "new", formerly); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	ok(t, m.Deregister(ctx, Only("old")))
+	must(Register(m, "new", formerly))
+	if _, err := Register(m, "old", Spec[int, int]{}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	ok(t, m.Deregister(ctx, Only("new")))
+	must(Register(m, "old", Spec[int, int]{}))
+}

@@ -1076,10 +1076,7 @@ func (o *oracle) step(op, key, val byte) {
 			o.nodes[id].asked = false
 			o.want, o.verified, o.failed = o.want[:0], map[int]bool{}, map[int]oracleResult{}
 			r := o.bring(id, true)
-			if r.err == ErrNotFound {
-				r.err = nil
-			}
-			o.compare(id, r.err, o.caches[c].Refresh(ctx, o.key(id)))
+			o.compare(id, failure(r.err), o.caches[c].Refresh(ctx, o.key(id)))
 		}
 	}
 	if op%32 <= 19 && len(o.got) > 0 {
@@ -1120,7 +1117,7 @@ func (o *oracle) evict(id int, whole bool) {
 			_, evicted = c.evict(context.Background(), r.entry, r.age, whole)
 		}
 	}
-	if there := n.there() || trace; evicted != there {
+	if there := n.there() || trace || n.outdated; evicted != there {
 		o.fatal("%d is there: %v, and was evicted: %v", id, there, evicted)
 	}
 	switch {

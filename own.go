@@ -51,8 +51,8 @@ func ownOf[K comparable, V any](m *Manager, of *core, name string, spec func() S
 func (m *Manager) nameNow(name string) string {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
-	if now, ok := m.renamed[name]; ok {
-		return now
+	if now := m.heir(name); now != nil {
+		return now.slot.name
 	}
 	return name
 }

@@ -42,7 +42,7 @@ func (c *Cache[K, V]) Recheck(keys ...K) {
 // Refresh calls Probe for keys, or without any for all entries that the cache
 // holds, several at once. What was computed from them is built anew when
 // somebody asks for it, as far as they have changed. It goes on after errors
-// and returns them.
+// and returns them, but not those that are results: ErrNotFound, and kept ones.
 func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 	return c.refresh(ctx, keys, func(int) {})
 }
@@ -61,12 +61,10 @@ func (c *Cache[K, V]) refresh(ctx context.Context, keys []K, done func(n int)) e
 	var errs errorList
 	if err := each(ctx, 2, keys, func(ctx context.Context, k K) {
 		_, err := c.get(ctx, nil, k)
-		if err != ErrNotFound {
-			errs.add(c.err(ctx, "refresh", k, err))
-		}
+		errs.add(c.err(ctx, "refresh", k, failure(err)))
 		done(1)
 	}); err != nil {
-		return err
+		return c.err(ctx, "refresh", nil, err)
 	}
 	return errs.join()
 }

@@ -15,7 +15,7 @@ import (
 // under the name by an earlier run of the program is its contents, unless spec
 // says otherwise.
 //
-// A name is any non-empty UTF-8 text of up to 4096 bytes; whatever is in it, it
+// A name is any non-empty UTF-8 text of up to 4000 bytes; whatever is in it, it
 // is safe on disk. A name that is registered already is an error, which names
 // both types if they differ; use Lookup to get at a registered cache.
 func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*Cache[K, V], error) {
@@ -23,7 +23,12 @@ func Register[K comparable, V any](m *Manager, name string, spec Spec[K, V]) (*C
 		err := fmt.Errorf("%w: names that begin with %q are ours", ErrSpec, ours)
 		return nil, &Error{Op: "register", Cache: name, Err: err}
 	}
-	c, before, err := register(m, name, spec, nil)
+	var c *Cache[K, V]
+	var before []dependency
+	err := checkName(name)
+	if err == nil {
+		c, before, err = register(m, name, spec, nil)
+	}
 	if err != nil {
 		return nil, wrap(context.Background(), "register", name, nil, err)
 	}
@@ -68,16 +73,13 @@ func (m *Manager) lookup(name string) (*core, error) {
 // register also returns the dependencies that were known of the name before. of is nil,
 // or the cache that the new one is for.
 func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of *core) (c *Cache[K, V], before []dependency, err error) {
-	if err := checkName(strings.TrimPrefix(name, ours), len(name)); err != nil {
-		return nil, nil, err
-	}
 	if err := spec.complete(); err != nil {
 		return nil, nil, err
 	}
 	var elsewhere *store.Info // what the cache's own store has of it
 	if spec.Store != nil {
-		if !reflect.TypeOf(spec.Store).Comparable() {
-			return nil, nil, fmt.Errorf("%w: a Store must be comparable; use a pointer", ErrSpec)
+		if err := distinct(spec.Store); err != nil {
+			return nil, nil, err
 		}
 		infos, err := spec.Store.Caches(m.ctx)
 		if err == nil {
@@ -108,6 +110,14 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 		}
 		return nil, nil, ErrRegistered
 	}
+	if c := m.heir(name); c != nil {
+		return nil, nil, fmt.Errorf("%w: %q had the name formerly", ErrSpec, c.slot.name)
+	}
+	for _, formerly := range spec.Formerly {
+		if s := m.slots[formerly]; s != nil && s.cache != nil {
+			return nil, nil, fmt.Errorf("%w: %q, which it had formerly, is another's name", ErrSpec, formerly)
+		}
+	}
 	for _, names := range [][]string{spec.DependsOn, spec.DependsOnChange} {
 		for _, on := range names {
 			if s := m.slots[on]; s == nil || s.cache == nil {
@@ -116,7 +126,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 		}
 	}
 
-	c = &Cache[K, V]{spec: spec, clip: clipper[V]()}
+	c = &Cache[K, V]{spec: spec, clip: clipper[V](), reading: newToken()}
 	c.m = m
 	c.typed = c
 	c.derives = spec.Build != nil || spec.Probe != nil
@@ -220,6 +230,7 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 		}
 		t.cleared = t.recorded
+		c.disinherit()
 		c.state.Store(stateReady)
 		if c.all != nil {
 			m := c.m.graph

@@ -41,7 +41,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			return c.err(caller, "reload", nil, err)
 		}
 		m.gate.Lock()
-		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving {
+		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving && c.writable() == nil {
 			var gone []*slot
 			if c.edits.Swap(0) > 0 || c.lane == nil && !m.opts.ReadOnly && c.table.Load().len() > 0 { // of what is in memory, nothing is left
 				gone = dependentsOf([]*slot{c.slot}, true)
@@ -61,7 +61,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			return nil
 		}
 		m.gate.Unlock()
-		// It was invalidated or saved meanwhile: what was read may be old.
+		// It was invalidated, saved or closed meanwhile: what was read may be old.
 		if c.lane != nil {
 			if err := c.lane.lock(ctx); err != nil {
 				return c.err(caller, "reload", nil, err)

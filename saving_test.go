@@ -232,3 +232,43 @@ func TestDeletedWhileReloading(t *testing.T) {
 		t.Errorf("saved: %v, in memory: %v", got, want)
 	}
 }
+
+// TestFailedSyncOfDeleted: contents that were deleted from the store, and that a Sync could
+// not save again, are saved by Close.
+func TestFailedSyncOfDeleted(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	m := openOn(d)
+	c := must(Register(m, "c", Spec[int, int]{}))
+	ok(t, c.Set(1, 1))
+	ok(t, m.Sync(ctx))
+	ok(t, c.DeleteSaved(ctx))
+	d.setFail(errPlanned)
+	if err := m.Sync(ctx); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+	d.setFail(nil)
+	ok(t, m.Close())
+	if got := savedIn(d, "c"); !maps.Equal(got, map[int]int{1: 1}) {
+		t.Errorf("saved: %v", got)
+	}
+}
+
+// TestStorePanics: a store that panics is one that fails, and nothing is lost.
+func TestStorePanics(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	c := must(Register(m, "c", Spec[int, int]{}))
+	ok(t, c.Set(1, 1))
+	d.before = func() { panic(errPlanned) }
+	for range 2 {
+		if err := m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+			t.Errorf("got %v", err)
+		}
+	}
+	d.before = nil
+	ok(t, m.Close())
+	if got := savedIn(d, "c"); !maps.Equal(got, map[int]int{1: 1}) {
+		t.Errorf("saved: %v", got)
+	}
+}

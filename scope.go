@@ -3,6 +3,7 @@ package cacheman
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -209,7 +210,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 // those of scope, upstream first, and syncs. A cache with BuildAll is built as a
 // whole, one with Build gets the keys back that it had, one with neither is
 // empty. Dependents outside of scope are built when they are asked for. It goes
-// on after an error and returns all of them.
+// on after an error and returns all of them; ErrNotFound and kept errors are results.
 func (m *Manager) Rebuild(ctx context.Context, scope Scope) error {
 	cores, err := m.within("rebuild", scope)
 	if err == nil && m.opts.ReadOnly {
@@ -244,7 +245,8 @@ func (c *Cache[K, V]) Rebuild(ctx context.Context) error {
 }
 
 // DeleteSaved deletes what was saved of the caches of scope, and leaves what is
-// in memory alone: contents that were not read yet are read first. They count
+// in memory alone: contents that were not read yet are read first; those that cannot be
+// are left where they are, and an error: Invalidate does without them. What is deleted counts
 // as unsaved from then on: the next Sync saves them all, and so does the autosync
 // or Close that follows the next change; without a change, Close does not.
 func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
@@ -261,8 +263,12 @@ func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
 		if c.lane == nil {
 			continue
 		}
-		if err := c.typed.prepare(ctx, false); err != nil && ctx.Err() != nil {
-			return flight.Cause(ctx)
+		if err := c.typed.prepare(ctx, false); err != nil {
+			if ctx.Err() != nil {
+				return flight.Cause(ctx)
+			}
+			errs.add(c.err(ctx, "delete", nil, fmt.Errorf("what was saved has to be loaded before, and cannot be: %w", err)))
+			continue
 		}
 		lanes[c.lane] = append(lanes[c.lane], c)
 	}
@@ -326,14 +332,14 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 	m.gate.Lock()
 	cores = m.withFacets(cores)
 	for _, c := range cores {
-		c.sealed = true
+		c.sealed++
 	}
 	m.gate.Unlock()
 	unseal := func() {
 		m.gate.Lock()
 		defer m.gate.Unlock()
 		for _, c := range cores {
-			c.sealed = false
+			c.sealed--
 		}
 	}
 	lanes := make(map[*lane]bool)
@@ -344,9 +350,17 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 			lanes[c.lane] = true
 		}
 	}
-	if err := syncAll(ctx, slices.Collect(maps.Keys(lanes)), cutEdited, only); err != nil {
-		unseal()
-		return wrap(ctx, "deregister", "", nil, err)
+	for unsaved := true; unsaved; {
+		if err := syncAll(ctx, slices.Collect(maps.Keys(lanes)), cutEdited, only); err != nil {
+			unseal()
+			return wrap(ctx, "deregister", "", nil, err)
+		}
+		m.gate.Lock()
+		unsaved = slices.ContainsFunc(cores, func(c *core) bool { return c.lane != nil && c.slot.cache == c && c.slot.dropped }) // by an invalidation meanwhile
+		if !unsaved {
+			m.takeOut(cores)
+		}
+		m.gate.Unlock()
 	}
 	for _, c := range cores {
 		for _, l := range c.limits {
@@ -356,9 +370,6 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 			}
 		}
 	}
-	m.gate.Lock()
-	defer m.gate.Unlock()
-	m.takeOut(cores)
 	return nil
 }
 

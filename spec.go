@@ -135,8 +135,8 @@ type Spec[K comparable, V any] struct {
 
 	// Formerly lists names that the cache had before. If nothing is saved
 	// under its own name, it takes over what is saved under the first of
-	// these, which nobody may have registered. What was computed from its
-	// entries stays valid.
+	// these. None of them may be the name of another cache as long as this
+	// one is registered. What was computed from its entries stays valid.
 	Formerly []string
 
 	// DependsOn names caches that this one was computed from. When one of
@@ -160,7 +160,8 @@ type Spec[K comparable, V any] struct {
 
 	// Store keeps this cache somewhere else than in the Manager's store. It
 	// is not closed by the Manager. Caches that share a Store are synced in
-	// one batch. What comes back from a store that keeps values only (its Caps do
+	// one batch. What is saved of the cache anywhere else is out of date when it is
+	// registered, and deleted there, also if an Eager build fails then. What comes back from a store that keeps values only (its Caps do
 	// not say Described: csvstore, jsonstore) counts as set by hand, as for Load.
 	// Who deletes the Manager's directory is to delete what is in
 	// such stores as well, where it depends on other caches.
@@ -173,17 +174,26 @@ type Spec[K comparable, V any] struct {
 	Codec    codec.Codec[V]
 }
 
-// maxName is the longest name of a cache, in bytes.
-const maxName = 4096
+// maxName is the longest name of a cache, in bytes. A store takes 4096, and what caches of
+// our own have before it in their names is shorter than the rest.
+const maxName = 4000
 
-func checkName(name string, size int) error {
+func checkName(name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%w: the name is empty", ErrSpec)
-	case size > maxName:
-		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, size, maxName)
+	case len(name) > maxName:
+		return fmt.Errorf("%w: the name has %d bytes, more than %d", ErrSpec, len(name), maxName)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("%w: the name %q is not UTF-8", ErrSpec, name)
+	}
+	return nil
+}
+
+// distinct sees to it that stores can be told from each other.
+func distinct(s store.Store) error {
+	if !reflect.ValueOf(s).Comparable() {
+		return fmt.Errorf("%w: a Store must be comparable; use a pointer", ErrSpec)
 	}
 	return nil
 }

@@ -307,3 +307,14 @@ func TestNamedPipe(t *testing.T) {
 		t.Errorf("got %q, %v", data, err)
 	}
 }
+
+// TestDevice: a device in the place of a file is an error that is kept, for many have no end.
+func TestDevice(t *testing.T) {
+	t.Parallel()
+	files, err := OpenFiles(newManager(t))
+	ok(t, err)
+	data, err := files.Get(t.Context(), os.DevNull)
+	if _, kept := errors.AsType[*KeptError](err); !kept || !strings.Contains(err.Error(), os.DevNull) {
+		t.Errorf("got %q, %v", data, err)
+	}
+}

@@ -169,11 +169,12 @@ func (c *Cache[K, V]) mark(e *entry[K, V], keys *graph.Node) (wait *graph.Run) {
 // not nil.
 func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], keys *graph.Node, st state[V], stamp uint64) (changed bool) {
 	was := e.kind
-	left := false // what another version has left is not served, but the store has it yet
+	// What another version has left, or cannot be decoded, is not served, but the store has it yet.
+	left := was == absent && e.len > 0
 	if n := e.node; n == nil {
 		s.change(t, e, e.version)
 	} else {
-		left = n.Why().Reason == graph.Outdated
+		left = left || n.Why().Reason == graph.Outdated
 		s.change(t, e, e.lockedVersion)
 		if c.derives && !st.kind.held() {
 			if was.stamped() {

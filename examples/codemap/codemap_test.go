@@ -253,6 +253,25 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// That an interrupted run has saved what it built is said only if it has.
+func TestInterruptedUnsaved(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	full := errors.New("the disk is full")
+	if err := ended(ctx, nil, nil); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if err := ended(ctx, nil, full); !errors.Is(err, full) {
+		t.Errorf("got %v", err)
+	}
+	cancel()
+	if err := ended(ctx, ctx.Err(), nil); err != errInterrupted {
+		t.Errorf("got %v", err)
+	}
+	if err := ended(ctx, ctx.Err(), full); !errors.Is(err, full) || errors.Is(err, errInterrupted) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A program built with -trimpath does not know where Go was. It asks, and does not
 // take a directory named src for it that happens to be there.
 func TestTrimmedPath(t *testing.T) {

@@ -33,6 +33,17 @@ func main() {
 // usageError is a mistake in how the program was called; its exit status is 2.
 type usageError struct{ error }
 
+var errInterrupted = errors.New("interrupted; what was built is saved, and the next run goes on from there")
+
+// ended returns the error of a run that ended with err, and whose caches were closed with
+// another.
+func ended(ctx context.Context, err, closed error) error {
+	if err != nil && ctx.Err() != nil && closed == nil {
+		return errInterrupted
+	}
+	return errors.Join(err, closed)
+}
+
 // run is the program; it returns the exit status.
 func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("codemap", flag.ContinueOnError)
@@ -65,12 +76,8 @@ func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.
 			err = outcome.writeText(stdout)
 		}
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "codemap: interrupted; what was built is saved, and the next run goes on from there")
-		return 1
 	}
 	fmt.Fprintln(stderr, "codemap:", err)
 	if _, ok := errors.AsType[usageError](err); ok {
@@ -111,7 +118,7 @@ func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, caches.Close()) }()
+	defer func() { err = ended(ctx, err, caches.Close()) }()
 
 	m, err := register(caches, dir)
 	if err != nil {

@@ -360,12 +360,12 @@ func (r *Run) Yield() {
 func (r *Run) execute() {
 	g := r.graph()
 	defer func() { // the builder may have ended the goroutine
+		defer r.Finish() // who observes what is done may, too
 		if r.outcome != Published {
 			r.fail()
 		}
 		builders.Add(-1)
 		r.task.Done()
-		r.Finish()
 	}()
 	for attempt := 1; ; attempt++ {
 		r.outcome = Error

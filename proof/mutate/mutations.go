@@ -224,7 +224,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "an evicted value leaves what it was computed from",
-		edits: []edit{{"limit.go", "case len(raw) > fingerprintSize:", "case len(raw) < 0:"}},
+		edits: []edit{{"limit.go", "st.kind = dropped //", "//"}},
 		tests: "^TestEvictedAndWanted$",
 	},
 	{

@@ -1,0 +1,159 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestWriteWhileClosing: what is written while Close waits for contents to be loaded is
+// saved, also if that needs to load others.
+func TestWriteWhileClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := openOn(newDisk())
+		saved := map[string]map[int]int{"a": {1: 1}, "b": {1: 1}}
+		hooks := func(name string, loading func()) *Cache[int, int] {
+			return must(Register(m, name, Spec[int, int]{
+				Load: func(ctx context.Context) (map[int]int, error) {
+					loading()
+					time.Sleep(time.Second)
+					return maps.Clone(saved[name]), ctx.Err()
+				},
+				Save: func(_ context.Context, all map[int]int) error { saved[name] = all; return nil },
+			}))
+		}
+		b := hooks("b", func() {})
+		a := hooks("a", func() { ok(t, b.Set(2, 2)) })
+		ok(t, a.Set(2, 2))
+		ok(t, m.Close())
+		equal(t, "entries of a", len(saved["a"]), 2)
+		equal(t, "entries of b", len(saved["b"]), 2)
+	})
+}
+
+// TestDependWhenClosed: a dependency that would not be saved is not accepted.
+func TestDependWhenClosed(t *testing.T) {
+	m := newManager(t)
+	must(Register(m, "a", Spec[int, int]{}))
+	must(Register(m, "b", Spec[int, int]{}))
+	ok(t, m.Close())
+	for _, err := range []error{m.Depend("b", "a"), m.DependOnChange("b", "a")} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// TestReloadWhileClosing: contents that were closed while they were read are not replaced.
+func TestReloadWhileClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		ok(t, must(Register(m, "c", Spec[int, int]{})).Set(1, 1))
+		ok(t, m.Close())
+		m = openOn(d)
+		wait := make(chan struct{})
+		c := must(Register(m, "c", Spec[int, int]{Validate: func(context.Context, map[int]int) error { <-wait; return nil }}))
+		result := make(chan error)
+		go func() { result <- c.Reload(context.Background()) }()
+		synctest.Wait()
+		ok(t, m.Close())
+		close(wait)
+		if err := <-result; !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestCloseBesideSync: a Sync that is under way when Close begins is ended or completes;
+// what it had taken is saved once, by one of them.
+func TestCloseBesideSync(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDisk()
+			m := openOn(d)
+			c := must(Register(m, "c", Spec[int, int]{}))
+			ok(t, c.Set(1, 1))
+			wait := make(chan struct{})
+			d.before = func() { <-wait }
+			if fails {
+				d.setFail(errPlanned)
+			}
+			synced, closed := make(chan error, 2), make(chan error, 2)
+			go func() { synced <- m.Sync(context.Background()) }()
+			synctest.Wait()
+			ok(t, c.Set(2, 2)) // after the cut
+			for range 2 {
+				go func() { closed <- m.Close() }()
+			}
+			synctest.Wait()
+			equal(t, "closed", len(closed), 0)
+			if err := c.Set(3, 3); !errors.Is(err, ErrClosed) {
+				t.Errorf("Set: %v", err)
+			}
+			d.setFail(nil)
+			close(wait)
+			err := <-synced
+			switch {
+			case fails && !errors.Is(err, errPlanned) && !errors.Is(err, ErrClosed), !fails && err != nil && !errors.Is(err, ErrClosed):
+				t.Errorf("Sync: %v", err)
+			}
+			ok(t, <-closed)
+			ok(t, <-closed)
+			d.before = nil
+			if got, want := savedIn(d, "c"), (map[int]int{1: 1, 2: 2}); !maps.Equal(got, want) {
+				t.Errorf("saved: %v", got)
+			}
+		})
+	}
+}
+
+// TestCloseBesideGet: who waits for a builder gets ErrClosed, or what that makes if it does
+// not mind its ctx. Close does not wait for that, and nothing of it is kept.
+func TestCloseBesideGet(t *testing.T) {
+	for _, minds := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDisk()
+			m := openOn(d)
+			wait := make(chan struct{})
+			c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				select {
+				case <-ctx.Done():
+					if minds {
+						return 0, ctx.Err()
+					}
+					<-wait
+				case <-wait:
+				}
+				return k, nil
+			}}))
+			ok(t, c.Set(1, 1))
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					if v, err := c.Get(context.Background(), 2); minds != errors.Is(err, ErrClosed) || !minds && v != 2 {
+						t.Errorf("Get: %d, %v", v, err)
+					}
+				})
+				synctest.Wait()
+			}
+			var closing sync.WaitGroup
+			for range 2 {
+				closing.Go(func() { ok(t, m.Close()) })
+			}
+			closing.Wait()
+			if _, err := c.Get(context.Background(), 2); !errors.Is(err, ErrClosed) {
+				t.Errorf("Get: %v", err)
+			}
+			close(wait)
+			wg.Wait()
+			if got, want := savedIn(d, "c"), (map[int]int{1: 1}); !maps.Equal(got, want) {
+				t.Errorf("saved: %v", got)
+			}
+		})
+	}
+}
