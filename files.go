@@ -21,8 +21,9 @@ import (
 // Files are the files of the operating system as inputs: what builders read of
 // them through their ctx is tracked. Each file is looked at once after the
 // Manager was opened, and again after Refresh. Its contents are read again only if
-// its size, its mode or the time of its last change differ, or that time is so
-// recent that another change might have left it as it is.
+// its size, its mode or the times of its last change differ (that of its contents, which
+// programs can set, and, where there is one, that which the system keeps for itself), or
+// the former is so recent that another change might have left it as it is.
 //
 // Paths are those of package os; relative ones are taken from the working
 // directory, and are other entries than absolute ones. Files are safe for
@@ -66,17 +67,19 @@ func listed(listing string) (entries []DirEntry, err error) {
 type fileState struct {
 	Size    int64
 	ModTime int64 // Unix time in ns
+	Changed int64 // see changed
 	Mode    fs.FileMode
 	Fresh   bool // the file had been changed shortly before it was looked at
 	Hash    [sha256.Size]byte
 }
 
-const fileStateSize = 8 + 8 + 4 + 1 + sha256.Size
+const fileStateSize = 8 + 8 + 8 + 4 + 1 + sha256.Size
 
 // AppendBinary implements encoding.BinaryAppender.
 func (s fileState) AppendBinary(b []byte) ([]byte, error) {
 	b = binary.BigEndian.AppendUint64(b, uint64(s.Size))
 	b = binary.BigEndian.AppendUint64(b, uint64(s.ModTime))
+	b = binary.BigEndian.AppendUint64(b, uint64(s.Changed))
 	b = binary.BigEndian.AppendUint32(b, uint32(s.Mode))
 	fresh := byte(0)
 	if s.Fresh {
@@ -87,14 +90,15 @@ func (s fileState) AppendBinary(b []byte) ([]byte, error) {
 
 // UnmarshalBinary implements encoding.BinaryUnmarshaler.
 func (s *fileState) UnmarshalBinary(b []byte) error {
-	if len(b) != fileStateSize || b[20] > 1 {
+	if len(b) != fileStateSize || b[28] > 1 {
 		return errors.New("what was saved of a file cannot be read")
 	}
 	s.Size = int64(binary.BigEndian.Uint64(b))
 	s.ModTime = int64(binary.BigEndian.Uint64(b[8:]))
-	s.Mode = fs.FileMode(binary.BigEndian.Uint32(b[16:]))
-	s.Fresh = b[20] == 1
-	copy(s.Hash[:], b[21:])
+	s.Changed = int64(binary.BigEndian.Uint64(b[16:]))
+	s.Mode = fs.FileMode(binary.BigEndian.Uint32(b[24:]))
+	s.Fresh = b[28] == 1
+	copy(s.Hash[:], b[29:])
 	return nil
 }
 
@@ -159,7 +163,7 @@ func outside(err error) error {
 
 // looksAs reports whether a file that info is about needs not be read again.
 func (s *fileState) looksAs(info fs.FileInfo) bool {
-	return !s.Fresh && s.Size == info.Size() && s.ModTime == info.ModTime().UnixNano() && s.Mode == info.Mode()
+	return !s.Fresh && s.Size == info.Size() && s.ModTime == info.ModTime().UnixNano() && s.Changed == changed(info) && s.Mode == info.Mode()
 }
 
 // endless are the types of files that would have to be waited for, or have no end.
@@ -186,6 +190,7 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 	}
 	now := fileState{
 		ModTime: info.ModTime().UnixNano(),
+		Changed: changed(info),
 		Mode:    info.Mode(),
 		Fresh:   time.Since(info.ModTime()) < resolution,
 	}

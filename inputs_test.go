@@ -422,6 +422,38 @@ func TestFiles(t *testing.T) {
 	x.want(1, "none")
 }
 
+// TestFileReplaced: another file may have the size and the time of the one that was there,
+// as those that are unpacked from an archive have.
+func TestFileReplaced(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	old := time.Now().Add(-time.Hour)
+	write := func(data string) int64 {
+		other := file + ".new"
+		ok(t, os.WriteFile(other, []byte(data), 0o666))
+		ok(t, os.Chtimes(other, old, old))
+		ok(t, os.Rename(other, file))
+		return changed(must(os.Stat(file)))
+	}
+	first := write("one")
+	if first == 0 {
+		t.Skip("the system does not say when a file was changed")
+	}
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		files := must(OpenFiles(m))
+		return func(ctx context.Context) (string, error) {
+			data, err := files.Get(ctx, file)
+			return string(data), err
+		}
+	})
+	x.want(1, "one")
+	for write("two") == first { // the system's clock has not moved on
+	}
+	x.reopen()
+	x.want(1, "two")
+	x.reopen()
+	x.want(0, "two")
+}
+
 // TestUnreadableFile: a file that can be read no more is looked at, though its
 // contents are as old as before.
 func TestUnreadableFile(t *testing.T) {
