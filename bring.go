@@ -24,7 +24,7 @@ import (
 //
 // progress, if not nil, is told how many of how many entries have been looked at, by
 // one call at a time; each entry that is built is an event. Build goes on after
-// errors and returns them. If ctx ends it returns the reason; what was built stays. It
+// errors and returns them, but not those that are results. If ctx ends it returns the reason; what was built stays. It
 // fails in a builder, with ErrInBuilder.
 func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, total int)) error {
 	if graph.InBuilder() {
@@ -186,7 +186,7 @@ func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, nodes []*grap
 		if run == nil && err == nil && !n.Fresh() { // another is in its place, or it is being changed
 			_, err = c.get(ctx, nil, c.keyOfNode(n))
 		}
-		if err != nil && err != ErrNotFound && ctx.Err() == nil {
+		if err = failure(err); err != nil && ctx.Err() == nil {
 			errs.add(c.err(ctx, "build", c.keyOfNode(n), err))
 		}
 	}
@@ -212,8 +212,10 @@ func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, nodes []*grap
 		for part := range slices.Chunk(group, bringAtOnce) {
 			n := len(part)
 			if part = g.Verify(part); len(part) > 0 || ctx.Err() != nil {
-				if err := each(ctx, 1, part, build); err != nil {
+				if err := each(ctx, 1, part, build); ctx.Err() != nil {
 					return err
+				} else if err != nil {
+					errs.add(c.err(ctx, "build", nil, err))
 				}
 			}
 			done(n)

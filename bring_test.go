@@ -523,3 +523,48 @@ func TestBuildOfRestored(t *testing.T) {
 	}
 	build(m, readers)
 }
+
+// TestBuildGoesOn: errors that are results are none of Build's, and a builder that ends its
+// goroutine keeps it from nothing else.
+func TestBuildGoesOn(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	ok(t, in.Set(0, 1))
+	exits := false
+	var runs atomic.Int64
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		runs.Add(1)
+		v, err := in.Get(ctx, 0)
+		switch {
+		case err != nil || v == 1:
+			return v, err
+		case k == 0 && exits:
+			runtime.Goexit()
+		case k == 1:
+			return 0, Keep(errPlanned)
+		case k == 2:
+			return 0, ErrNotFound
+		}
+		return v, nil
+	}}))
+	const n = 3 * bringAtOnce
+	for k := range n {
+		must(c.Get(ctx, k))
+	}
+	ok(t, in.Set(0, 2))
+	runs.Store(0)
+	ok(t, c.Build(ctx))
+	equal(t, "runs", runs.Load(), n)
+	ok(t, in.Set(0, 3))
+	exits = true
+	runs.Store(0)
+	err := c.Build(ctx)
+	if _, is := errors.AsType[*PanicError](err); !is {
+		t.Errorf("got %v", err)
+	}
+	if e, is := errors.AsType[*Error](err); !is || e.Cache != "c" {
+		t.Errorf("%v does not name the cache", err)
+	}
+	equal(t, "runs", runs.Load(), n)
+}

@@ -28,7 +28,8 @@ type Options struct {
 	Program string
 
 	// Store keeps the caches instead of a directory. It is closed with the
-	// Manager. With memstore.New() nothing outlives the process.
+	// Manager, and of no other at the same time, unless it is a store.Sharer. With
+	// memstore.New() nothing outlives the process.
 	Store store.Store
 
 	// ReadOnly opens what is saved for reading, also while another Manager,
