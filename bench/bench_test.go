@@ -200,7 +200,7 @@ func TestSuitesEndToEnd(t *testing.T) {
 			"floor":    {"first_get", "all_verified"},
 		}, map[string]string{"rebuild": "disk_bytes"}},
 		{"load", "cacheman,otter,theine,singleflight", map[string][]string{
-			"cacheman":     {"runs_of_100", "wake_100", "missing_1g", "missing_2g", "nested_2000"},
+			"cacheman":     {"runs_of_100", "wake_100", "missing_1g", "missing_2g", "missing_leave", "nested_2000"},
 			"singleflight": {"nested_2000"},
 		}, map[string]string{"theine": "nested_2000"}},
 	} {

@@ -32,6 +32,7 @@ func loadSuite() *Suite {
 			{Name: "wake_100", Unit: Nanoseconds, About: "from the end of the builder until all 100 have the value"},
 			{Name: "missing_1g", Unit: Nanoseconds, About: "per key: get a missing key, the builder does nothing"},
 			{Name: "missing_2g", Unit: Nanoseconds, About: "the same, two goroutines with different keys"},
+			{Name: "missing_leave", Unit: Nanoseconds, About: "missing_1g, with a ctx that may end before the builder does"},
 			{Name: "nested_2000", Unit: Nanoseconds, About: "per builder: a builder that gets the next key, 2000 deep"},
 		},
 		Run: func(ctx context.Context, r *Run) error {
@@ -81,7 +82,7 @@ func findLoadSystem(name string) *loadSystem {
 	return nil
 }
 
-var loadSteps = []string{"wake_100", "missing_1g", "missing_2g", "nested_2000"}
+var loadSteps = []string{"wake_100", "missing_1g", "missing_2g", "missing_leave", "nested_2000"}
 
 func loadCacheman(_ int, build getter) (getter, func(), error) {
 	m, err := openManager("")
@@ -157,9 +158,13 @@ func (w *loadWorker) do(req request) (map[string][]float64, error) {
 	case "wake_100":
 		return w.stampede()
 	case "missing_1g":
-		return w.missing(req.Step, 1)
+		return w.missing(context.Background(), req.Step, 1)
 	case "missing_2g":
-		return w.missing(req.Step, 2)
+		return w.missing(context.Background(), req.Step, 2)
+	case "missing_leave":
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		return w.missing(ctx, req.Step, 1)
 	case "nested_2000":
 		return w.nested(req.Step)
 	}
@@ -212,7 +217,7 @@ func (w *loadWorker) stampede() (map[string][]float64, error) {
 }
 
 // missing gets n keys that are not there, and each again to see that it is kept.
-func (w *loadWorker) missing(work string, goroutines int) (map[string][]float64, error) {
+func (w *loadWorker) missing(ctx context.Context, work string, goroutines int) (map[string][]float64, error) {
 	var runs atomic.Int64
 	get, done, err := w.open(func(_ context.Context, key int) (int, error) {
 		runs.Add(1)
@@ -222,7 +227,6 @@ func (w *loadWorker) missing(work string, goroutines int) (map[string][]float64,
 		return nil, err
 	}
 	defer done()
-	ctx := context.Background()
 	var wrong atomic.Int64
 	each := func() {
 		var wg sync.WaitGroup
