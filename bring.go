@@ -35,21 +35,17 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 		return err
 	}
 	var errs errorList
-	work := make([]bringer, len(cores))
+	work := make([]doubts, len(cores))
 	total := 0
 	for i, c := range cores {
-		n := 0
-		n, work[i], err = c.typed.stale(ctx)
-		total += n
+		work[i], err = c.typed.stale(ctx)
+		total += len(work[i].nodes)
 		errs.add(c.err(ctx, "build", nil, err))
 	}
 	done := 0
 	q := &graph.Request{} // what fails is called once for all who need it
-	for _, bring := range work {
-		if bring == nil {
-			continue
-		}
-		errs.add(bring(ctx, q, func(n int) {
+	for i, c := range cores {
+		errs.add(c.bring(ctx, q, work[i], func(n int) {
 			done += n
 			if progress != nil {
 				progress(done, total)
@@ -67,9 +63,12 @@ func (c *Cache[K, V]) Build(ctx context.Context) error {
 	return c.m.Build(ctx, Only(c.slot.name), nil)
 }
 
-// bringer finds out which of the entries that it was made for have to be built, and
-// builds them, telling done, from its own goroutine, how many it has looked at.
-type bringer func(ctx context.Context, q *graph.Request, done func(n int)) error
+// doubts are the nodes of a cache that may have to be built, in the order in which they
+// were.
+type doubts struct {
+	nodes    []*graph.Node
+	restored bool // the edges of some may be as they were stored
+}
 
 // bringAtOnce is how many entries are built side by side, before it is looked whether
 // others still hold, and reported. Meanwhile it is found out what restored entries were
@@ -79,16 +78,15 @@ const (
 	linkAtOnce  = 64
 )
 
-// stale implements typed: it returns how many entries of c may have to be built, and
-// what does so.
-func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err error) {
+// stale implements typed.
+func (c *Cache[K, V]) stale(ctx context.Context) (doubts, error) {
 	if err := c.prepare(ctx, true); err != nil || !c.derives {
-		return 0, nil, err
+		return doubts{}, err
 	}
 	t := c.table.Load()
 	found := make([][]doubtful, len(t.shards))
-	var restored, moved atomic.Bool // the edges of some may be as they were stored; some are in another table now
-	err = each(ctx, 1, numbers(len(found)), func(_ context.Context, i int) {
+	var restored, moved atomic.Bool // some are in another table now
+	err := each(ctx, 1, numbers(len(found)), func(_ context.Context, i int) {
 		s := &t.shards[i]
 		s.mu.RLock()
 		defer s.mu.RUnlock()
@@ -113,16 +111,13 @@ func (c *Cache[K, V]) stale(ctx context.Context) (n int, bring bringer, err erro
 		found[i] = part
 	})
 	if err != nil {
-		return 0, nil, err
+		return doubts{}, err
 	}
 	if moved.Load() {
 		c.m.awaitTable()
 		return c.stale(ctx)
 	}
-	nodes := inOrder(found)
-	return len(nodes), func(ctx context.Context, q *graph.Request, done func(int)) error {
-		return c.bring(ctx, q, nodes, restored.Load(), done)
-	}, nil
+	return doubts{inOrder(found), restored.Load()}, nil
 }
 
 // doubtful is a node that may have to be built.
@@ -177,17 +172,21 @@ func inOrder(parts [][]doubtful) []*graph.Node {
 }
 
 // bring brings nodes to clean, in the order in which they were built, so what an entry
-// was built from is mostly looked at before, and a look at that is all it takes.
-func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, nodes []*graph.Node, restored bool, done func(int)) error {
-	g := c.m.graph
+// was built from is mostly looked at before, and a look at that is all it takes. It tells
+// done, from its own goroutine, how many it has looked at.
+func (c *core) bring(ctx context.Context, q *graph.Request, work doubts, done func(n int)) error {
+	if len(work.nodes) == 0 {
+		return nil
+	}
+	g, keyed := c.m.graph, c.keyed()
 	var errs errorList
 	build := func(ctx context.Context, n *graph.Node) {
 		run, err := g.ResolveFor(ctx, q, n)
 		if run == nil && err == nil && !n.Fresh() { // another is in its place, or it is being changed
-			_, err = c.get(ctx, nil, c.keyOfNode(n))
+			err = keyed.ask(ctx, n.Entry())
 		}
 		if err = failure(err); err != nil && ctx.Err() == nil {
-			errs.add(c.err(ctx, "build", c.keyOfNode(n), err))
+			errs.add(c.err(ctx, "build", keyed.keyOf(n.Entry()), err))
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -197,8 +196,8 @@ func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, nodes []*grap
 	linked := make(chan []*graph.Node)
 	linking.Go(func() {
 		defer close(linked)
-		for group := range slices.Chunk(nodes, bringAtOnce*linkAtOnce) {
-			if restored {
+		for group := range slices.Chunk(work.nodes, bringAtOnce*linkAtOnce) {
+			if work.restored {
 				each(ctx, 1, slices.Collect(slices.Chunk(group, bringAtOnce)), g.Link)
 			}
 			select {
@@ -228,14 +227,9 @@ func (c *Cache[K, V]) bring(ctx context.Context, q *graph.Request, nodes []*grap
 }
 
 // outdatedNode reports that n is to be built because another version of c has built it.
-func (c *Cache[K, V]) outdatedNode(n *graph.Node) bool {
+func (c *core) outdatedNode(n *graph.Node) bool {
 	g := c.m.graph
 	g.Lock()
 	defer g.Unlock()
 	return n.Why().Reason == graph.Outdated
-}
-
-// keyOfNode returns the key of the entry of n.
-func (c *Cache[K, V]) keyOfNode(n *graph.Node) K {
-	return n.Entry().(*entry[K, V]).key
 }

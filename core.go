@@ -82,9 +82,9 @@ type typed interface {
 	reload(ctx context.Context) error
 	keysToRebuild() []any
 	rebuild(ctx context.Context, keys []any) error
-	callDelete(ctx context.Context) error // the Delete hook
-	provideKeys() error                   // registers the caches that stand for the keys
-	stale(ctx context.Context) (n int, bring bringer, err error)
+	callDelete(ctx context.Context) error      // the Delete hook
+	provideKeys() error                        // registers the caches that stand for the keys
+	stale(ctx context.Context) (doubts, error) // what may have to be built
 	probes(ctx context.Context) (int, error)
 	refreshAll(ctx context.Context, done func(n int)) error
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
-// Link implements graph.Type.
-func (c nodes[K, V]) Link(ctx context.Context, lists []graph.List) {
+// link is Link of all caches: what follows is without types, for each pair of those has what has types for itself.
+func (c *core) link(ctx context.Context, lists []graph.List) {
 	if len(lists) > 1 {
 		c.linkMany(ctx, lists)
 		return
@@ -26,7 +26,7 @@ func (c nodes[K, V]) Link(ctx context.Context, lists []graph.List) {
 }
 
 // relink returns edges with nodes that are alive.
-func (c nodes[K, V]) relink(ctx context.Context, edges []graph.Edge) ([]graph.Edge, error) {
+func (c *core) relink(ctx context.Context, edges []graph.Edge) ([]graph.Edge, error) {
 	linked := make([]graph.Edge, len(edges))
 	g := c.m.graph
 	for i, e := range edges {
@@ -86,7 +86,7 @@ func (c *core) stored(l *graph.List) iter.Seq2[storedEdge, error] {
 func (c *core) keyed() keyed { return c.owner.Type.(keyed) }
 
 // linkSaved returns the edges that were stored, with their nodes.
-func (c nodes[K, V]) linkSaved(ctx context.Context, l *graph.List) ([]graph.Edge, error) {
+func (c *core) linkSaved(ctx context.Context, l *graph.List) ([]graph.Edge, error) {
 	var room [16]graph.Edge
 	linked := room[:0]
 	for e, err := range c.stored(l) {
@@ -104,7 +104,7 @@ func (c nodes[K, V]) linkSaved(ctx context.Context, l *graph.List) ([]graph.Edge
 
 // linkMany is Link of many lists. Most nodes are looked for together, which is quicker, and
 // edges are allocated together; those of one that stay keep the others' room.
-func (c nodes[K, V]) linkMany(ctx context.Context, lists []graph.List) {
+func (c *core) linkMany(ctx context.Context, lists []graph.List) {
 	edges := make([]storedEdge, 0, 4*len(lists))
 	ends := make([]int, len(lists)) // of the edges of each
 	for i := range lists {
@@ -150,6 +150,9 @@ func (c nodes[K, V]) linkMany(ctx context.Context, lists []graph.List) {
 // errLost is why an edge cannot be linked that is from an earlier process, if its
 // stamp was not saved where it was issued: it may have been issued again since.
 var errLost = errors.New("what was read is lost")
+
+// Link implements graph.Type.
+func (c nodes[K, V]) Link(ctx context.Context, lists []graph.List) { c.link(ctx, lists) }
 
 // find implements keyed. What is in one shard is looked for together: if no lock comes
 // in between, the processor waits for several entries at a time.

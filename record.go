@@ -178,6 +178,7 @@ type keyed interface {
 	appendKey(dst []byte, entry any) ([]byte, error)
 	decodeKey(key string) any // nil if that fails
 	keyOf(entry any) any
+	ask(ctx context.Context, entry any) error // Get
 	renew(ctx context.Context, entry any) (*graph.Node, error)
 	nodeOf(ctx context.Context, key string) (*graph.Node, error)
 	find(ctx context.Context, edges []storedEdge, found []*graph.Node) // fills in nodes of edges to the cache that are there
@@ -373,6 +374,12 @@ func (c nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
 
 // keyOf implements keyed.
 func (c nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
+
+// ask implements keyed.
+func (c nodes[K, V]) ask(ctx context.Context, e any) error {
+	_, err := c.get(ctx, nil, e.(*entry[K, V]).key)
+	return err
+}
 
 // decodeKey implements keyed.
 func (c nodes[K, V]) decodeKey(key string) (decoded any) {

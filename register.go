@@ -76,27 +76,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	if err := spec.complete(); err != nil {
 		return nil, nil, err
 	}
-	var elsewhere *store.Info // what the cache's own store has of it
-	if spec.Store != nil {
-		if err := distinct(spec.Store); err != nil {
-			return nil, nil, err
-		}
-		infos, err := spec.Store.Caches(m.ctx)
-		if err == nil {
-			err = m.reserveStamps(m.ctx, spec.Store)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		elsewhere = &store.Info{}
-		for _, info := range infos {
-			if info.Cache == revisions {
-				m.graph.Raise(revisionOf(info.Description))
-			}
-			if info.Cache == name {
-				elsewhere = &info
-			}
-		}
+	elsewhere, err := m.elsewhere(spec.Store, name)
+	if err != nil {
+		return nil, nil, err
 	}
 
 	m.gate.Lock()
@@ -104,26 +86,8 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	if m.closed || of != nil && of.writable() != nil {
 		return nil, nil, ErrClosed
 	}
-	if s := m.slots[name]; s != nil && s.cache != nil {
-		if have, want := s.cache.typed.typeName(), typeName[K, V](); have != want {
-			return nil, nil, fmt.Errorf("%w: the name belongs to a %s, this is a %s", ErrType, have, want)
-		}
-		return nil, nil, ErrRegistered
-	}
-	if c := m.heir(name); c != nil {
-		return nil, nil, fmt.Errorf("%w: %q had the name formerly", ErrSpec, c.slot.name)
-	}
-	for _, formerly := range spec.Formerly {
-		if s := m.slots[formerly]; s != nil && s.cache != nil {
-			return nil, nil, fmt.Errorf("%w: %q, which it had formerly, is another's name", ErrSpec, formerly)
-		}
-	}
-	for _, names := range [][]string{spec.DependsOn, spec.DependsOnChange} {
-		for _, on := range names {
-			if s := m.slots[on]; s == nil || s.cache == nil {
-				return nil, nil, fmt.Errorf("depends on %q: %w", on, ErrUnknown)
-			}
-		}
+	if err := m.admits(name, typeName[K, V](), spec.Formerly, slices.Concat(spec.DependsOn, spec.DependsOnChange)); err != nil {
+		return nil, nil, err
 	}
 
 	c = &Cache[K, V]{spec: spec, clip: clipper[V](), reading: newToken()}
@@ -151,14 +115,6 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 		Codec:    spec.Codec.Name,
 		Schema:   spec.Codec.Schema,
 	}
-	c.slot = m.slot(name)
-	m.graph.Lock()
-	for _, former := range c.slot.former { // what was computed from those is to be compared with this
-		m.graph.Wrote()
-		former.owner.Replace()
-	}
-	m.graph.Unlock()
-	c.slot.former = nil
 	switch {
 	case spec.Memory || c.off:
 	case spec.Save != nil:
@@ -171,27 +127,99 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	if c.passes() {
 		m.passed.Store(true)
 	}
-	if c.lane != nil {
-		m.move(c.slot, c.lane, elsewhere)
-		if spec.Autosync != nil {
-			c.triggers = spec.Autosync.triggers()
-		} else {
-			c.triggers = m.triggers()
-		}
-	}
+	c.settle(name, elsewhere, spec.Autosync)
 	c.limited(spec.Limit, spec.Build != nil && !spec.asWhole())
 	c.takeOver()
 	c.start(spec.Contents)
 	c.slot.cache = &c.core
-	before = slices.Clone(c.slot.dependsOn)
-	for _, on := range spec.DependsOn {
-		c.slot.link(m.slots[on], false)
+	return c, c.depends(spec.DependsOn, spec.DependsOnChange), nil
+}
+
+// elsewhere returns what s, if it is not nil, a store of its own, has of a cache.
+func (m *Manager) elsewhere(s store.Store, name string) (*store.Info, error) {
+	if s == nil {
+		return nil, nil
 	}
-	for _, on := range spec.DependsOnChange {
-		c.slot.link(m.slots[on], true)
+	if err := distinct(s); err != nil {
+		return nil, err
+	}
+	infos, err := s.Caches(m.ctx)
+	if err == nil {
+		err = m.reserveStamps(m.ctx, s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	there := &store.Info{}
+	for _, info := range infos {
+		if info.Cache == revisions {
+			m.graph.Raise(revisionOf(info.Description))
+		}
+		if info.Cache == name {
+			there = &info
+		}
+	}
+	return there, nil
+}
+
+// admits returns why there can be no new cache of a name, or nil. The gate is held.
+func (m *Manager) admits(name, typeName string, formerly, dependsOn []string) error {
+	if s := m.slots[name]; s != nil && s.cache != nil {
+		if have := s.cache.typed.typeName(); have != typeName {
+			return fmt.Errorf("%w: the name belongs to a %s, this is a %s", ErrType, have, typeName)
+		}
+		return ErrRegistered
+	}
+	if c := m.heir(name); c != nil {
+		return fmt.Errorf("%w: %q had the name formerly", ErrSpec, c.slot.name)
+	}
+	for _, formerly := range formerly {
+		if s := m.slots[formerly]; s != nil && s.cache != nil {
+			return fmt.Errorf("%w: %q, which it had formerly, is another's name", ErrSpec, formerly)
+		}
+	}
+	for _, on := range dependsOn {
+		if s := m.slots[on]; s == nil || s.cache == nil {
+			return fmt.Errorf("depends on %q: %w", on, ErrUnknown)
+		}
+	}
+	return nil
+}
+
+// settle gives a new cache the slot of its name, and brings what is saved under that to
+// its lane. The gate is held exclusively.
+func (c *core) settle(name string, elsewhere *store.Info, autosync *Autosync) {
+	m := c.m
+	c.slot = m.slot(name)
+	m.graph.Lock()
+	for _, former := range c.slot.former { // what was computed from those is to be compared with this
+		m.graph.Wrote()
+		former.owner.Replace()
+	}
+	m.graph.Unlock()
+	c.slot.former = nil
+	if c.lane != nil {
+		m.move(c.slot, c.lane, elsewhere)
+		if autosync != nil {
+			c.triggers = autosync.triggers()
+		} else {
+			c.triggers = m.triggers()
+		}
+	}
+}
+
+// depends notes what a new cache declares to depend on, and returns what it did before.
+// The gate is held exclusively.
+func (c *core) depends(on, onChange []string) (before []dependency) {
+	before = slices.Clone(c.slot.dependsOn)
+	for _, on := range on {
+		c.slot.link(c.m.slots[on], false)
+	}
+	for _, on := range onChange {
+		c.slot.link(c.m.slots[on], true)
 	}
 	c.slot.redescribe()
-	return c, before, nil
+	return before
 }
 
 // move makes l the lane of s, and there what a store has of it, if that is not
