@@ -25,7 +25,6 @@ type Cache[K comparable, V any] struct {
 	core
 	spec  Spec[K, V]
 	table atomic.Pointer[table[K, V]] // replaced with the gate held exclusively
-	keys  atomic.Pointer[graph.Node]  // stands for which keys there are; nil as long as nobody has asked
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
 	plain bool                        // values that are == are the same in every respect

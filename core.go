@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
@@ -25,6 +26,9 @@ type core struct {
 	triggers  []trigger   // of autosync; nil if it is off
 	whole     bool        // saved as a whole by a hook, and not entry by entry
 	described description // what the store is to know of it; dependencies are in slot
+
+	keys     atomic.Pointer[graph.Node] // stands for which keys there are; nil as long as nobody has asked
+	formerly []string                   // the names in Spec.Formerly
 
 	heirOf *slot // whose contents are to become those of c; nil once they are, unless the Manager is ReadOnly; guarded by the gate
 
@@ -83,10 +87,15 @@ type typed interface {
 	keysToRebuild() []any
 	rebuild(ctx context.Context, keys []any) error
 	callDelete(ctx context.Context) error      // the Delete hook
-	provideKeys() error                        // registers the caches that stand for the keys
 	stale(ctx context.Context) (doubts, error) // what may have to be built
 	probes(ctx context.Context) (int, error)
 	refreshAll(ctx context.Context, done func(n int)) error
+
+	// For the caches that stand for the keys:
+
+	keyCodec() codec.Codec[any]
+	digest(ctx context.Context) (digest, error)
+	has(ctx context.Context, key any) (bool, error)
 }
 
 // counts are the statistics that are no property of the contents.

@@ -13,7 +13,7 @@ import (
 // dependency on it beside those that take the place of the entry.
 
 // byHand returns the cache of these revisions.
-func (m *Manager) byHand() (*Cache[string, uint64], error) {
+func byHand(m *Manager) (*Cache[string, uint64], error) {
 	return own(m, handCache, func() Spec[string, uint64] { return Spec[string, uint64]{} })
 }
 
@@ -83,7 +83,7 @@ func (m *Manager) noteWhole(slots []*slot) (err error) {
 }
 
 func (m *Manager) note(key string) error {
-	c, err := m.byHand()
+	c, err := byHand(m)
 	if err == nil {
 		err = c.Set(key, m.graph.Next())
 	}
@@ -98,7 +98,7 @@ func (m *Manager) loadHand(ctx context.Context) {
 	if !m.passed.Load() {
 		return
 	}
-	if c, err := m.byHand(); err == nil {
+	if c, err := byHand(m); err == nil {
 		c.prepare(ctx, false) // without it records are less exact, not wrong
 	}
 }

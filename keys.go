@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
@@ -19,17 +20,21 @@ type digest struct {
 	Count  int
 }
 
+// The caches that stand for keys have types that do not depend on those of the cache whose
+// keys they stand for, and are out of sight of functions that have: whoever compiles these
+// for types of their own would compile those, too, in each package anew.
+
 // keysOf returns the cache whose only entry stands for the keys of c. It is
 // asked like the world outside, because keys may have come and gone without
 // anybody looking.
-func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
-	return ownOf(c.m, &c.core, keysCache+c.slot.name, func() Spec[Single, digest] {
+func keysOf(c *core) (*Cache[Single, digest], error) {
+	return ownOf(c.m, c, keysCache+c.slot.name, func() Spec[Single, digest] {
 		return Spec[Single, digest]{
 			Memory:   c.lane == nil,
-			Formerly: c.formerly(keysCache),
+			Formerly: c.namedFormerly(keysCache),
 			Probe: func(ctx context.Context, _ Single, _ digest, _ bool) (digest, error) {
 				// From here on, whoever adds or removes a key says so.
-				self, err := c.keysOf()
+				self, err := keysOf(c)
 				if err != nil {
 					return digest{}, err
 				}
@@ -42,43 +47,127 @@ func (c *Cache[K, V]) keysOf() (*Cache[Single, digest], error) {
 					c.keys.Store(n)
 				}
 				c.m.graph.Unlock()
-				b, err := c.volatile(ctx, true)
-				if err != nil {
-					return digest{}, err
-				}
-				if b != nil {
-					graph.FrameOf(ctx).Volatile()
-					keys, _ := b.all()
-					return c.digest(slices.Values(keys))
-				}
-				if c.all != nil && !c.derives {
-					// The keys are those that BuildAll would make now, and so is any entry.
-					var k K
-					if _, err := c.Get(ctx, k); err != nil && !errors.Is(err, ErrNotFound) {
-						return digest{}, err
-					}
-				}
-				return c.digest(c.Keys())
+				return c.typed.digest(ctx)
 			},
 		}
 	})
 }
 
-// formerly returns the names that a cache that stands for keys of c had before.
-func (c *Cache[K, V]) formerly(prefix string) []string {
-	names := make([]string, len(c.spec.Formerly))
-	for i, name := range c.spec.Formerly {
+// numberOf returns the cache whose only entry is the number of entries of c.
+func numberOf(c *core) (*Cache[Single, int], error) {
+	return ownOf(c.m, c, keysCount+c.slot.name, func() Spec[Single, int] {
+		return Spec[Single, int]{
+			Memory:   c.lane == nil,
+			Formerly: c.namedFormerly(keysCount),
+			Build: func(ctx context.Context, _ Single) (int, error) {
+				keys, err := keysOf(c)
+				if err != nil {
+					return 0, err
+				}
+				d, err := keys.Get(ctx, Single{})
+				return d.Count, err
+			},
+		}
+	})
+}
+
+// presenceIn returns the cache that says of keys of c whether there is a value.
+func presenceIn(c *core) (*Cache[any, bool], error) {
+	return ownOf(c.m, c, presenceCache+c.slot.name, func() Spec[any, bool] {
+		return Spec[any, bool]{
+			Memory:   c.lane == nil,
+			Formerly: c.namedFormerly(presenceCache),
+			KeyCodec: c.typed.keyCodec(),
+			Build:    c.typed.has,
+		}
+	})
+}
+
+// namedFormerly returns the names that a cache that stands for keys of c had before.
+func (c *core) namedFormerly(prefix string) []string {
+	names := make([]string, len(c.formerly))
+	for i, name := range c.formerly {
 		names[i] = ours + prefix + name
 	}
 	return names
 }
 
-// provideKeys implements typed.
-func (c *Cache[K, V]) provideKeys() error {
-	_, err1 := c.keysOf()
-	_, err2 := c.number()
-	_, err3 := c.presence()
+// provideKeys registers the caches that stand for the keys of c.
+func (c *core) provideKeys() error {
+	_, err1 := keysOf(c)
+	_, err2 := numberOf(c)
+	_, err3 := presenceIn(c)
 	return errors.Join(err1, err2, err3)
+}
+
+// trackKeys notes that a builder reads which keys there are.
+//
+//go:noinline
+func (c *core) trackKeys(ctx context.Context) error {
+	keys, err := keysOf(c)
+	if err == nil {
+		_, err = keys.Get(ctx, Single{})
+	}
+	return err
+}
+
+// count is Count in a builder.
+//
+//go:noinline
+func (c *core) count(ctx context.Context) (int, error) {
+	n, err := numberOf(c)
+	if err != nil {
+		return 0, c.err(ctx, "count", nil, err)
+	}
+	return n.Get(ctx, Single{})
+}
+
+// contains is Contains in a builder.
+//
+//go:noinline
+func (c *core) contains(ctx context.Context, k any) (bool, error) {
+	has, err := presenceIn(c)
+	if err != nil {
+		return false, c.err(ctx, "contains", k, err)
+	}
+	return has.Get(ctx, k)
+}
+
+// keyCodec implements typed.
+func (c *Cache[K, V]) keyCodec() codec.Codec[any] {
+	keys := c.spec.KeyCodec
+	all := codec.Codec[any]{Name: keys.Name, Schema: keys.Schema}
+	if keys.Append != nil {
+		all.Append = func(dst []byte, key any) ([]byte, error) {
+			k, _ := key.(K) // nil, if K is an interface
+			return keys.Append(dst, k)
+		}
+	}
+	if keys.Decode != nil {
+		all.Decode = func(src []byte) (any, error) { return keys.Decode(src) }
+	}
+	return all
+}
+
+// digest implements typed.
+func (c *Cache[K, V]) digest(ctx context.Context) (digest, error) {
+	b, err := c.volatile(ctx, true)
+	if err != nil {
+		return digest{}, err
+	}
+	if b != nil {
+		graph.FrameOf(ctx).Volatile()
+		keys, _ := b.all()
+		return c.digestOf(slices.Values(keys))
+	}
+	if c.all != nil && !c.derives {
+		// The keys are those that BuildAll would make now, and so is any entry.
+		var k K
+		if _, err := c.Get(ctx, k); err != nil && !errors.Is(err, ErrNotFound) {
+			return digest{}, err
+		}
+	}
+	return c.digestOf(c.Keys())
 }
 
 // keysChanged says that a key has come or gone. What was computed from the keys is marked,
@@ -90,7 +179,7 @@ func (c *Cache[K, V]) keysChanged() {
 	}
 }
 
-func (c *Cache[K, V]) digest(keys iter.Seq[K]) (d digest, err error) {
+func (c *Cache[K, V]) digestOf(keys iter.Seq[K]) (d digest, err error) {
 	if c.spec.KeyCodec.Append == nil {
 		d.Hi = c.m.graph.Next() // different from all others
 		for range keys {
@@ -145,15 +234,6 @@ func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V
 	}
 	c.sortKeys(keys)
 	return keys, values, nil
-}
-
-// trackKeys notes that a builder reads which keys there are.
-func (c *Cache[K, V]) trackKeys(ctx context.Context) error {
-	keys, err := c.keysOf()
-	if err == nil {
-		_, err = keys.Get(ctx, Single{})
-	}
-	return err
 }
 
 func (c *Cache[K, V]) sortKeys(keys []K) {
@@ -216,28 +296,7 @@ func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 		}
 		return c.Len(), c.err(ctx, "count", nil, err)
 	}
-	n, err := c.number()
-	if err != nil {
-		return 0, c.err(ctx, "count", nil, err)
-	}
-	return n.Get(ctx, Single{})
-}
-
-func (c *Cache[K, V]) number() (*Cache[Single, int], error) {
-	return ownOf(c.m, &c.core, keysCount+c.slot.name, func() Spec[Single, int] {
-		return Spec[Single, int]{
-			Memory:   c.lane == nil,
-			Formerly: c.formerly(keysCount),
-			Build: func(ctx context.Context, _ Single) (int, error) {
-				keys, err := c.keysOf()
-				if err != nil {
-					return 0, err
-				}
-				d, err := keys.Get(ctx, Single{})
-				return d.Count, err
-			},
-		}
-	})
+	return c.count(ctx)
 }
 
 // Contains reports whether the cache has a value for k. With the ctx of a
@@ -245,32 +304,19 @@ func (c *Cache[K, V]) number() (*Cache[Single, int], error) {
 // but not when its value changes. In a cache with a builder it builds k.
 func (c *Cache[K, V]) Contains(ctx context.Context, k K) (bool, error) {
 	if graph.FrameOf(ctx) == nil {
-		return c.contains(ctx, k)
+		return c.has(ctx, k)
 	}
-	has, err := c.presence()
-	if err != nil {
-		return false, c.err(ctx, "contains", k, err)
-	}
-	return has.Get(ctx, k)
+	return c.contains(ctx, k)
 }
 
-func (c *Cache[K, V]) contains(ctx context.Context, k K) (bool, error) {
+// has implements typed.
+func (c *Cache[K, V]) has(ctx context.Context, key any) (bool, error) {
+	k, _ := key.(K) // nil, if K is an interface
 	_, err := c.get(ctx, graph.FrameOf(ctx), k)
 	if err == ErrNotFound { // not what is about an entry that a builder has read
 		return false, nil
 	}
 	return err == nil, c.err(ctx, "contains", k, err)
-}
-
-func (c *Cache[K, V]) presence() (*Cache[K, bool], error) {
-	return ownOf(c.m, &c.core, presenceCache+c.slot.name, func() Spec[K, bool] {
-		return Spec[K, bool]{
-			Memory:   c.lane == nil,
-			Formerly: c.formerly(presenceCache),
-			KeyCodec: c.spec.KeyCodec,
-			Build:    c.contains,
-		}
-	})
 }
 
 // Select registers a cache of that name that has, for each key of c, what fn

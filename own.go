@@ -116,11 +116,11 @@ func (m *Manager) readable(name string) (*core, error) {
 	case untrackedCache:
 		_, err = untracked(m)
 	case handCache:
-		_, err = m.byHand()
+		_, err = byHand(m)
 	default:
 		if isFacet {
 			if c, err = m.lookup(of); err == nil {
-				err = c.typed.provideKeys()
+				err = c.provideKeys()
 			}
 		}
 	}

@@ -107,6 +107,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	c.plain = plain(reflect.TypeFor[V]())
 	c.off = spec.Off || m.opts.Off
 	c.whole = spec.Save != nil
+	c.formerly = spec.Formerly
 	c.described = description{
 		Format:   descriptionFormat,
 		Type:     typeName[K, V](),

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -73,4 +74,70 @@ func TestTracked(t *testing.T) {
 	w.text.Set("a", "one two three four")
 	w.text.Set("b", "1 2 3 4 5")
 	want(w, 5, "words a", "words b")
+}
+
+// TestContainsAnyKey: keys whose type is an interface, also nil.
+func TestContainsAnyKey(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[any, int]{Memory: true}))
+	builds := 0
+	has := must(Register(m, "has", Spec[int, string]{Memory: true, Build: func(ctx context.Context, _ int) (string, error) {
+		builds++
+		var all []bool
+		for _, k := range []any{nil, 1, "1", [1]int{1}} {
+			has, err := in.Contains(ctx, k)
+			if err != nil {
+				return "", err
+			}
+			all = append(all, has)
+		}
+		return fmt.Sprint(all), nil
+	}}))
+	want := func(what string, n int) {
+		t.Helper()
+		equal(t, "what there is", must(has.Get(t.Context(), 0)), what)
+		equal(t, "builds", builds, n)
+	}
+	want("[false false false false]", 1)
+	ok(t, in.Set(nil, 1))
+	want("[true false false false]", 2)
+	ok(t, in.Set("1", 1))
+	want("[true false true false]", 3)
+	ok(t, in.Set(2, 1))
+	ok(t, in.Set("1", 2))
+	want("[true false true false]", 3)
+	ok(t, in.Delete(nil))
+	ok(t, in.Set([1]int{1}, 1))
+	want("[false false true true]", 4)
+}
+
+// TestContainsAfterRestart: what was read of the presence of a key comes back with it.
+func TestContainsAfterRestart(t *testing.T) {
+	type point struct{ X, Y int }
+	d := newDisk()
+	builds := 0
+	open := func() (in *Cache[point, int], has *Cache[int, bool], m *Manager) {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[point, int]{}))
+		has = must(Register(m, "has", Spec[int, bool]{Build: func(ctx context.Context, k int) (bool, error) {
+			builds++
+			return in.Contains(ctx, point{k, k})
+		}}))
+		return in, has, m
+	}
+	in, has, m := open()
+	ok(t, in.Set(point{1, 1}, 1))
+	equal(t, "1", must(has.Get(t.Context(), 1)), true)
+	equal(t, "2", must(has.Get(t.Context(), 2)), false)
+	ok(t, m.Close())
+
+	in, has, _ = open()
+	equal(t, "1", must(has.Get(t.Context(), 1)), true)
+	equal(t, "2", must(has.Get(t.Context(), 2)), false)
+	equal(t, "builds", builds, 2)
+	ok(t, in.Set(point{1, 1}, 2))
+	ok(t, in.Set(point{2, 2}, 2))
+	equal(t, "1", must(has.Get(t.Context(), 1)), true)
+	equal(t, "2", must(has.Get(t.Context(), 2)), true)
+	equal(t, "builds", builds, 3)
 }
