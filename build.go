@@ -220,13 +220,16 @@ type building[K comparable, V any] struct {
 }
 
 // nodes is what the graph sees of a cache.
-type nodes[K comparable, V any] struct{ *Cache[K, V] }
+// The cache is not embedded, for a wrapper of each of its methods
+// would be compiled for each pair of types.
+type nodes[K comparable, V any] struct{ of *Cache[K, V] }
 
 // NewTask implements graph.Type.
-func (c nodes[K, V]) NewTask() graph.Task { return &building[K, V]{c: c.Cache} }
+func (as nodes[K, V]) NewTask() graph.Task { return &building[K, V]{c: as.of} }
 
 // Name implements graph.Type.
-func (c nodes[K, V]) Name(n *graph.Node) string {
+func (as nodes[K, V]) Name(n *graph.Node) string {
+	c := as.of
 	return entryName(c.slot.name, n.Entry().(*entry[K, V]).key)
 }
 

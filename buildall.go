@@ -14,16 +14,17 @@ import (
 type whole[K comparable, V any] struct{ nodes[K, V] }
 
 // Name implements graph.Type.
-func (c whole[K, V]) Name(*graph.Node) string { return entryName(c.slot.name, nil) }
+func (as whole[K, V]) Name(*graph.Node) string { return entryName(as.of.slot.name, nil) }
 
 // NewTask implements graph.Type.
-func (c whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: c.Cache} }
+func (as whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: as.of} }
 
 // keyOf implements keyed.
-func (c whole[K, V]) keyOf(any) any { return nil }
+func (as whole[K, V]) keyOf(any) any { return nil }
 
 // entryNodes returns the nodes of the entries, which are to be checked with the whole.
-func (c whole[K, V]) entryNodes() (nodes []*graph.Node) {
+func (as whole[K, V]) entryNodes() (nodes []*graph.Node) {
+	c := as.of
 	t := c.table.Load()
 	for i := range t.shards {
 		s := &t.shards[i]

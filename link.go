@@ -152,11 +152,12 @@ func (c *core) linkMany(ctx context.Context, lists []graph.List) {
 var errLost = errors.New("what was read is lost")
 
 // Link implements graph.Type.
-func (c nodes[K, V]) Link(ctx context.Context, lists []graph.List) { c.link(ctx, lists) }
+func (as nodes[K, V]) Link(ctx context.Context, lists []graph.List) { as.of.link(ctx, lists) }
 
 // find implements keyed. What is in one shard is looked for together: if no lock comes
 // in between, the processor waits for several entries at a time.
-func (c nodes[K, V]) find(ctx context.Context, edges []storedEdge, found []*graph.Node) {
+func (as nodes[K, V]) find(ctx context.Context, edges []storedEdge, found []*graph.Node) {
+	c := as.of
 	if c.spec.KeyCodec.Decode == nil || c.state.Load() != statePartial && c.prepare(ctx, true) != nil {
 		return // nodeOf says why
 	}
@@ -214,7 +215,8 @@ func (c nodes[K, V]) find(ctx context.Context, edges []storedEdge, found []*grap
 
 // renew implements keyed: it finds the node that has taken the place of a dead one,
 // also in the cache that has taken the place of this one.
-func (c nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
+func (as nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
+	c := as.of
 	if c.state.Load() != stateClosed {
 		return c.node(ctx, e.(*entry[K, V]).key)
 	}
@@ -222,7 +224,7 @@ func (c nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := c.appendKey(nil, e)
+	key, err := as.appendKey(nil, e)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +232,8 @@ func (c nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
 }
 
 // nodeOf implements keyed.
-func (c nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, error) {
+func (as nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, error) {
+	c := as.of
 	if c.spec.KeyCodec.Decode == nil {
 		return nil, errors.New("its keys cannot be decoded")
 	}

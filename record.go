@@ -358,10 +358,11 @@ func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.N
 }
 
 // cache implements keyed.
-func (c nodes[K, V]) cache() *core { return &c.core }
+func (as nodes[K, V]) cache() *core { return &as.of.core }
 
 // appendKey implements keyed.
-func (c nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
+func (as nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
+	c := as.of
 	if c.spec.KeyCodec.Append == nil {
 		return dst, errors.New("its keys cannot be encoded")
 	}
@@ -373,16 +374,18 @@ func (c nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
 }
 
 // keyOf implements keyed.
-func (c nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
+func (as nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
 
 // ask implements keyed.
-func (c nodes[K, V]) ask(ctx context.Context, e any) error {
+func (as nodes[K, V]) ask(ctx context.Context, e any) error {
+	c := as.of
 	_, err := c.get(ctx, nil, e.(*entry[K, V]).key)
 	return err
 }
 
 // decodeKey implements keyed.
-func (c nodes[K, V]) decodeKey(key string) (decoded any) {
+func (as nodes[K, V]) decodeKey(key string) (decoded any) {
+	c := as.of
 	var err error
 	guard(&err, func() error {
 		k, err := c.spec.KeyCodec.Decode([]byte(key))
