@@ -30,8 +30,8 @@ import (
 // concurrent use.
 //
 // A symbolic link is what it leads to; only ReadDir says that it is one. What would have to be
-// waited for, or has no end (pipes, sockets and devices), has no contents that could be
-// kept: to read it is an error.
+// waited for, or has no end (pipes, sockets and devices other than os.DevNull), has no
+// contents that could be kept: to read it is an error.
 type Files struct {
 	m        *Manager
 	contents *Cache[string, fileState]
@@ -174,7 +174,7 @@ var errEndless = errors.New("is a pipe, a socket or a device")
 func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
 	if info, err := os.Stat(name); err != nil {
 		return fileState{}, outside(err)
-	} else if info.Mode()&endless != 0 {
+	} else if info.Mode()&endless != 0 && name != os.DevNull {
 		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: errEndless})
 	} else if known && was.looksAs(info) {
 		return was, nil
