@@ -531,6 +531,7 @@ func TestBuildGoesOn(t *testing.T) {
 	m := newManager(t)
 	in := must(Register(m, "in", Spec[int, int]{}))
 	ok(t, in.Set(0, 1))
+	const n = 3 * bringAtOnce
 	exits := false
 	var runs atomic.Int64
 	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
@@ -541,14 +542,13 @@ func TestBuildGoesOn(t *testing.T) {
 			return v, err
 		case k == 0 && exits:
 			runtime.Goexit()
-		case k == 1:
+		case k == 1 || k == n-1:
 			return 0, Keep(errPlanned)
-		case k == 2:
+		case k == 2 || k == n-2:
 			return 0, ErrNotFound
 		}
 		return v, nil
 	}}))
-	const n = 3 * bringAtOnce
 	for k := range n {
 		must(c.Get(ctx, k))
 	}
@@ -556,7 +556,21 @@ func TestBuildGoesOn(t *testing.T) {
 	runs.Store(0)
 	ok(t, c.Build(ctx))
 	equal(t, "runs", runs.Load(), n)
+
+	// What is replaced meanwhile is asked for anew.
 	ok(t, in.Set(0, 3))
+	replaced := false
+	ok(t, m.Build(ctx, Only("c"), func(int, int) {
+		if !replaced {
+			replaced = true
+			ok(t, m.Invalidate(Only("c")))
+		}
+	}))
+
+	for k := range n {
+		c.Get(ctx, k)
+	}
+	ok(t, in.Set(0, 4))
 	exits = true
 	runs.Store(0)
 	err := c.Build(ctx)

@@ -219,9 +219,8 @@ type building[K comparable, V any] struct {
 	took  time.Duration
 }
 
-// nodes is what the graph sees of a cache.
-// The cache is not embedded, for a wrapper of each of its methods
-// would be compiled for each pair of types.
+// nodes is what the graph sees of a cache, which is not embedded: wrappers of all its
+// methods would be compiled for each pair of types.
 type nodes[K comparable, V any] struct{ of *Cache[K, V] }
 
 // NewTask implements graph.Type.
@@ -229,8 +228,7 @@ func (as nodes[K, V]) NewTask() graph.Task { return &building[K, V]{c: as.of} }
 
 // Name implements graph.Type.
 func (as nodes[K, V]) Name(n *graph.Node) string {
-	c := as.of
-	return entryName(c.slot.name, n.Entry().(*entry[K, V]).key)
+	return entryName(as.of.slot.name, n.Entry().(*entry[K, V]).key)
 }
 
 // Base implements graph.Task.

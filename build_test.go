@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -623,5 +624,36 @@ func TestBuildersThatExit(t *testing.T) {
 			t.Error("nothing has failed")
 		}
 		equal(t, "runs", runs.Load(), n)
+	}
+}
+
+// TestBuildersOfOneCall: what a caller who may leave has built runs on one goroutine, which
+// is not the caller's.
+func TestBuildersOfOneCall(t *testing.T) {
+	goroutine := func() string {
+		var buf [64]byte
+		text, _, _ := strings.Cut(string(buf[:runtime.Stack(buf[:], false)]), "[")
+		return text
+	}
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	var ran []string
+	var c *Cache[int, int]
+	c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		ran = append(ran, goroutine())
+		if k == 0 {
+			return in.Get(ctx, 0)
+		}
+		return c.Get(ctx, k-1)
+	}}))
+	ok(t, in.Set(0, 1))
+	const n = 10
+	must(c.Get(t.Context(), n-1))
+	ok(t, in.Set(0, 2))
+	ran = nil
+	equal(t, "value", must(c.Get(t.Context(), n-1)), 2)
+	equal(t, "builders", len(ran), n)
+	if all := slices.Compact(slices.Clone(ran)); len(all) != 1 || all[0] == goroutine() {
+		t.Errorf("this is %s, and they ran in %q", goroutine(), all)
 	}
 }

@@ -24,8 +24,7 @@ func (as whole[K, V]) keyOf(any) any { return nil }
 
 // entryNodes returns the nodes of the entries, which are to be checked with the whole.
 func (as whole[K, V]) entryNodes() (nodes []*graph.Node) {
-	c := as.of
-	t := c.table.Load()
+	t := as.of.table.Load()
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.RLock()

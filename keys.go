@@ -304,7 +304,7 @@ func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 // but not when its value changes. In a cache with a builder it builds k.
 func (c *Cache[K, V]) Contains(ctx context.Context, k K) (bool, error) {
 	if graph.FrameOf(ctx) == nil {
-		return c.has(ctx, k)
+		return c.hasNow(ctx, k)
 	}
 	return c.contains(ctx, k)
 }
@@ -312,6 +312,10 @@ func (c *Cache[K, V]) Contains(ctx context.Context, k K) (bool, error) {
 // has implements typed.
 func (c *Cache[K, V]) has(ctx context.Context, key any) (bool, error) {
 	k, _ := key.(K) // nil, if K is an interface
+	return c.hasNow(ctx, k)
+}
+
+func (c *Cache[K, V]) hasNow(ctx context.Context, k K) (bool, error) {
 	_, err := c.get(ctx, graph.FrameOf(ctx), k)
 	if err == ErrNotFound { // not what is about an entry that a builder has read
 		return false, nil

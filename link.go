@@ -10,7 +10,8 @@ import (
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
-// link is Link of all caches: what follows is without types, for each pair of those has what has types for itself.
+// link implements graph.Type for all caches, of whatever types: what needs those is in
+// keyed.
 func (c *core) link(ctx context.Context, lists []graph.List) {
 	if len(lists) > 1 {
 		c.linkMany(ctx, lists)

@@ -86,10 +86,10 @@ type Manager struct {
 	renamed map[string]string // new names of caches by those in old records; guarded by gate
 
 	main   *lane         // the lane of store
-	mark   atomic.Uint64 // a revision that store has, and no stamp in it is above; changed only by who has locked main
+	mark   atomic.Uint64 // a revision that store, if it is not shared, has, and no stamp in it is above; changed only by who has locked main
 	passed atomic.Bool   // there is a cache that passes
 
-	stamps stamps // of stores that are shared
+	stamps stamps // that are reserved in stores that are shared
 
 	partialFrom int   // the constants of fetch.go,
 	readCost    int64 // but for tests
@@ -332,10 +332,11 @@ func (m *Manager) Close() error { return m.Shutdown(context.Background()) }
 
 // Shutdown saves what is unsaved and closes m. A write that comes while it is
 // beginning is saved, or fails with ErrClosed, as all do that come later. Running
-// builders are cancelled; reads give what is in memory until it has returned. If saving fails, or ctx ends first, the error
-// is returned and what is unsaved is lost, but m is closed all the same; to be
-// able to try again, call Sync before. Further calls wait for the first to
-// complete and return its error, or until their own ctx ends.
+// builders are cancelled; reads give what is in memory until it has returned. If
+// saving fails, or ctx ends first, the error is returned and what is unsaved is lost,
+// but m is closed all the same; to be able to try again, call Sync before. Further
+// calls wait for the first to complete and return its error, or until their own ctx
+// ends.
 func (m *Manager) Shutdown(ctx context.Context) error {
 	if m.closing.Swap(true) {
 		select {

@@ -76,8 +76,8 @@ func (m *Manager) heir(name string) *core {
 // takeOver makes c the heir of the first of the names it had formerly under
 // which something is saved, unless something is under its own. The gate is held
 // exclusively.
-func (c *Cache[K, V]) takeOver() {
-	for _, name := range c.spec.Formerly {
+func (c *core) takeOver() {
+	for _, name := range c.formerly {
 		c.m.renamed[name] = c.slot.name
 		s := c.m.slots[name]
 		if c.heirOf == nil && !c.slot.stored && s != nil && s.cache == nil && s.stored && !s.dropped && s.lane == c.lane {

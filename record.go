@@ -378,8 +378,7 @@ func (as nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
 
 // ask implements keyed.
 func (as nodes[K, V]) ask(ctx context.Context, e any) error {
-	c := as.of
-	_, err := c.get(ctx, nil, e.(*entry[K, V]).key)
+	_, err := as.of.get(ctx, nil, e.(*entry[K, V]).key)
 	return err
 }
 

@@ -21,8 +21,8 @@ func shared(s store.Store) bool {
 	return is
 }
 
-// stampsAtOnce is how many are reserved at a time. It is asked for more at a sync when
-// half of them are used, so the other half are for what a process sets between two syncs.
+// stampsAtOnce is how many are reserved at a time. When half of them are used, the next sync
+// asks for more, so the other half are for what a process sets between two syncs.
 const stampsAtOnce = 1 << 36
 
 // reserveStamps sees to it that the next stamps that m issues are no other Manager's in any
@@ -42,13 +42,13 @@ func (m *Manager) reserveStamps(ctx context.Context, s store.Store) error {
 		m.stamps.limits[sharer] = 0
 		m.graph.Share()
 	}
-	for found := false; !found; { // what one store has free, another may not
-		found = true
+	for enough := false; !enough; { // what one store has free, another may not
+		enough = true
 		for s, limit := range m.stamps.limits {
 			if m.graph.Revision()+stampsAtOnce/2 <= limit {
 				continue
 			}
-			found = false
+			enough = false
 			err := s.Redescribe(ctx, revisions, func(description []byte) []byte {
 				from := max(m.graph.Revision(), revisionOf(description))
 				m.graph.Raise(from)

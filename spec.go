@@ -160,12 +160,12 @@ type Spec[K comparable, V any] struct {
 
 	// Store keeps this cache somewhere else than in the Manager's store. It
 	// is not closed by the Manager, and of no other at the same time, unless it is a
-	// store.Sharer. Caches that share a Store are synced in
-	// one batch. What is saved of the cache anywhere else is out of date when it is
-	// registered, and deleted there, also if an Eager build fails then. What comes back from a store that keeps values only (its Caps do
-	// not say Described: csvstore, jsonstore) counts as set by hand, as for Load.
-	// Who deletes the Manager's directory is to delete what is in
-	// such stores as well, where it depends on other caches.
+	// store.Sharer. Caches that share a Store are synced in one batch. What is saved
+	// of the cache anywhere else is out of date when it is registered, and deleted
+	// there, also if an Eager build fails then. What comes back from a store that
+	// keeps values only (its Caps do not say Described: csvstore, jsonstore) counts
+	// as set by hand, as for Load. Who deletes the Manager's directory is to delete
+	// what is in such stores as well, where it depends on other caches.
 	Store store.Store
 
 	// KeyCodec and Codec turn keys and values into bytes. The zero values

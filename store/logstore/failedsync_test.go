@@ -66,9 +66,7 @@ func failing(t *testing.T, seed uint64, call func(s *logstore.Store) error, hook
 		apply(t, s, put("a", "1", "one"))
 	}
 	fs.Hook(func(_ int, op faultfs.Op, name string) error { return hook(op, name) })
-	for range seed {
-		fs.Exists("x")
-	}
+	shuffle(fs, seed)
 	if err := call(s); err == nil {
 		t.Fatal("it did not fail")
 	}
@@ -240,9 +238,7 @@ func readAhead(t *testing.T, next ...store.Op) *logstore.Reader {
 		}
 		return nil
 	})
-	if err := s.Apply(t.Context(), batch(put("a", "1", "two"))); err == nil {
-		t.Fatal("it did not fail")
-	}
+	applyFails(t, s, put("a", "1", "two"))
 	s.Close()
 	fs.NewProcess()
 	apply(t, open(t, quiet(fs)), next...)
@@ -443,12 +439,8 @@ func TestFailedSyncWithoutHolder(t *testing.T) {
 			}
 			return nil
 		})
-		for range seed {
-			fs.Exists("x")
-		}
-		if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
-			t.Fatal("it did not fail")
-		}
+		shuffle(fs, seed)
+		applyFails(t, s, put("a", "2", "two"))
 		fs.NewProcess()
 		nextProcess(t, fs, seed)
 	}
@@ -467,9 +459,7 @@ func TestReaderLoadsBesideWhatWasTakenBack(t *testing.T) {
 		refresh(t, r)
 		fs.FailAt(1, syscall.EIO, false)
 	}, true
-	if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
-		t.Fatal("it did not fail")
-	}
+	applyFails(t, s, put("a", "2", "two"))
 	if got, damaged := dump(t, r); damaged != 1 || got["a"]["1"] != "one/m" {
 		t.Errorf("%d damaged, got %v", damaged, got)
 	}
@@ -498,9 +488,7 @@ func TestReaderIsToldWhatWasTakenBack(t *testing.T) {
 				return nil
 			})
 		}
-		if s.Apply(t.Context(), batch(put("a", "1", "two"))) == nil {
-			t.Error("it did not fail")
-		}
+		applyFails(t, s, put("a", "1", "two"))
 		fs.Hook(nil)
 	}, true
 	if err := s.Compact(t.Context()); err != nil {
@@ -534,9 +522,7 @@ func TestFirstManifestIsGone(t *testing.T) {
 	r := openReader(t, quiet(fs))
 	failManifests(fs)
 	w.before, w.armed = func() { refresh(t, r) }, true
-	if s.Apply(t.Context(), batch(put("a", "1", "one"))) == nil {
-		t.Fatal("it did not fail")
-	}
+	applyFails(t, s, put("a", "1", "one"))
 	w.armed = false
 	fs.Hook(nil)
 	s.Close()
@@ -578,12 +564,8 @@ func TestNamesOfCompactionAreLost(t *testing.T) {
 					}
 					return nil
 				})
-				for range seed {
-					fs.Exists("x")
-				}
-				if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
-					t.Error("it did not fail")
-				}
+				shuffle(fs, seed)
+				applyFails(t, s, put("a", "2", "two"))
 				fs.Hook(nil)
 			}, true
 			_ = s.Compact(t.Context())
@@ -618,12 +600,8 @@ func TestFailedSyncOfWhatWasCutOff(t *testing.T) {
 				}
 				return nil
 			})
-			for range seed {
-				fs.Exists("x")
-			}
-			if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
-				t.Fatal("it did not fail")
-			}
+			shuffle(fs, seed)
+			applyFails(t, s, put("a", "2", "two"))
 			s.Close()
 			if torn { // as a process that was killed in a write would leave it
 				fs.NewProcess()
@@ -641,9 +619,7 @@ func TestFailedSyncOfWhatWasCutOff(t *testing.T) {
 				}
 				return nil
 			})
-			for range seed {
-				fs.Exists("x")
-			}
+			shuffle(fs, seed)
 			if _, err := logstore.Open("test", quiet(fs)); !errors.Is(err, syscall.EIO) {
 				t.Fatalf("Open: %v", err)
 			}
@@ -666,9 +642,7 @@ func TestFailedSyncOfWhatWasFound(t *testing.T) {
 		s := open(t, quiet(fs))
 		apply(t, s, put("a", "1", "one"))
 		fs.KillAt(2) // when it is written, and not synced
-		if s.Apply(t.Context(), batch(put("a", "2", "two"))) == nil {
-			t.Fatal("it did not fail")
-		}
+		applyFails(t, s, put("a", "2", "two"))
 		fs.NewProcess()
 		_ = fs.Remove("HOLDER")
 		s = open(t, quiet(fs))
@@ -681,12 +655,8 @@ func TestFailedSyncOfWhatWasFound(t *testing.T) {
 			}
 			return nil
 		})
-		for range seed {
-			fs.Exists("x")
-		}
-		if s.Apply(t.Context(), batch(put("a", "3", "three"))) == nil {
-			t.Fatal("it did not fail")
-		}
+		shuffle(fs, seed)
+		applyFails(t, s, put("a", "3", "three"))
 		apply(t, s, put("a", "4", "four"))
 		now, _ := dump(t, s)
 		survives(t, fs, 8, now)
@@ -716,9 +686,7 @@ func TestFailedSyncOfRemovals(t *testing.T) {
 					}
 					return nil
 				})
-				for range seed {
-					fs.Exists("x")
-				}
+				shuffle(fs, seed)
 				for range 3 {
 					err := s.Compact(t.Context())
 					if first || file == "j-" {

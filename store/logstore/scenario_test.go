@@ -168,6 +168,22 @@ func apply(t *testing.T, s *logstore.Store, ops ...store.Op) {
 	}
 }
 
+// applyFails is apply of a batch that is to fail. It does not end the test, for it may be
+// called from within another call of the store.
+func applyFails(t *testing.T, s *logstore.Store, ops ...store.Op) {
+	t.Helper()
+	if s.Apply(t.Context(), batch(ops...)) == nil {
+		t.Error("it did not fail")
+	}
+}
+
+// shuffle has fs take other decisions, which depend on how many calls there were.
+func shuffle(fs *faultfs.FS, seed uint64) {
+	for range seed {
+		fs.Exists("x")
+	}
+}
+
 func open(t *testing.T, opts logstore.Options) *logstore.Store {
 	t.Helper()
 	s, err := logstore.Open("test", opts)
