@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cacheman-go/cacheman"
+	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/sqlitestore"
 )
 
@@ -17,12 +18,26 @@ type pair struct {
 	builds  int
 }
 
-func openPair(t *testing.T, path string) *pair {
+// beside is a store whose caches are listed just before somebody else does something.
+type beside struct {
+	*sqlitestore.Store
+	do func()
+}
+
+func (b *beside) Caches(ctx context.Context) ([]store.Info, error) {
+	infos, err := b.Store.Caches(ctx)
+	if b.do != nil {
+		b.do()
+	}
+	return infos, err
+}
+
+func openPair(t *testing.T, path string, meanwhile func()) *pair {
 	t.Helper()
 	s, err := sqlitestore.Open(path, sqlitestore.Options{})
 	ok(t, err)
 	p := &pair{}
-	p.m, err = cacheman.Open("", cacheman.Options{Store: s, Autosync: &cacheman.Autosync{Off: true}})
+	p.m, err = cacheman.Open("", cacheman.Options{Store: &beside{s, meanwhile}, Autosync: &cacheman.Autosync{Off: true}})
 	ok(t, err)
 	t.Cleanup(func() { p.m.Close() })
 	p.in, err = cacheman.Register(p.m, "in", cacheman.Spec[string, string]{})
@@ -55,8 +70,19 @@ func ok(t *testing.T, err error) {
 // TestTwoManagers has two Managers write one database. What one has computed from a
 // value of its own does not pass for computed from that of the other.
 func TestTwoManagers(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
-	a, b := openPair(t, path), openPair(t, path)
+	t.Run("one after the other", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "db")
+		twoManagers(t, path, openPair(t, path, nil), openPair(t, path, nil))
+	})
+	t.Run("at once", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "db")
+		var b *pair
+		a := openPair(t, path, func() { b = openPair(t, path, nil) })
+		twoManagers(t, path, a, b)
+	})
+}
+
+func twoManagers(t *testing.T, path string, a, b *pair) {
 	for _, k := range []string{"x", "y"} {
 		ok(t, a.in.Set(k, "a"))
 		a.want(t, k, "of a")
@@ -74,7 +100,7 @@ func TestTwoManagers(t *testing.T) {
 	ok(t, b.m.Close())
 	ok(t, a.m.Close())
 
-	c := openPair(t, path)
+	c := openPair(t, path, nil)
 	c.want(t, "x", "of b")
 	c.want(t, "y", "of a")
 	if c.builds > 0 {
@@ -84,7 +110,7 @@ func TestTwoManagers(t *testing.T) {
 	c.want(t, "x", "of c")
 	ok(t, c.m.Close())
 
-	d := openPair(t, path)
+	d := openPair(t, path, nil)
 	d.want(t, "x", "of c")
 	d.want(t, "y", "of a")
 	if d.builds > 0 {
