@@ -83,69 +83,69 @@ func For[T any]() (Codec[T], error) {
 
 // simple returns the codec of a type whose kind has one.
 func simple[T any](t reflect.Type) (Codec[T], bool) {
-	switch t.Kind() {
-	case reflect.String:
-		return as[T](stringCodec()), true
-	case reflect.Bool:
-		return as[T](boolCodec()), true
-	case reflect.Int:
-		return as[T](intCodec[int]()), true
-	case reflect.Int8:
-		return as[T](intCodec[int8]()), true
-	case reflect.Int16:
-		return as[T](intCodec[int16]()), true
-	case reflect.Int32:
-		return as[T](intCodec[int32]()), true
-	case reflect.Int64:
-		return as[T](intCodec[int64]()), true
-	case reflect.Uint:
-		return as[T](uintCodec[uint]()), true
-	case reflect.Uint8:
-		return as[T](uintCodec[uint8]()), true
-	case reflect.Uint16:
-		return as[T](uintCodec[uint16]()), true
-	case reflect.Uint32:
-		return as[T](uintCodec[uint32]()), true
-	case reflect.Uint64:
-		return as[T](uintCodec[uint64]()), true
-	case reflect.Uintptr:
-		return as[T](uintCodec[uintptr]()), true
-	case reflect.Float32:
-		return as[T](float32Codec()), true
-	case reflect.Float64:
-		return as[T](float64Codec()), true
-	case reflect.Slice:
-		if t.Elem().Kind() == reflect.Uint8 {
-			return as[T](bytesCodec()), true
-		}
-	case reflect.Array:
-		if t.Elem().Kind() == reflect.Uint8 {
-			return arrayCodec[T](t.Len()), true
-		}
-	case reflect.Struct:
-		if t.NumField() == 0 {
-			return emptyCodec[T](), true
-		}
+	if c := basic(t); c != nil {
+		return as[T](c), true
+	}
+	switch {
+	case t.Kind() == reflect.Array && t.Elem().Kind() == reflect.Uint8:
+		return arrayCodec[T](t.Len()), true
+	case t.Kind() == reflect.Struct && t.NumField() == 0:
+		return emptyCodec[T](), true
 	}
 	return Codec[T]{}, false
 }
 
-// as makes a codec of B one of T. T must be B or a type made of it: of the
-// same kind and, if a slice, with elements of the same kind. It is then laid
-// out like B, so its values are read as such where they are, which costs
-// nothing for a named type and allocates nothing.
-func as[T, B any](base Codec[B]) Codec[T] {
-	return Codec[T]{
-		Name: base.Name,
-		Append: func(dst []byte, v T) ([]byte, error) {
-			return base.Append(dst, *(*B)(unsafe.Pointer(&v)))
-		},
-		Decode: func(src []byte) (T, error) {
-			v, err := base.Decode(src)
-			return *(*T)(unsafe.Pointer(&v)), err
-		},
+// alike is a Codec[B], of a B that any type it is returned for is made of: that is
+// of the same kind and, if a slice, with elements of the same kind.
+type alike *Codec[struct{}]
+
+// basic returns the codec of the type that t is made of, or nil if there is none.
+func basic(t reflect.Type) alike {
+	switch t.Kind() {
+	case reflect.String:
+		return hide(stringCodec())
+	case reflect.Bool:
+		return hide(boolCodec())
+	case reflect.Int:
+		return hide(intCodec[int]())
+	case reflect.Int8:
+		return hide(intCodec[int8]())
+	case reflect.Int16:
+		return hide(intCodec[int16]())
+	case reflect.Int32:
+		return hide(intCodec[int32]())
+	case reflect.Int64:
+		return hide(intCodec[int64]())
+	case reflect.Uint:
+		return hide(uintCodec[uint]())
+	case reflect.Uint8:
+		return hide(uintCodec[uint8]())
+	case reflect.Uint16:
+		return hide(uintCodec[uint16]())
+	case reflect.Uint32:
+		return hide(uintCodec[uint32]())
+	case reflect.Uint64:
+		return hide(uintCodec[uint64]())
+	case reflect.Uintptr:
+		return hide(uintCodec[uintptr]())
+	case reflect.Float32:
+		return hide(float32Codec())
+	case reflect.Float64:
+		return hide(float64Codec())
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return hide(bytesCodec())
+		}
 	}
+	return nil
 }
+
+func hide[B any](c Codec[B]) alike { return alike(unsafe.Pointer(&c)) }
+
+// as makes c one of T. Values of T are passed and returned as those of the type it is
+// made of are, so the functions can be called as they are: a named type costs nothing,
+// and nothing of this is compiled for each T.
+func as[T any](c alike) Codec[T] { return *(*Codec[T])(unsafe.Pointer(c)) }
 
 // errLength is returned for an encoding of fixed size that has another one.
 func errLength(name string, got, want int) error {

@@ -30,9 +30,9 @@ func Key[K comparable]() (Codec[K], error) {
 	t := reflect.TypeFor[K]()
 	switch t.Kind() {
 	case reflect.Float32:
-		return as[K](keyFloat(float32Codec())), nil
+		return as[K](hide(keyFloat(float32Codec()))), nil
 	case reflect.Float64:
-		return as[K](keyFloat(float64Codec())), nil
+		return as[K](hide(keyFloat(float64Codec()))), nil
 	}
 	if c, ok := simple[K](t); ok {
 		return c, nil
