@@ -219,7 +219,7 @@ func (w *write[K, V]) apply(stamp uint64) bool {
 	case w.e == nil || w.c.off:
 		return false
 	case w.equal && w.e.kind.held() && w.e.current() == w.seen:
-		return confirmed(w.t, w.s, w.e, w.state.value)
+		return w.c.confirmed(w.t, w.s, w.e, w.state.value)
 	case !w.state.kind.held():
 		stamp = 0
 	}

@@ -21,6 +21,10 @@ func shared(s store.Store) bool {
 	return is
 }
 
+// sharing reports that others may have changed what c has saved, so that also what is nothing
+// new here is to be written.
+func (c *core) sharing() bool { return c.lane != nil && shared(c.lane.store) }
+
 // stampsAtOnce is how many are reserved at a time. When half of them are used, the next sync
 // asks for more, so the other half are for what a process sets between two syncs.
 const stampsAtOnce = 1 << 36

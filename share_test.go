@@ -3,22 +3,20 @@ package cacheman
 import (
 	"bytes"
 	"context"
+	"maps"
 	"sync"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/store"
-	"github.com/cacheman-go/cacheman/store/memstore"
 )
 
 // sharing is a store that several Managers may have open.
 type sharing struct {
-	*memstore.Store
+	*disk
 	mu sync.Mutex
 }
 
-func newSharing() *sharing { return &sharing{Store: memstore.New()} }
-
-func (s *sharing) Close() error { return nil } // others have it
+func newSharing() *sharing { return &sharing{disk: newDisk()} }
 
 func (s *sharing) Redescribe(ctx context.Context, cache string, change func([]byte) []byte) error {
 	s.mu.Lock()
@@ -76,4 +74,74 @@ func TestStampsAreReserved(t *testing.T) {
 	ok(t, second.Redescribe(t.Context(), revisions, func([]byte) []byte { return markOf(1 << 50).Value }))
 	must(Register(a, "elsewhere", Spec[int, int]{Store: second}))
 	within(a, first, second)
+}
+
+// TestLaterWriteWins: what another Manager has written since is replaced also by what a
+// Manager has in memory already, and by the deletion of what it does not know of.
+func TestLaterWriteWins(t *testing.T) {
+	for name, write := range map[string]func(c *Cache[int, int]){
+		"one by one": func(c *Cache[int, int]) {
+			must(0, c.Set(1, 1))
+			must(0, c.Delete(2))
+			must(0, c.Delete(3))
+		},
+		"in a batch": func(c *Cache[int, int]) {
+			must(0, c.m.Batch(func(b *Batch) error {
+				c.SetIn(b, 1, 1)
+				c.DeleteIn(b, 2)
+				c.DeleteIn(b, 3)
+				return nil
+			}))
+		},
+		"all": func(c *Cache[int, int]) {
+			must(0, c.Clear())
+			must(0, c.Set(1, 1))
+		},
+		"updated": func(c *Cache[int, int]) {
+			must(c.Update(1, func(v int, _ bool) (int, bool) { return v, true }))
+			for k := 2; k <= 3; k++ {
+				must(c.Update(k, func(int, bool) (int, bool) { return 0, false }))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSharing()
+			open := func() (*Manager, *Cache[int, int]) {
+				m := must(Open("", Options{Store: s, Autosync: &Autosync{Off: true}}))
+				t.Cleanup(func() { m.Close() })
+				return m, must(Register(m, "c", Spec[int, int]{}))
+			}
+			a, ac := open()
+			ok(t, ac.SetAll(maps.All(map[int]int{1: 1, 3: 3})))
+			ok(t, ac.Delete(3))
+			ok(t, a.Sync(t.Context()))
+			b, bc := open()
+			ok(t, bc.SetAll(maps.All(map[int]int{1: 2, 2: 2, 3: 2})))
+			ok(t, b.Sync(t.Context()))
+			write(ac)
+			ok(t, a.Sync(t.Context()))
+			_, after := open()
+			wantContents(t, after, map[int]int{1: 1})
+		})
+	}
+}
+
+// What is set again while it is being saved is saved again.
+func TestSetAgainWhileSaving(t *testing.T) {
+	s := newSharing()
+	a := openOn(s)
+	defer a.Close()
+	c := must(Register(a, "c", Spec[int, int]{}))
+	ok(t, c.Set(1, 1))
+	s.before = func() { ok(t, c.Set(1, 1)) }
+	ok(t, a.Sync(t.Context()))
+	s.before = nil
+	b := openOn(s)
+	defer b.Close()
+	bc := must(Register(b, "c", Spec[int, int]{}))
+	ok(t, bc.Set(1, 2))
+	ok(t, b.Sync(t.Context()))
+	ok(t, a.Sync(t.Context()))
+	ok(t, bc.Reload(t.Context()))
+	wantContents(t, bc, map[int]int{1: 1})
 }

@@ -179,17 +179,19 @@ type trace struct {
 
 // version returns what is to be saved of e. Its shard is locked.
 func (e *entry[K, V]) version() version[V] {
-	if e.node == nil {
-		return version[V]{state: e.state(), trace: trace{stamp: e.stamp.Load()}}
+	if e.node != nil {
+		g := e.node.Owner().Graph()
+		g.Lock()
+		defer g.Unlock()
 	}
-	g := e.node.Owner().Graph()
-	g.Lock()
-	defer g.Unlock()
 	return e.lockedVersion()
 }
 
-// lockedVersion is version of an entry with a node, with the graph locked.
+// lockedVersion is version with the graph locked, if e has a node.
 func (e *entry[K, V]) lockedVersion() version[V] {
+	if e.node == nil {
+		return version[V]{state: e.state(), trace: trace{stamp: e.stamp.Load()}}
+	}
 	v := version[V]{e.state(), traceOf(e.node)}
 	if old, ok := e.old(); ok {
 		v.state, v.forced = old, true

@@ -113,7 +113,7 @@ func (s *shard[K, V]) prune(t *table[K, V], k K) {
 // the key of e, or if that is nil, of one that the table does not have.
 func (c *Cache[K, V]) unknown(e *entry[K, V]) bool {
 	state := c.state.Load()
-	return state == stateUnloaded || state == statePartial && e == nil
+	return state == stateUnloaded || state == statePartial && e == nil || c.sharing()
 }
 
 // remembers gives e, which is to lose its value, the node that remembers it, so
@@ -171,11 +171,9 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	was := e.kind
 	// What another version has left, or cannot be decoded, is not served, but the store has it yet.
 	left := was == absent && e.len > 0
-	if n := e.node; n == nil {
-		s.change(t, e, e.version)
-	} else {
+	s.change(t, e, e.lockedVersion)
+	if n := e.node; n != nil {
 		left = left || n.Why().Reason == graph.Outdated
-		s.change(t, e, e.lockedVersion)
 		if c.derives && !st.kind.held() {
 			if was.stamped() {
 				n.Remember(e.state())
@@ -203,14 +201,17 @@ func (c *Cache[K, V]) confirm(t *table[K, V], s *shard[K, V], e *entry[K, V], v 
 	if c.allBuilding() {
 		return false, false
 	}
-	return confirmed(t, s, e, v), true
+	return c.confirmed(t, s, e, v), true
 }
 
 // confirmed is confirm with the graph locked.
-func confirmed[K comparable, V any](t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
-	if n := e.node; n != nil && n.Kind() != graph.Input {
-		changed = true
+func (c *Cache[K, V]) confirmed(t *table[K, V], s *shard[K, V], e *entry[K, V], v V) (changed bool) {
+	n := e.node
+	built := n != nil && n.Kind() != graph.Input
+	if changed = built || c.sharing(); changed {
 		s.change(t, e, e.lockedVersion)
+	}
+	if built {
 		n.SetInput(n.Stamp)
 	}
 	e.hold(state[V]{value: v, kind: decoded})
