@@ -10,7 +10,8 @@ import (
 
 // Now returns the time, rounded down to a multiple of granularity, which is at
 // least a millisecond. With the ctx of a builder it is tracked: what the builder makes is stale
-// when the next multiple is reached.
+// when the next multiple is reached; if the machine has slept, or its clock was set, up to a
+// minute later.
 func Now(ctx context.Context, granularity time.Duration) (time.Time, error) {
 	if granularity < time.Millisecond {
 		return time.Time{}, fmt.Errorf("%w: a granularity of %v is less than a millisecond", ErrSpec, granularity)
@@ -29,14 +30,14 @@ func Now(ctx context.Context, granularity time.Duration) (time.Time, error) {
 
 // ExpireAt makes what the builder ctx belongs to stale at t; of several the
 // earliest counts. If t has passed, the result is given to the callers and not
-// kept. Times are rounded up to whole seconds. Where ctx is no
-// builder's it does nothing.
+// kept. Times are rounded up to whole seconds; as for Now, a machine that has slept may
+// notice up to a minute later. Where ctx is no builder's it does nothing.
 func ExpireAt(ctx context.Context, t time.Time) error {
 	m := managerOf(ctx)
 	if m == nil {
 		return nil
 	}
-	if !t.After(time.Now()) {
+	if !m.now().Before(t) {
 		graph.FrameOf(ctx).Volatile()
 		return nil
 	}
@@ -56,10 +57,8 @@ func clock(m *Manager) (*Cache[int64, int64], error) {
 	var c *Cache[int64, int64]
 	c, err := own(m, clockCache, func() Spec[int64, int64] {
 		return Spec[int64, int64]{Probe: func(_ context.Context, granularity, _ int64, _ bool) (int64, error) {
-			now := time.Now()
-			tick := now.Truncate(time.Duration(granularity))
-			next := tick.Add(time.Duration(granularity))
-			m.after(time.Duration(granularity), next.Sub(now), func() {
+			tick := m.now().Truncate(time.Duration(granularity))
+			m.at(time.Duration(granularity), tick.Add(time.Duration(granularity)), func() {
 				if c, err := clock(m); err == nil {
 					c.Recheck(granularity)
 				}
@@ -74,11 +73,11 @@ func clock(m *Manager) (*Cache[int64, int64], error) {
 func deadlines(m *Manager) (*Cache[int64, bool], error) {
 	return own(m, deadlinesCache, func() Spec[int64, bool] {
 		return Spec[int64, bool]{Probe: func(_ context.Context, at int64, passed, _ bool) (bool, error) {
-			left := time.Until(time.Unix(at, 0))
-			if passed || left <= 0 {
+			t := time.Unix(at, 0)
+			if passed || !m.now().Before(t) {
 				return true, nil
 			}
-			m.after(at, left, func() {
+			m.at(at, t, func() {
 				if c, err := deadlines(m); err == nil {
 					c.Recheck(at)
 				}
@@ -101,7 +100,7 @@ func (m *Manager) sweepDeadlines() {
 	if err != nil || c.prepare(m.ctx, false) != nil {
 		return
 	}
-	now := time.Now().Unix()
+	now := m.now().Unix()
 	for _, r := range c.residents(nil) {
 		if r.entry.(*entry[int64, bool]).key <= now {
 			c.evict(m.ctx, r.entry, r.age, true)

@@ -633,6 +633,37 @@ func TestExpireAt(t *testing.T) {
 	})
 }
 
+// TestMachineSleeps: timers stand still while a machine sleeps, the clock does not.
+func TestMachineSleeps(t *testing.T) {
+	for name, read := range map[string]func(context.Context) error{
+		"Now": func(ctx context.Context) error {
+			_, err := Now(ctx, 24*time.Hour)
+			return err
+		},
+		"ExpireAt": func(ctx context.Context) error {
+			return ExpireAt(ctx, time.Now().Truncate(24*time.Hour).Add(24*time.Hour))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var slept atomic.Int64
+				x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+					m.now = func() time.Time { return time.Now().Add(time.Duration(slept.Load())) }
+					return func(ctx context.Context) (string, error) { return "v", read(ctx) }
+				})
+				defer func() { x.m.Close() }()
+				x.want(1, "v")
+				time.Sleep(12 * time.Hour)
+				x.want(0, "v")
+				slept.Store(int64(12 * time.Hour))
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				x.want(1, "v")
+			})
+		})
+	}
+}
+
 // slowDisk takes its time to read one cache.
 type slowDisk struct {
 	*disk

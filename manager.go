@@ -91,8 +91,9 @@ type Manager struct {
 
 	stamps stamps // that are reserved in stores that are shared
 
-	partialFrom int   // the constants of fetch.go,
-	readCost    int64 // but for tests
+	partialFrom int              // the constants of fetch.go,
+	readCost    int64            // but for tests
+	now         func() time.Time // time.Now, but for tests
 
 	limiter *limiter // of Options.Limit; nil if there is none
 
@@ -170,6 +171,7 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 
 		partialFrom: partialFrom,
 		readCost:    readCost,
+		now:         time.Now,
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	m.limiter = newLimiter(m, opts.Limit, nil)
