@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -568,35 +569,71 @@ func TestLeaveBetweenBuilders(t *testing.T) {
 	})
 }
 
-// TestObserverPanics: a panic of the observer is that of the call in which it happens; who
-// waits for the same entry gets it.
+// TestObserverPanics: a panic of who is told of events is not one of who is at work, or waits;
+// Close returns it.
 func TestObserverPanics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGated()
-		m := newDisk().open(t, Options{Observe: func(e Event) {
-			if e.Kind == EventBuilt {
-				panic(errPlanned)
-			}
-		}})
-		c := must(Register(m, "c", Spec[string, int]{Build: g.build}))
-		results := make(chan any, 2)
-		for range 2 {
-			go func() {
-				defer func() {
-					if p := recover(); p != nil {
-						results <- p
-					}
-				}()
-				v, err := c.Get(context.Background(), "k")
-				ok(t, err)
-				results <- v
-			}()
-			synctest.Wait()
+	for name, opts := range map[string]Options{
+		"observer": {Observe: func(Event) { panic(errPlanned) }},
+		"logger":   {Logger: slog.New(panickingHandler{})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGated()
+				d := newDisk()
+				opts := opts
+				opts.Store, opts.Autosync = d, &Autosync{Off: true}
+				m := must(Open("", opts))
+				c := must(Register(m, "c", Spec[string, int]{Build: g.build}))
+				ctx, cancel := context.WithCancel(t.Context()) // so that there is a goroutine for the builder
+				defer cancel()
+				results := make(chan any, 2)
+				for range 2 {
+					go func() {
+						v, err := c.Get(ctx, "k")
+						ok(t, err)
+						results <- v
+					}()
+					synctest.Wait()
+				}
+				g.let <- 7
+				synctest.Wait()
+				equal(t, "callers that went on", len(results), 2)
+				err := m.Close()
+				equal(t, "is planned", errors.Is(err, errPlanned), true)
+				m = openOn(d)
+				defer m.Close()
+				wantContents(t, must(Register(m, "c", Spec[string, int]{})), map[string]int{"k": 7})
+			})
+		})
+	}
+}
+
+type panickingHandler struct{ slog.Handler }
+
+func (panickingHandler) Enabled(context.Context, slog.Level) bool  { return true }
+func (panickingHandler) Handle(context.Context, slog.Record) error { panic(errPlanned) }
+
+// TestObserverExits: an observer that ends the goroutine, as a failing test does, leaves
+// nobody waiting for Close, and the store closed.
+func TestObserverExits(t *testing.T) {
+	dir := t.TempDir()
+	m := must(Open(dir, Options{Observe: func(e Event) {
+		if e.Kind == EventSynced {
+			runtime.Goexit()
 		}
-		g.let <- 7
-		synctest.Wait()
-		equal(t, "callers that went on", len(results), 2)
-	})
+	}}))
+	c := must(Register(m, "c", Spec[int, int]{}))
+	ok(t, c.Set(1, 2))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer m.Close()
+		m.Close()
+	}()
+	<-done
+	m = must(Open(dir, Options{}))
+	defer m.Close()
+	wantContents(t, must(Register(m, "c", Spec[int, int]{})), map[int]int{1: 2})
 }
 
 // TestBuildersThatExit: a builder that ends its goroutine is a failure, also of Build and

@@ -53,11 +53,33 @@ func (k EventKind) level() slog.Level {
 
 // emit hands e to the logger and the observer. It is called without locks.
 func (m *Manager) emit(e Event) {
+	if m.opts.Logger != nil {
+		m.tell(func() { m.log(e) })
+	}
+	if m.opts.Observe != nil {
+		m.tell(func() { m.opts.Observe(e) })
+	}
+}
+
+// tell calls f, which is user code. That it panics is nobody's failure who is at work here.
+func (m *Manager) tell(f func()) {
+	var err error
+	guard(&err, func() error {
+		f()
+		return nil
+	})
+	if err != nil {
+		m.untold.CompareAndSwap(nil, &err)
+	}
+}
+
+// log makes a record of e for the logger.
+func (m *Manager) log(e Event) {
 	level := e.Kind.level()
 	if e.Err != nil {
 		level = max(level, slog.LevelWarn)
 	}
-	if log := m.opts.Logger; log != nil && log.Enabled(context.Background(), level) {
+	if log := m.opts.Logger; log.Enabled(context.Background(), level) {
 		attrs := make([]slog.Attr, 0, 8)
 		if e.Cache != "" {
 			attrs = append(attrs, slog.String("cache", e.Cache))
@@ -81,9 +103,6 @@ func (m *Manager) emit(e Event) {
 			attrs = append(attrs, slog.Any("err", e.Err))
 		}
 		log.LogAttrs(context.Background(), level, "cacheman: "+string(e.Kind), attrs...)
-	}
-	if m.opts.Observe != nil {
-		m.opts.Observe(e)
 	}
 }
 

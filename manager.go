@@ -58,7 +58,8 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Observe is called with every event, from the goroutine in which it
-	// happened, which waits for it. It may be called by many at once.
+	// happened, which waits for it. It may be called by many at once. The first panic of
+	// Observe, or of Logger, is returned by Close; nothing else comes of it.
 	Observe func(Event)
 }
 
@@ -94,6 +95,8 @@ type Manager struct {
 	partialFrom int              // the constants of fetch.go,
 	readCost    int64            // but for tests
 	now         func() time.Time // time.Now, but for tests
+
+	untold atomic.Pointer[error] // why somebody was not told of an event; nil if all were
 
 	limiter *limiter // of Options.Limit; nil if there is none
 
@@ -348,6 +351,11 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 			return flight.Cause(ctx)
 		}
 	}
+	closeStore := sync.OnceValue(m.store.Close)
+	defer func() {
+		closeStore() // already, unless a hook or an observer has ended the goroutine
+		close(m.done)
+	}()
 	m.stopLimits(ctx)
 	m.loadHand(ctx)
 	m.lockOutdated(ctx) // later nothing is loaded any more
@@ -376,8 +384,11 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		c.state.Store(stateClosed)
 	}
 	m.gate.Unlock()
-	m.err = wrap(ctx, "close", "", nil, errors.Join(errs, m.store.Close()))
-	close(m.done)
+	errs = errors.Join(errs, closeStore())
+	if untold := m.untold.Load(); untold != nil {
+		errs = errors.Join(errs, fmt.Errorf("telling of an event: %w", *untold))
+	}
+	m.err = wrap(ctx, "close", "", nil, errs)
 	return m.err
 }
 
