@@ -29,7 +29,8 @@ import (
 // not saved yet does not count as Bytes. What stays of entries that were evicted,
 // or invalidated and not built since, is dropped, in the same order, when it is of
 // as many entries as Entries, or takes a quarter of Bytes; kept errors count as
-// that. What another Version has built counts like what this one has. Values so
+// that. Until the builders that are running have returned, what they need of that
+// stays. What another Version has built counts like what this one has. Values so
 // small that nothing would be gained go as a whole where Bytes are wanted. To find
 // out what there is, contents are loaded when the limit may have been reached.
 type Limit struct {
@@ -77,9 +78,13 @@ func newLimiter(m *Manager, limit Limit, only *core) *limiter {
 
 // allow adds what may come to what there is.
 func (l *limiter) allow(entries, bytes int64) {
-	l.entries.Add(room(int64(l.limit.Entries)) - entries)
-	l.bytes.Add(room(l.limit.Bytes) - bytes)
+	l.entries.Add(more(int64(l.limit.Entries), entries))
+	l.bytes.Add(more(l.limit.Bytes, bytes))
 }
+
+// more returns how much may come to n before it is looked again: something at any rate, or
+// as long as too much is needed all would be gone through each time that anything comes.
+func more(limit, n int64) int64 { return max(room(limit)-n, limit/slack) }
 
 // room returns how much there may be for a while under a limit.
 func room(limit int64) int64 { return max(limit, limit+limit/slack) } // which may be as large as can be
@@ -389,12 +394,12 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	}
 	keys := c.keys.Load()
 	if was.kind.held() && keys != nil {
-		if g.Mark(keys) != nil {
+		if g.Needed(keys) || g.Mark(keys) != nil {
 			return 0, false // some other time
 		}
 		keys.Force(graph.Probed, graph.Changed)
 	}
-	if st.kind == absent && g.Mark(e.node) != nil {
+	if st.kind == absent && (g.Needed(e.node) || g.Mark(e.node) != nil) {
 		return 0, false
 	}
 	n := e.node

@@ -7,8 +7,10 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // settle waits until limits of c are enforced.
@@ -430,5 +432,55 @@ func TestLimitIsEnforcedInTime(t *testing.T) {
 			}
 			ok(t, m.Close())
 		})
+	}
+}
+
+// TestLimitOfWhatIsRead: a builder that reads far more than there is room for ends, and runs
+// once, as do all that it needs.
+func TestLimitOfWhatIsRead(t *testing.T) {
+	const n = 30
+	for _, limit := range []int{1, 4, 10, 20} {
+		for _, of := range []string{"the Manager", "each"} {
+			t.Run(fmt.Sprint(limit, " of ", of), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					opts, each := Options{Limit: Limit{Entries: limit}}, Limit{}
+					if of == "each" {
+						opts, each = Options{}, Limit{Entries: limit}
+					}
+					m := newDisk().open(t, opts)
+					var runs atomic.Int64
+					build := func(below *Cache[int, int], from int) func(context.Context, int) (int, error) {
+						return func(ctx context.Context, k int) (int, error) {
+							runs.Add(1)
+							defer time.Sleep(time.Millisecond) // for the limit to be enforced
+							if below == nil {
+								return k, nil
+							}
+							sum := 0
+							for i := range from {
+								v, err := below.Get(ctx, k+i)
+								if err != nil {
+									return 0, err
+								}
+								sum += v
+							}
+							return sum, nil
+						}
+					}
+					leaves := must(Register(m, "leaves", Spec[int, int]{Limit: each, Build: build(nil, 0)}))
+					parts := must(Register(m, "parts", Spec[int, int]{Limit: each, Build: build(leaves, 1)}))
+					sum := must(Register(m, "sum", Spec[int, int]{Limit: each, Build: build(parts, n)}))
+					equal(t, "sum", must(sum.Get(t.Context(), 0)), n*(n-1)/2)
+					equal(t, "runs", runs.Load(), 2*n+1)
+
+					synctest.Wait()
+					must(sum.Get(t.Context(), 1)) // so that there is a reason to look again
+					synctest.Wait()
+					if kept := parts.Len(); kept > limit+limit/slack+1 {
+						t.Errorf("%d values are there", kept)
+					}
+				})
+			})
+		}
 	}
 }

@@ -52,6 +52,7 @@ type Run struct {
 	edges      []Edge
 	index      map[*Node]struct{} // of edges, once there are many
 	writes     uint64             // those of the graph when the builder was called
+	began      uint64             // the revision at which it was, for the first time
 	poison     uint32             // counts writes to what was read
 	sane       uint32             // the poison at which the edges were last found unchanged
 	at         int32              // in the graph's list of runs
@@ -115,7 +116,7 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *Reques
 	}
 	r.Init(ctx, r)
 	r.node, r.Why, r.request = n, why, q
-	r.open, r.writes = true, g.writes
+	r.open, r.writes, r.began = true, g.writes, g.Revision()
 	n.setRun(r)
 	r.at = int32(len(g.running))
 	g.running = append(g.running, r)
@@ -327,6 +328,13 @@ func (r *Run) handOver() {
 	r.moved = false
 	n.setRun(nil)
 	r.graph().forget(r)
+}
+
+// Needed reports that a builder that is running has read n, or that n was built since it
+// began: if it were to be built anew for every node that one reads, and each were
+// forgotten for another, the builder would never end. The graph is locked.
+func (g *Graph) Needed(n *Node) bool {
+	return slices.ContainsFunc(g.running, func(r *Run) bool { return n.Built > r.began || r.known(n) })
 }
 
 // Edges returns what r has read. The graph is locked.
