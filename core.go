@@ -30,7 +30,8 @@ type core struct {
 	keys     atomic.Pointer[graph.Node] // stands for which keys there are; nil as long as nobody has asked
 	formerly []string                   // the names in Spec.Formerly
 
-	heirOf *slot // whose contents are to become those of c; nil once they are, unless the Manager is ReadOnly; guarded by the gate
+	heirOf *slot // what is saved there is what is saved of c, as long as nothing is under its own name; guarded by the gate
+	taken  bool  // it was taken over: loaded, or replaced, and is to be saved under the own name; guarded by the gate
 
 	state     atomic.Int32 // of the contents; changed only with the gate held exclusively
 	epoch     uint64       // counts what replaced the contents, or what is saved of them; guarded by the gate

@@ -81,7 +81,7 @@ func (c *Cache[K, V]) follow() {
 	if c.off || c.spec.Load != nil || c.spec.Contents != nil {
 		return // its contents are not what was saved
 	}
-	c.heirOf = nil
+	c.heirOf, c.taken = nil, false
 	c.takeOver()
 	state := c.savedState()
 	if c.lane != nil && state > statePartial {

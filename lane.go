@@ -295,16 +295,20 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 		s.listed = false
 	}
 	l.mu.Unlock()
+	wanted := func(s *slot) bool {
+		return (only == nil || only[s]) && !(s.cache != nil && take == cutDue && s.cache.triggers == nil)
+	}
 	var cuts []*cut
 	for _, s := range pending {
-		if failed[s] {
+		heir := l.m.heir(s.name)
+		if heir != nil && !(heir.taken && heir.savedAs() == s) {
+			heir = nil
+		}
+		if failed[s] || heir != nil && (failed[heir.slot] || !wanted(heir.slot)) { // until that is saved, this is all there is of it
 			l.add(s)
 			continue
 		}
-		wanted := only == nil || only[s]
-		if s.cache != nil && take == cutDue && s.cache.triggers == nil {
-			wanted = false
-		}
+		wanted := wanted(s)
 		c := l.cutSlot(s, wanted, take == cutAll)
 		if c != nil {
 			cuts = append(cuts, c)

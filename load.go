@@ -304,11 +304,11 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 
 func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool, err error) {
 	c.m.gate.RLock()
-	source := c.slot
-	if c.heirOf != nil {
-		source = c.heirOf
-	}
+	source := c.savedAs()
 	saved, records, dropped, description := source.stored, source.records, source.void(), source.description
+	if source != c.slot && c.taken {
+		dropped = false // but for c
+	}
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
 	if !saved || dropped {

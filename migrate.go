@@ -86,10 +86,18 @@ func (c *core) takeOver() {
 	}
 }
 
+// savedAs returns the slot under which c is saved. The gate is held.
+func (c *core) savedAs() *slot {
+	if c.heirOf != nil && c.heirOf.stored && !c.slot.stored {
+		return c.heirOf
+	}
+	return c.slot
+}
+
 // inherited notes that t has all that is saved under the old name, and is yet to
 // be saved under the new one. The gate is held exclusively.
 func (c *Cache[K, V]) inherited(t *table[K, V]) {
-	if c.heirOf != nil {
+	if c.savedAs() != c.slot {
 		c.disinherit()
 		t.rewrite = t.recorded
 		c.edited(int64(max(1, t.len())))
@@ -102,11 +110,11 @@ func (c *core) disinherit() {
 	if c.m.opts.ReadOnly {
 		return
 	}
-	if old := c.heirOf; old != nil && old.cache == nil && old.stored {
+	if old := c.heirOf; old != nil && old.cache == nil && old.stored && !old.dropping {
 		old.dropped = true
 		old.lane.add(old)
 	}
-	c.heirOf = nil
+	c.taken = c.heirOf != nil
 }
 
 // outdated reports whether the contents that the store has were saved
@@ -114,7 +122,7 @@ func (c *core) disinherit() {
 // was invalidated and is to be compared with what is built. Until they are loaded,
 // the store must go on saying so. The gate is held.
 func (c *Cache[K, V]) outdated() bool {
-	if c.heirOf != nil {
+	if c.heirOf != nil && !c.taken {
 		return true
 	}
 	if !c.slot.stored || c.slot.void() || len(c.slot.description) == 0 {

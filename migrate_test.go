@@ -442,3 +442,69 @@ func TestFormerlyTaken(t *testing.T) {
 	ok(t, m.Deregister(ctx, Only("new")))
 	must(Register(m, "old", Spec[int, int]{}))
 }
+
+// TestFormerlyReload: what was taken over and not saved yet is read again, and so it is if
+// saving has failed.
+func TestFormerlyReload(t *testing.T) {
+	for name, before := range map[string]func(*disk, *Cache[int, int]){
+		"at once":  func(*disk, *Cache[int, int]) {},
+		"loaded":   func(_ *disk, c *Cache[int, int]) { must(0, c.Load(t.Context())) },
+		"reloaded": func(_ *disk, c *Cache[int, int]) { must(0, c.Reload(t.Context())) },
+		"written":  func(_ *disk, c *Cache[int, int]) { must(0, c.Set(2, 2)) },
+		"cleared":  func(_ *disk, c *Cache[int, int]) { must(0, c.Clear()) },
+		"saved":    func(_ *disk, c *Cache[int, int]) { must(0, c.m.Sync(t.Context())) },
+		"not saved": func(d *disk, c *Cache[int, int]) {
+			c.Load(t.Context())
+			d.fail = errPlanned
+			c.m.Sync(t.Context())
+			d.fail = nil
+		},
+		"saved later": func(d *disk, c *Cache[int, int]) {
+			c.Load(t.Context())
+			d.fail = errPlanned
+			c.m.Sync(t.Context())
+			d.fail = nil
+			must(0, c.m.Sync(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk()
+			m := openOn(d)
+			ok(t, must(Register(m, "old", Spec[int, int]{})).Set(1, 1))
+			ok(t, m.Close())
+			open := func() *Cache[int, int] {
+				m = openOn(d)
+				return must(Register(m, "new", Spec[int, int]{Formerly: []string{"old"}}))
+			}
+			c := open()
+			before(d, c)
+			for range 2 {
+				ok(t, c.Reload(t.Context()))
+				wantContents(t, c, map[int]int{1: 1})
+			}
+			ok(t, m.Close())
+			equal(t, "names on disk", strings.Contains(fmt.Sprint(must(d.Caches(t.Context()))), "old"), false)
+			wantContents(t, open(), map[int]int{1: 1})
+			ok(t, m.Close())
+		})
+	}
+}
+
+// TestFormerlyOthersSaved: what is under the old name stays until there is something under
+// the new one, whatever else is saved.
+func TestFormerlyOthersSaved(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	ok(t, must(Register(m, "old", Spec[int, int]{})).Set(1, 1))
+	ok(t, m.Close())
+	m = openOn(d)
+	defer m.Close()
+	c := must(Register(m, "new", Spec[int, int]{Formerly: []string{"old"}}))
+	other := must(Register(m, "other", Spec[int, int]{}))
+	ok(t, c.Load(t.Context()))
+	ok(t, other.Set(1, 1))
+	ok(t, other.Sync(t.Context()))
+	after := openOn(&disk{Store: d.Store}) // as if the process had died here
+	defer after.Close()
+	wantContents(t, must(Register(after, "new", Spec[int, int]{Formerly: []string{"old"}})), map[int]int{1: 1})
+}

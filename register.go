@@ -280,7 +280,7 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 func (c *Cache[K, V]) savedState() int32 {
 	stored := c.slot.stored && !c.slot.void() && c.lane != nil && c.lane.store != nil
 	switch {
-	case c.heirOf != nil:
+	case c.heirOf != nil && !c.taken:
 		return stateUnloaded
 	case stored && c.partial():
 		return statePartial

@@ -292,6 +292,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 // drop implements typed.
 func (c *Cache[K, V]) drop() {
 	c.replace(newTable[K, V](1, c.saves()), c.emptyState())
+	c.heirOf, c.taken = nil, false
 }
 
 // emptyState is the state of contents that are not there.
