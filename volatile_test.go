@@ -3,9 +3,12 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -255,4 +258,83 @@ func TestSupersededContents(t *testing.T) {
 	tops = 0
 	equal(t, "keys", must(top.Get(t.Context(), 1)), 2)
 	equal(t, "runs of what is kept", tops, 0)
+}
+
+// TestComeLater: who asks after a write has returned is not given what was computed from
+// what was there before, also if the builder under way has read something that cannot be
+// recorded, so that nobody tells it of the write. Who came with it gets that; who comes
+// later shares one more run.
+func TestComeLater(t *testing.T) {
+	type world struct {
+		m, other *Manager
+		in       *Cache[int, int]
+	}
+	for name, mid := range map[string]func(w world) *Cache[int, int]{
+		"failure": func(w world) *Cache[int, int] {
+			return must(Register(w.m, "mid", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				v, _ := w.in.Get(ctx, k)
+				return v, fmt.Errorf("failed with %d", v)
+			}}))
+		},
+		"panic": func(w world) *Cache[int, int] {
+			return must(Register(w.m, "mid", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				v, _ := w.in.Get(ctx, k)
+				panic(v)
+			}}))
+		},
+		"off": func(w world) *Cache[int, int] {
+			return must(Register(w.m, "mid", Spec[int, int]{Off: true, Build: w.in.Get}))
+		},
+		"expired": func(w world) *Cache[int, int] {
+			return must(Register(w.m, "mid", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				ExpireAt(ctx, time.Now())
+				return w.in.Get(ctx, k)
+			}}))
+		},
+		"contents that expired": func(w world) *Cache[int, int] {
+			return must(Register(w.m, "mid", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+				ExpireAt(ctx, time.Now())
+				v, err := w.in.Get(ctx, 1)
+				return map[int]int{1: v}, err
+			}}))
+		},
+		"another Manager": func(w world) *Cache[int, int] {
+			return must(Register(w.other, "mid", Spec[int, int]{Build: w.in.Get}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := world{m: newDisk().open(t, Options{}), other: newDisk().open(t, Options{})}
+				if name == "another Manager" {
+					w.in = must(Register(w.other, "in", Spec[int, int]{}))
+				} else {
+					w.in = must(Register(w.m, "in", Spec[int, int]{}))
+				}
+				below := mid(w)
+				runs := 0
+				top := must(Register(w.m, "top", Spec[int, string]{Build: func(ctx context.Context, k int) (string, error) {
+					runs++
+					v, err := below.Get(ctx, k)
+					time.Sleep(time.Second)
+					return fmt.Sprint(v, err != nil && strings.Contains(err.Error(), "10")), nil
+				}}))
+				ok(t, w.in.Set(1, 10))
+				first := make(chan string, 1)
+				go func() { first <- must(top.Get(t.Context(), 1)) }()
+				time.Sleep(time.Millisecond)
+				ok(t, w.in.Set(1, 11))
+				later := make(chan string, 10)
+				for range cap(later) {
+					go func() { later <- must(top.Get(t.Context(), 1)) }()
+				}
+				was := <-first
+				for range cap(later) {
+					if now := <-later; now == was {
+						t.Fatalf("who came after the write gets %s, too", now)
+					}
+				}
+				equal(t, "runs", runs, 2)
+			})
+		})
+	}
 }

@@ -93,7 +93,7 @@ func (f *Frame) Read(n *Node) Reading {
 	switch {
 	case n.owner.g != g:
 		// The other graph's lock guards n, so only the fast test is allowed.
-		r.volatile = true
+		r.volatile, r.foreign = true, true
 		return Untracked
 	case r.superseded && r.open: // writes do not poison it any more
 		r.aborted = true

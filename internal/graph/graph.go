@@ -16,6 +16,7 @@ type Graph struct {
 	closed  error
 	stack   []*Node // reused by mark
 	writes  uint64  // counts what is changed from outside
+	calls   uint64  // counts calls of builders
 	shared  atomic.Bool
 }
 

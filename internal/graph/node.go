@@ -349,9 +349,7 @@ func (n *Node) Doubt() {
 	if Debug {
 		n.assertMarked(false)
 	}
-	if n.run() != nil {
-		n.supersede()
-	}
+	n.supersede()
 	if State(n.word.Load()&3) == Clean {
 		n.set(Check)
 	}

@@ -48,6 +48,7 @@ func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Nod
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	calls, writes := g.calls, g.writes // when the caller came
 	without := func(f func()) {
 		g.mu.Unlock()
 		defer g.mu.Lock()
@@ -207,7 +208,7 @@ search:
 			}
 			continue // with a run that sees what there is now
 		}
-		if err == nil && (r.sane < at || r.Err == ErrStale) {
+		if err == nil && (r.sane < at || r.Err == ErrStale || r.late(calls, writes)) {
 			// It looked at what it had read before the caller came, and not since
 			// that changed; or it was superseded and has no result.
 			continue

@@ -52,7 +52,8 @@ type Run struct {
 	edges      []Edge
 	index      map[*Node]struct{} // of edges, once there are many
 	writes     uint64             // those of the graph when the builder was called
-	began      uint64             // the revision at which it was, for the first time
+	call       uint64             // and which of the graph's calls of builders that was
+	began      uint64             // the revision at which it was called for the first time
 	poison     uint32             // counts writes to what was read
 	sane       uint32             // the poison at which the edges were last found unchanged
 	at         int32              // in the graph's list of runs
@@ -61,6 +62,7 @@ type Run struct {
 	open       bool // reads are recorded
 	aborted    bool // an edge has changed: the builder is to run again
 	volatile   bool // it has read something that cannot be recorded
+	foreign    bool // that is of another graph
 	superseded bool // it is no longer its node's
 	patient    bool // writers are to wait for it
 	shown      bool // a writer may have it, without having joined
@@ -116,12 +118,28 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *Reques
 	}
 	r.Init(ctx, r)
 	r.node, r.Why, r.request = n, why, q
-	r.open, r.writes, r.began = true, g.writes, g.Revision()
+	r.open, r.began = true, g.Revision()
+	r.called()
 	n.setRun(r)
 	r.at = int32(len(g.running))
 	g.running = append(g.running, r)
 	builders.Add(1)
 	return r
+}
+
+// called notes that the builder is called from here on. The graph is locked.
+func (r *Run) called() {
+	g := r.graph()
+	g.calls++
+	r.writes, r.call = g.writes, g.calls
+	r.volatile, r.foreign = false, false
+}
+
+// late reports that r, which has finished, has seen too little for who came after so many
+// calls and writes of the graph: r was called before, and what it has read that cannot be
+// recorded may have changed before they came. The graph is locked.
+func (r *Run) late(calls, writes uint64) bool {
+	return r.volatile && r.call <= calls && (r.writes < writes || r.foreign)
 }
 
 // forget takes r from the runs. The graph is locked.
@@ -162,7 +180,7 @@ func (r *Run) release() {
 	r.Err, r.Why, r.node, r.request = nil, Cause{}, nil, nil
 	r.edges, r.index, r.extra = nil, nil, extra{}
 	r.poison, r.sane, r.outcome = 0, 0, Unfinished
-	r.moved, r.open, r.aborted, r.volatile, r.superseded, r.patient = false, false, false, false, false, false
+	r.moved, r.open, r.aborted, r.superseded, r.patient = false, false, false, false, false
 	r.task.Reset()
 	o.spare = append(o.spare, r.task)
 }
@@ -406,8 +424,9 @@ func (r *Run) execute() {
 		g.mu.Lock()
 		r.edges, r.index = nil, nil
 		r.node.strays = r.node.strays || r.moved
-		r.aborted, r.volatile, r.open = false, false, true
-		r.sane, r.writes = r.poison, g.writes
+		r.aborted, r.open = false, true
+		r.sane = r.poison
+		r.called()
 		r.patient = attempt >= patience
 		g.mu.Unlock()
 	}
