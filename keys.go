@@ -100,15 +100,29 @@ func (c *core) provideKeys() error {
 	return errors.Join(err1, err2, err3)
 }
 
-// trackKeys notes that a builder reads which keys there are.
+// trackKeys notes that a builder reads which keys there are, before list lists them. No
+// key comes or goes meanwhile: a list of keys that have changed, and changed back, would pass
+// for that of those which the builder has read.
 //
 //go:noinline
-func (c *core) trackKeys(ctx context.Context) error {
+func (c *core) trackKeys(ctx context.Context, frame *graph.Frame, list func()) error {
 	keys, err := keysOf(c)
-	if err == nil {
-		_, err = keys.Get(ctx, Single{})
+	if err != nil {
+		return err
 	}
-	return err
+	for {
+		marks := keys.owner.Marks()
+		if _, err := keys.Get(ctx, Single{}); err != nil {
+			return err
+		}
+		list()
+		if keys.owner.Marks() == marks {
+			return nil
+		}
+		if !frame.Recheck() {
+			return graph.ErrStale
+		}
+	}
 }
 
 // count is Count in a builder.
@@ -218,19 +232,21 @@ func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
 // they cannot be kept.
 func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V, err error) {
 	frame := graph.FrameOf(ctx)
+	list := func() { keys = slices.Collect(c.Keys()) }
 	b, err := c.volatile(ctx, true)
-	if err != nil || b != nil {
-		frame.Volatile()
-	} else if frame != nil {
-		err = c.trackKeys(ctx)
-	}
 	switch {
 	case err != nil:
-		return nil, nil, c.err(ctx, "collect keys", nil, err)
+		frame.Volatile()
 	case b != nil:
+		frame.Volatile()
 		keys, values = b.all()
+	case frame == nil:
+		list()
 	default:
-		keys = slices.Collect(c.Keys())
+		err = c.trackKeys(ctx, frame, list)
+	}
+	if err != nil {
+		return nil, nil, c.err(ctx, "collect keys", nil, err)
 	}
 	c.sortKeys(keys)
 	return keys, values, nil
@@ -260,7 +276,8 @@ func (c *Cache[K, V]) sortKeys(keys []K) {
 }
 
 // Collect returns all entries. With the ctx of a builder it is tracked: what
-// the builder makes depends on which keys there are and on every value.
+// the builder makes depends on which keys there are and on every value. Without, it is
+// no more of one instant than All.
 func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 	keys, all, err := c.collectKeys(ctx)
 	if err != nil {

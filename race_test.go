@@ -112,3 +112,50 @@ func noStaleReads(t *testing.T, disturb func(i int, double, sum *Cache[int, wide
 		equal(t, "sum", must(sum.Get(ctx, k))[0], 3*rounds)
 	}
 }
+
+// TestKeysComeAndGo: keys that were there only for a moment, or half of a batch, are in no
+// list that a builder makes something of: what it has read is the same afterwards as before.
+func TestKeysComeAndGo(t *testing.T) {
+	const stay = 2000
+	for _, how := range []string{"CollectKeys", "Collect"} {
+		t.Run(how, func(t *testing.T) {
+			m := newManager(t)
+			in := must(Register(m, "in", Spec[int, int]{}))
+			top := must(Register(m, "top", Spec[int, [2]int]{Build: func(ctx context.Context, _ int) (n [2]int, err error) {
+				if how == "Collect" {
+					all, err := in.Collect(ctx)
+					return [2]int{len(all), len(all)}, err
+				}
+				keys, err := in.CollectKeys(ctx)
+				if err == nil {
+					n[0] = len(keys)
+					n[1], err = in.Count(ctx)
+				}
+				return n, err
+			}}))
+			for k := range stay {
+				ok(t, in.Set(k, 1))
+			}
+			var stop atomic.Bool
+			var writer sync.WaitGroup
+			defer writer.Wait()
+			defer stop.Store(true)
+			writer.Go(func() {
+				for !stop.Load() {
+					must(0, m.Batch(func(b *Batch) error { in.SetIn(b, -1, 1); in.SetIn(b, -2, 1); return nil }))
+					must(0, m.Batch(func(b *Batch) error { in.DeleteIn(b, -1); in.DeleteIn(b, -2); return nil }))
+				}
+			})
+			rounds := 100
+			if testing.Short() || how == "Collect" {
+				rounds = 20
+			}
+			for range rounds {
+				ok(t, top.Invalidate(0))
+				if n := must(top.Get(t.Context(), 0)); n != [2]int{stay, stay} && n != [2]int{stay + 2, stay + 2} {
+					t.Fatalf("%d keys, of which there are %d", n[0], n[1])
+				}
+			}
+		})
+	}
+}
