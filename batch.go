@@ -17,6 +17,7 @@ type Batch struct {
 // staged is a write of a batch, without the types of its cache.
 type staged interface {
 	core() *core
+	of() any // the key
 	note() error
 	// find finds the place of the write; lock and unlock lock it.
 	find()
@@ -45,6 +46,7 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 	if err != nil {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}
+	b.keepLast()
 	if err := b.note(); err != nil {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}
@@ -63,6 +65,24 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 		}
 		wait.Yield()
 	}
+}
+
+// keepLast keeps, of several writes to one key, the last: those before it could make a change
+// of what is none in the end.
+func (b *Batch) keepLast() {
+	if len(b.writes) < 2 {
+		return
+	}
+	type place struct{ cache, key any }
+	later := make(map[place]bool, len(b.writes))
+	for i, w := range slices.Backward(b.writes) {
+		if p := (place{w.core(), w.of()}); later[p] {
+			b.writes[i] = nil
+		} else {
+			later[p] = true
+		}
+	}
+	b.writes = slices.DeleteFunc(b.writes, func(w staged) bool { return w == nil })
 }
 
 // note notes the writes that are not to be forgotten.
@@ -170,6 +190,8 @@ func (c *Cache[K, V]) DeleteIn(b *Batch, k K) {
 }
 
 func (w *write[K, V]) core() *core { return &w.c.core }
+
+func (w *write[K, V]) of() any { return w.key }
 
 func (w *write[K, V]) note() error { return w.c.note(w.key) }
 

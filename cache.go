@@ -261,13 +261,19 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 func (c *Cache[K, V]) Set(k K, v V) error {
 	equal, seen := c.holds(k, v)
 	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
-		if e := s.entries[k]; equal && e != nil && e.kind.held() && e.current() == seen {
-			if changed, ok := c.confirm(t, s, e, v); ok {
-				return changed, nil
-			}
-		}
-		return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
+		return c.set(t, s, k, v, equal, seen)
 	})
+}
+
+// set makes v the value of k, which equal says is nothing new while k has the stamp seen. The
+// gate and s.mu are held.
+func (c *Cache[K, V]) set(t *table[K, V], s *shard[K, V], k K, v V, equal bool, seen uint64) (changed bool, wait *graph.Run) {
+	if e := s.entries[k]; equal && e != nil && e.kind.held() && e.current() == seen {
+		if changed, ok := c.confirm(t, s, e, v); ok {
+			return changed, nil
+		}
+	}
+	return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
 }
 
 // SetAll sets every entry of seq, one after another; maps.All makes one of a
@@ -289,7 +295,7 @@ func (c *Cache[K, V]) remove(op string, k K) error {
 	return c.write(op, k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) { return c.take(t, s, k) })
 }
 
-// Update sets k to what fn makes of its value, as one step: no other change to
+// Update sets k, as Set does, to what fn makes of its value, as one step: no other change to
 // k comes between. ok tells fn whether k has a value; if fn returns false, k is
 // deleted. Update returns what fn returned last.
 //
@@ -310,6 +316,12 @@ func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
 			old = c.clip(old)
 		}
 		v, keep := fn(old, ok)
+		equal := false
+		if ok && keep && c.plain { // or fn may have changed what old refers to, against what is said above
+			var now uint64
+			equal, now = c.holds(k, v)
+			equal = equal && now == seen
+		}
 		again := false
 		err = c.write("update", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
 			stamp := uint64(0)
@@ -322,7 +334,7 @@ func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
 			if !keep {
 				return c.take(t, s, k)
 			}
-			return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
+			return c.set(t, s, k, v, equal, seen)
 		})
 		if !again || err != nil {
 			return v, err

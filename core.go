@@ -73,6 +73,7 @@ type typed interface {
 	// With the gate held exclusively:
 
 	outdated() bool    // see migrate.go; the gate may be held shared
+	early() bool       // see load.go; the gate may be held shared
 	drop()             // replaces the contents by none
 	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
 	check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node

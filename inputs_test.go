@@ -323,6 +323,33 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestBatchLastCounts: what a batch makes of an entry in the end is no change if it was that
+// before.
+func TestBatchLastCounts(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	runs := 0
+	up := must(Register(m, "up", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		runs++
+		return in.Get(ctx, k)
+	}}))
+	ok(t, in.Set(1, 1))
+	want := func(wantRuns, value int) {
+		t.Helper()
+		equal(t, "value", must(up.Get(t.Context(), 1)), value)
+		equal(t, "runs", runs, wantRuns)
+	}
+	want(1, 1)
+	ok(t, m.Batch(func(b *Batch) error { in.SetIn(b, 1, 2); in.SetIn(b, 2, 2); in.SetIn(b, 1, 1); return nil }))
+	want(1, 1)
+	ok(t, m.Batch(func(b *Batch) error { in.DeleteIn(b, 1); in.SetIn(b, 1, 1); return nil }))
+	want(1, 1)
+	ok(t, m.Batch(func(b *Batch) error { in.SetIn(b, 1, 1); in.SetIn(b, 1, 3); return nil }))
+	want(2, 3)
+	ok(t, m.Batch(func(b *Batch) error { in.SetIn(b, 1, 4); in.DeleteIn(b, 1); return nil }))
+	equal(t, "there", in.Has(1), false)
+}
+
 // What depends on several caches that a batch changes is invalidated once.
 func TestBatchInvalidatesOnce(t *testing.T) {
 	events := 0

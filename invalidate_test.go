@@ -1,9 +1,11 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -598,5 +600,54 @@ func TestInvalidatedAndRenamed(t *testing.T) {
 		equal(t, "top", must(top.Get(t.Context(), 1)), 1)
 		equal(t, "runs for mid", mid.Stats().Builds, 1)
 		equal(t, "runs for top", tops, 0)
+	}
+}
+
+// TestEqualBeforeLoading: what is set to what it was, before anybody has read the cache, is no
+// change, also if it is saved before that.
+func TestEqualBeforeLoading(t *testing.T) {
+	for name, set := range map[string]func(c *Cache[int, int]) error{
+		"set": func(c *Cache[int, int]) error { return c.Set(1, 7) },
+		"batch": func(c *Cache[int, int]) error {
+			return c.m.Batch(func(b *Batch) error { c.SetIn(b, 1, 7); return nil })
+		},
+		"set all": func(c *Cache[int, int]) error { return c.SetAll(maps.All(map[int]int{1: 7, 2: 8})) },
+		"update": func(c *Cache[int, int]) error {
+			_, err := c.Update(1, func(int, bool) (int, bool) { return 7, true })
+			return err
+		},
+		"twice": func(c *Cache[int, int]) error { return cmp.Or(c.Set(1, 8), c.Set(1, 7)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk()
+			runs := 0
+			open := func() (m *Manager, in, up *Cache[int, int]) {
+				m = d.open(t, Options{Autosync: &Autosync{Off: true}})
+				in = must(Register(m, "in", Spec[int, int]{}))
+				up = must(Register(m, "up", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+					runs++
+					return in.Get(ctx, k)
+				}}))
+				return m, in, up
+			}
+			m, in, up := open()
+			ok(t, in.Set(1, 7))
+			equal(t, "up", must(up.Get(t.Context(), 1)), 7)
+			ok(t, m.Close())
+
+			for _, save := range []func(m *Manager) error{
+				func(m *Manager) error { return m.Sync(t.Context()) },
+				func(m *Manager) error { return nil }, // by Close
+			} {
+				m, in, up = open()
+				ok(t, set(in))
+				ok(t, save(m))
+				ok(t, m.Close())
+				m, in, up = open()
+				equal(t, "up", must(up.Get(t.Context(), 1)), 7)
+				equal(t, "runs", runs, 1)
+				ok(t, m.Close())
+			}
+		})
 	}
 }

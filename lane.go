@@ -86,19 +86,23 @@ func (l *lane) remove(s *slot) {
 	s.listed = false
 }
 
-// unread returns the caches that have something to save and must be loaded before:
-// the hook gets the whole contents, and what another version has left must not be
-// taken for that of this one. The gate is held.
+// unread returns the caches that have something to save and are to be loaded before.
+// The gate is held.
 func (l *lane) unread() (caches []*core) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.pending {
-		if c := s.cache; c != nil && c.state.Load() == stateUnloaded && (l.store == nil || c.typed.outdated()) {
+		if c := s.cache; c != nil && c.state.Load() == stateUnloaded && (c.mustBeRead() || c.typed.early()) {
 			caches = append(caches, c)
 		}
 	}
 	return caches
 }
+
+// mustBeRead reports that c cannot be saved if it cannot be loaded before: the hook gets
+// the whole contents, and what another version has left must not be taken for that of this
+// one. The gate is held.
+func (c *core) mustBeRead() bool { return c.lane.store == nil || c.typed.outdated() }
 
 // arm makes sure that autosync looks at the lane at the given time.
 func (l *lane) arm(at time.Time) {
@@ -267,11 +271,12 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
 	var errs errorList
 	failed := make(map[*slot]bool)
+	tried := make(map[*slot]bool) // and failed, but need not be loaded
 	l.m.gate.Lock()
 	for again := true; again; {
 		again = false
 		for _, c := range l.unread() {
-			if failed[c.slot] {
+			if failed[c.slot] || tried[c.slot] && !c.mustBeRead() {
 				continue
 			}
 			again = true // for others may have been written to meanwhile
@@ -281,7 +286,9 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 				err = c.typed.prepare(ctx, false)
 				l.m.gate.Lock()
 			}
-			if err != nil {
+			if err != nil && ctx.Err() == nil && !c.mustBeRead() {
+				tried[c.slot] = true
+			} else if err != nil {
 				failed[c.slot] = true
 				errs.add(c.err(ctx, "sync", nil, fmt.Errorf("what was saved has to be loaded before, and cannot be: %w", err)))
 			}

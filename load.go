@@ -178,6 +178,13 @@ func (c *Cache[K, V]) forgot(t *table[K, V], n int) {
 	}
 }
 
+// early reports that c, which is not loaded, was written to, and that what was saved would
+// say whether that changes anything. Once it is saved nobody could tell, and what was computed
+// from a value that was set to what it was would be built again. The gate is held.
+func (c *Cache[K, V]) early() bool {
+	return c.edits.Load() > 0 && c.spec.Load == nil && c.slot.stored && !c.slot.void() && c.lane.store != nil && c.lane.store.Caps().Described
+}
+
 // unchanged returns the entries that were set before the contents were loaded,
 // to what t has, which was loaded, with their stamps.
 func (c *Cache[K, V]) unchanged(t *table[K, V]) map[*entry[K, V]]uint64 {

@@ -394,7 +394,8 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 
 // lockOutdated locks the gate exclusively when the contents are loaded that another
 // version has saved, so that they are not taken for those of this one after the next
-// save, and those that a hook is to save. What cannot be loaded is in m.unloadable then.
+// save, those that were written to before, and those that a hook is to save. What cannot be
+// loaded is in m.unloadable then.
 func (m *Manager) lockOutdated(ctx context.Context) {
 	failed := make(map[*core]error)
 	for {
@@ -405,7 +406,7 @@ func (m *Manager) lockOutdated(ctx context.Context) {
 			if c == nil || c.lane == nil || failed[c] != nil || c.state.Load() != stateUnloaded || m.opts.ReadOnly {
 				continue
 			}
-			if c.typed.outdated() || c.lane.store == nil && c.edits.Load() > 0 { // a hook gets the whole
+			if c.typed.outdated() || c.typed.early() || c.lane.store == nil && c.edits.Load() > 0 { // a hook gets the whole
 				cores = append(cores, c)
 			}
 		}

@@ -647,7 +647,7 @@ func (o *oracle) save(c int) {
 	}
 	for id := range o.nodes {
 		i := o.cache(id)
-		if n, c := &o.nodes[id], o.kinds[i]; n.early && !n.told && !c.input && !c.memory && concerned(i) {
+		if o.nodes[id].early && !o.kinds[i].memory && concerned(i) {
 			o.load(i) // by now, to know what it had
 		}
 	}
