@@ -34,6 +34,7 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 	if err != nil {
 		return err
 	}
+	m.ring()
 	var errs errorList
 	work := make([]doubts, len(cores))
 	total := 0

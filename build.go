@@ -19,10 +19,11 @@ import (
 // the entry, also if there is none.
 //
 // If ctx ends, Get returns at once; the build goes on as long as others wait
-// for it. A read of a clean entry is a map lookup and two atomic loads.
+// for it. A read of a clean entry is a map lookup and three atomic loads.
 func (c *Cache[K, V]) Get(ctx context.Context, k K) (V, error) {
 	frame := graph.FrameOf(ctx)
 	if frame == nil {
+		c.m.ring()
 		if v, ok := c.peek(k, true); ok {
 			return v, nil
 		}
@@ -44,6 +45,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 	if ctx.Err() != nil {
 		return failed(flight.Cause(ctx))
 	}
+	c.m.ring()
 	counted := false
 	count := func(s *shard[K, V], hit bool) {
 		if !counted {
@@ -277,14 +279,14 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	if failed == nil {
 		b.value, failed = b.c.afterLoad(ctx, b.k, b.value)
 	}
-	if b.none = failed == ErrNotFound; b.none {
+	switch b.none, b.kept = resultOf(failed); {
+	case b.none:
 		b.value = zero
 		return ErrNotFound
-	}
-	if kept, ok := errors.AsType[*KeptError](failed); ok {
-		b.value, b.kept = zero, kept
-	}
-	if failed != nil {
+	case b.kept != nil:
+		b.value = zero
+		return b.failure(b.kept)
+	case failed != nil:
 		return b.failure(failed)
 	}
 	return nil
@@ -317,6 +319,9 @@ func (b *building[K, V]) Publish() graph.Outcome {
 		st = state[V]{kind: missing}
 	case b.kept != nil:
 		st = state[V]{kind: broken, raw: b.kept.Error()}
+		if errors.Is(b.kept, ErrNotFound) {
+			st.kind = lacking
+		}
 	}
 	graph.At("publish")
 	outcome, was, compare := b.publish(st, comparison{})

@@ -79,7 +79,7 @@ func checkRecord(rec store.Record, issued uint64) string {
 	if err != nil {
 		return err.Error()
 	}
-	built, none := r.flags&flagBuilt != 0, r.flags&flagNone != 0
+	built, none := r.flags&flagBuilt != 0, r.flags&(flagNone|flagError) == flagNone
 	switch {
 	case r.flags >= flagForced<<1:
 		return fmt.Sprintf("it has flags %#x", r.flags)

@@ -10,8 +10,8 @@ import (
 
 // Now returns the time, rounded down to a multiple of granularity, which is at
 // least a millisecond. With the ctx of a builder it is tracked: what the builder makes is stale
-// when the next multiple is reached; if the machine has slept, or its clock was set, up to a
-// minute later.
+// when the next multiple is reached. Multiples are those of UTC. As long as something
+// depends on a time to come, each Get looks at the clock.
 func Now(ctx context.Context, granularity time.Duration) (time.Time, error) {
 	if granularity < time.Millisecond {
 		return time.Time{}, fmt.Errorf("%w: a granularity of %v is less than a millisecond", ErrSpec, granularity)
@@ -30,8 +30,7 @@ func Now(ctx context.Context, granularity time.Duration) (time.Time, error) {
 
 // ExpireAt makes what the builder ctx belongs to stale at t; of several the
 // earliest counts. If t has passed, the result is given to the callers and not
-// kept. Times are rounded up to whole seconds; as for Now, a machine that has slept may
-// notice up to a minute later. Where ctx is no builder's it does nothing.
+// kept. Times are rounded up to whole seconds. Where ctx is no builder's it does nothing.
 func ExpireAt(ctx context.Context, t time.Time) error {
 	m := managerOf(ctx)
 	if m == nil {
@@ -58,7 +57,7 @@ func clock(m *Manager) (*Cache[int64, int64], error) {
 	c, err := own(m, clockCache, func() Spec[int64, int64] {
 		return Spec[int64, int64]{Probe: func(_ context.Context, granularity, _ int64, _ bool) (int64, error) {
 			tick := m.now().Truncate(time.Duration(granularity))
-			m.at(time.Duration(granularity), tick.Add(time.Duration(granularity)), func() {
+			m.alarms.set(time.Duration(granularity), tick.Add(time.Duration(granularity)), func() {
 				if c, err := clock(m); err == nil {
 					c.Recheck(granularity)
 				}
@@ -77,7 +76,7 @@ func deadlines(m *Manager) (*Cache[int64, bool], error) {
 			if passed || !m.now().Before(t) {
 				return true, nil
 			}
-			m.at(at, t, func() {
+			m.alarms.set(at, t, func() {
 				if c, err := deadlines(m); err == nil {
 					c.Recheck(at)
 				}

@@ -103,9 +103,11 @@
 //
 // The errors and panics of builders are given to the callers and are not kept:
 // the next Get tries again. Two are results like any value, are saved, and last until
-// what they were computed from changes: [ErrNotFound], returned as it is, which
-// says that there is no value, and what [Keep] was applied to. That an entry
-// which a builder has read is not found is its reader's to judge.
+// what they were computed from changes: [ErrNotFound], which says that there is no value,
+// and what [Keep] was applied to. It does not matter whether they come from the builder
+// itself or from what it has read, nor what was said around them, as by
+// fmt.Errorf("page %d: %w", n, err), which is kept as it is. An error that says something else
+// besides, as by errors.Join, is none of them.
 //
 // # Restart and versions
 //
@@ -210,5 +212,6 @@
 // values only, and Load hooks, do not bring back what an entry was built from: it
 // counts as set by hand then, and what is promised of builders and of a Version is
 // not promised of it, until it is invalidated. In a cache with a Probe it is asked
-// for again, also if it was set.
+// for again, also if it was set. A restart is a change there: builders that have read
+// from it run once after each.
 package cacheman

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
@@ -136,10 +137,49 @@ func entryName(cache string, key any) string {
 	}
 }
 
-// failure returns err, of Cache.get, unless that is a result: that there is no value, or an
-// error that is kept.
+// resultOf tells whether err, of a builder or of Cache.get, is a result: that there is no
+// value, or what is to be kept. If it is neither, it is a failure.
+func resultOf(err error) (none bool, kept *KeptError) {
+	for e, is := err.(*Error); is; e, is = err.(*Error) {
+		err = e.Err
+	}
+	kept, is := err.(*KeptError)
+	switch {
+	case is:
+		return false, kept
+	case err == ErrNotFound:
+		return true, nil
+	case isResult(err):
+		return false, &KeptError{err.Error(), err}
+	}
+	return false, nil
+}
+
+// isResult reports whether err says nothing but what is a result, with whatever words
+// around it.
+func isResult(err error) bool {
+	if _, kept := err.(*KeptError); kept || err == ErrNotFound {
+		return true
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		return isResult(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		all := err.Unwrap()
+		return len(all) > 0 && !slices.ContainsFunc(all, func(e error) bool { return !isResult(e) })
+	}
+	return false
+}
+
+// isNone reports whether err, of Cache.get, says that there is no value.
+func isNone(err error) bool {
+	none, kept := resultOf(err)
+	return none || kept != nil && errors.Is(kept, ErrNotFound)
+}
+
+// failure returns err, of Cache.get, unless that is a result.
 func failure(err error) error {
-	if _, kept := errors.AsType[*KeptError](err); kept || err == ErrNotFound {
+	if none, kept := resultOf(err); none || kept != nil {
 		return nil
 	}
 	return err
@@ -147,10 +187,11 @@ func failure(err error) error {
 
 // KeptError is an error that is a result: it is kept like a value, with what
 // the builder had read, and given to all who ask for the entry until that
-// changes. After a restart only its text is left.
+// changes. After that run of the builder only its text is left, and whether it matches
+// [ErrNotFound].
 type KeptError struct {
 	Text string
-	Err  error // nil after a restart
+	Err  error // later ErrNotFound or nil
 }
 
 // Keep makes err, from a builder, an error that is kept. It returns nil for nil.

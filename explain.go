@@ -58,6 +58,7 @@ type Reached struct {
 
 // Explain says where the entry of k comes from, and why it is or is not clean.
 func (c *Cache[K, V]) Explain(k K) Explanation {
+	c.m.ring()
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
 	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: true}
 	_, s := c.rlock(k)
@@ -128,7 +129,7 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 			return "it was set"
 		case n.Kind() == graph.Probed:
 			return "the world outside was asked"
-		case k == missing:
+		case k == missing || k == lacking:
 			return "its builder said that there is none"
 		case k == dropped:
 			return "its value was evicted, and nothing that it was built from has changed"

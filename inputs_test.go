@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
@@ -141,15 +142,22 @@ func TestTrackedCountAndMembership(t *testing.T) {
 	x.want(0, "1 false")
 }
 
-// Contains passes on that what a builder has asked for is not there: the builder did
-// not say that there is no value.
-func TestContainsFails(t *testing.T) {
+// A builder that passes on that what it has asked for is not there has no value; one that
+// fails besides may have one.
+func TestContainsOfErrors(t *testing.T) {
 	m := newManager(t)
 	in := must(Register(m, "in", Spec[int, int]{}))
 	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
-		return in.Get(ctx, k)
+		v, err := in.Get(ctx, k)
+		if k == 2 {
+			err = errors.Join(err, errPlanned)
+		}
+		return v, err
 	}}))
-	if has, err := c.Contains(t.Context(), 1); !errors.Is(err, ErrNotFound) {
+	has, err := c.Contains(t.Context(), 1)
+	ok(t, err)
+	equal(t, "there", has, false)
+	if has, err := c.Contains(t.Context(), 2); !errors.Is(err, errPlanned) {
 		t.Error(has, err)
 	}
 }
@@ -619,7 +627,6 @@ func TestClock(t *testing.T) {
 		time.Sleep(59 * time.Minute)
 		x.want(0, "00:00")
 		time.Sleep(time.Minute)
-		synctest.Wait()
 		x.want(1, "01:00")
 		x.reopen()
 		x.want(0, "01:00")
@@ -644,7 +651,6 @@ func TestExpireAt(t *testing.T) {
 		x.reopen()
 		x.want(0, "v")
 		time.Sleep(time.Second)
-		synctest.Wait()
 		x.want(1, "v")
 		ok(t, x.m.Close())
 		time.Sleep(time.Hour)
@@ -658,6 +664,28 @@ func TestExpireAt(t *testing.T) {
 		x.want(1, "v")
 		x.m.Close()
 	})
+}
+
+// TestClockIsOnTime: a read that begins after a time has come has what is of that.
+func TestClockIsOnTime(t *testing.T) {
+	const granularity = time.Millisecond
+	m := newManager(t)
+	c := must(RegisterValue(m, "c", Spec[Single, time.Time]{Memory: true, Build: func(ctx context.Context, _ Single) (time.Time, error) {
+		return Now(ctx, granularity)
+	}}))
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for began, last := time.Now(), time.Now(); last.Sub(began) < 50*granularity; {
+				last = time.Now()
+				if now := must(c.Get(t.Context())); now.Before(last.Truncate(granularity)) {
+					t.Errorf("at %v it is %v", last, now)
+					return
+				}
+			}
+		})
+	}
+	readers.Wait()
 }
 
 // TestMachineSleeps: timers stand still while a machine sleeps, the clock does not.
@@ -683,8 +711,6 @@ func TestMachineSleeps(t *testing.T) {
 				time.Sleep(12 * time.Hour)
 				x.want(0, "v")
 				slept.Store(int64(12 * time.Hour))
-				time.Sleep(time.Minute)
-				synctest.Wait()
 				x.want(1, "v")
 			})
 		})
@@ -730,8 +756,8 @@ func TestExpiresMeanwhile(t *testing.T) {
 	})
 }
 
-// However often the world outside is asked, a time is waited for once.
-func TestTimersDoNotAddUp(t *testing.T) {
+// However often the world outside is asked, for a time there is one alarm.
+func TestAlarmsDoNotAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		c := must(RegisterValue(m, "c", Spec[Single, int64]{Build: func(ctx context.Context, _ Single) (int64, error) {
@@ -745,10 +771,10 @@ func TestTimersDoNotAddUp(t *testing.T) {
 			must(c.Get(t.Context()))
 			ok(t, m.Refresh(t.Context(), nil))
 		}
-		m.timers.Lock()
-		n := len(m.timers.all)
-		m.timers.Unlock()
-		equal(t, "timers", n, 2)
+		m.alarms.mu.Lock()
+		n := len(m.alarms.all)
+		m.alarms.mu.Unlock()
+		equal(t, "alarms", n, 2)
 		ok(t, m.Close())
 	})
 }
@@ -982,6 +1008,73 @@ func TestKeptErrors(t *testing.T) {
 	x.want(1, "error: two")
 	in.Set("k", 0)
 	x.want(1, "fine")
+}
+
+// TestErrorsPassedOn: a builder that passes on what is a result has one itself, with the words
+// it puts around it, for all callers, also after a restart; but not if it says something else
+// besides.
+func TestErrorsPassedOn(t *testing.T) {
+	transient := errors.New("the network is down")
+	for name, test := range map[string]struct {
+		pass  func(err error) error
+		keeps bool
+		text  string // what the error says
+	}{
+		"unchanged": {func(err error) error { return err }, true, ""},
+		"wrapped":   {func(err error) error { return fmt.Errorf("page 7: %w", err) }, true, "page 7"},
+		"joined":    {func(err error) error { return errors.Join(err, ErrNotFound) }, true, "\n"},
+		"kept":      {func(err error) error { return Keep(fmt.Errorf("page 7: %w", err)) }, true, "page 7"},
+		"and more":  {func(err error) error { return errors.Join(err, transient) }, false, "down"},
+		"twice":     {func(err error) error { return fmt.Errorf("%w, and %w", err, transient) }, false, "down"},
+	} {
+		for _, below := range []error{Keep(errors.New("malformed")), ErrNotFound} {
+			t.Run(fmt.Sprint(name, ", ", below), func(t *testing.T) {
+				d := newDisk()
+				runs := 0
+				open := func() (*Manager, *Cache[int, int], *Cache[int, int]) {
+					m := d.open(t, Options{})
+					bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, below }}))
+					page := must(Register(m, "page", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+						runs++
+						_, err := bad.Get(ctx, k)
+						return 0, test.pass(err)
+					}}))
+					return m, bad, page
+				}
+				m, bad, page := open()
+				want := func(wantRuns int) {
+					t.Helper()
+					_, err := page.Get(t.Context(), 1)
+					if err == nil || !strings.Contains(err.Error(), test.text) {
+						t.Errorf("the error is %v", err)
+					}
+					if below == ErrNotFound || name == "joined" {
+						equal(t, "is none", errors.Is(err, ErrNotFound), true)
+					} else if !strings.Contains(err.Error(), "malformed") {
+						t.Errorf("the error is %v", err)
+					}
+					if !test.keeps {
+						wantRuns = 1
+					}
+					equal(t, "runs", runs, wantRuns)
+					runs = 0
+				}
+				want(1)
+				want(0)
+				is, err := page.Contains(t.Context(), 1)
+				equal(t, "there", is, false)
+				equal(t, "whether is known", err == nil, test.keeps && (below == ErrNotFound || name == "joined"))
+				runs = 0
+				ok(t, m.Close())
+				m, bad, page = open()
+				want(0)
+				ok(t, bad.Set(1, 1))
+				_, err = page.Get(t.Context(), 1)
+				equal(t, "runs", runs, 1)
+				ok(t, m.Close())
+			})
+		}
+	}
 }
 
 // TestTrackedBuildAll: whole contents depend on what BuildAll has read, and who

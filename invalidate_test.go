@@ -186,6 +186,9 @@ func TestInvalidatedAndReopened(t *testing.T) {
 	}
 }
 
+// lacks says that there is no value, and why.
+func lacks(why string) error { return fmt.Errorf("no %s: %w", why, ErrNotFound) }
+
 // TestInvalidatedResults: the same for what a builder says instead of a value.
 func TestInvalidatedResults(t *testing.T) {
 	result := func(v string, err error) func(int) (string, error) {
@@ -203,6 +206,11 @@ func TestInvalidatedResults(t *testing.T) {
 		"still nothing":  {result("", ErrNotFound), result("", ErrNotFound), "no value", 0},
 		"nothing, value": {result("", ErrNotFound), result("v", nil), "v", 1},
 		"value, nothing": {result("v", nil), result("", ErrNotFound), "no value", 1},
+		"still no luck":  {result("", lacks("luck")), result("", lacks("luck")), "no no luck: not found", 0},
+		"lacks, nothing": {result("", lacks("luck")), result("", ErrNotFound), "no value", 1},
+		"lacks, error":   {result("", lacks("luck")), result("", Keep(errors.New("luck"))), "no luck", 1},
+		"lacks, value":   {result("", lacks("luck")), result("v", nil), "v", 1},
+		"value, lacks":   {result("v", nil), result("", lacks("luck")), "no no luck: not found", 1},
 		"nothing, error": {result("", ErrNotFound), result("", Keep(errors.New("luck"))), "no luck", 1},
 	} {
 		for _, reopen := range []bool{false, true} {

@@ -291,7 +291,7 @@ func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 			continue
 		}
 		v, err := c.get(ctx, graph.FrameOf(ctx), k)
-		if err == ErrNotFound {
+		if isNone(err) {
 			continue // it has been removed, or turned out to be none
 		}
 		if err != nil {
@@ -334,7 +334,7 @@ func (c *Cache[K, V]) has(ctx context.Context, key any) (bool, error) {
 
 func (c *Cache[K, V]) hasNow(ctx context.Context, k K) (bool, error) {
 	_, err := c.get(ctx, graph.FrameOf(ctx), k)
-	if err == ErrNotFound { // not what is about an entry that a builder has read
+	if isNone(err) {
 		return false, nil
 	}
 	return err == nil, c.err(ctx, "contains", k, err)
@@ -346,12 +346,9 @@ func (c *Cache[K, V]) hasNow(ctx context.Context, k K) (bool, error) {
 // how it is kept; its Version is that of fn, its Build is not used.
 func Select[K comparable, V, P any](c *Cache[K, V], name string, spec Spec[K, P], fn func(V) P) (*Cache[K, P], error) {
 	spec.Build = func(ctx context.Context, k K) (p P, err error) {
-		v, err := c.get(ctx, graph.FrameOf(ctx), k)
-		if err == ErrNotFound {
-			return p, ErrNotFound // which is a result
-		}
+		v, err := c.Get(ctx, k)
 		if err != nil {
-			return p, c.err(ctx, "get", k, err)
+			return p, err
 		}
 		return fn(v), nil
 	}

@@ -313,7 +313,7 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 // error, which takes no more and is needed like that. Its shard and the graph are locked.
 func (e *entry[K, V]) isTrace() bool {
 	_, invalidated := e.old()
-	return e.kind == dropped || e.kind == broken || invalidated && e.node.Why().Reason != graph.Outdated
+	return e.kind == dropped || e.kind == broken || e.kind == lacking || invalidated && e.node.Why().Reason != graph.Outdated
 }
 
 // left reports whether there is anything of e, also if another version has built it. Its

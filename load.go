@@ -39,6 +39,7 @@ func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
 // volatile is prepare. It returns what a BuildAll has made if that cannot be kept, else
 // nil.
 func (c *Cache[K, V]) volatile(ctx context.Context, build bool) (*buildingAll[K, V], error) {
+	c.m.ring()
 	for {
 		switch state := c.state.Load(); {
 		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
@@ -384,6 +385,8 @@ func parseEntry[V any](rec store.Record) (st state[V], r record, err error) {
 	r.size = sizeOf(rec)
 	st = state[V]{raw: unsafe.String(unsafe.SliceData(rec.Value), len(rec.Value)), kind: encoded}
 	switch {
+	case r.flags&(flagNone|flagError) == flagNone|flagError:
+		st.kind = lacking
 	case r.flags&flagNone != 0:
 		st = state[V]{kind: missing}
 	case r.flags&flagError != 0:

@@ -102,8 +102,10 @@ type Manager struct {
 
 	timers struct {
 		sync.Mutex
-		all map[any]*time.Timer // by what they are for: a cache or its name, a granularity as a Duration, a time in Unix seconds, or m
+		all map[any]*time.Timer // by what they are for: a cache or its name, or m
 	}
+
+	alarms alarms // by granularities as a Duration, and times in Unix seconds
 
 	deadlines atomic.Uint64 // how many times it was asked whether one has passed, and it had not
 

@@ -144,16 +144,12 @@ func (e *oracleExpr) eval(version int, from oracleReader) (int, error) {
 			return e.n, nil
 		}
 	case oracleFacet + oraclePresence:
-		if errors.Unwrap(err) == ErrNotFound { // and not what is about an entry below
+		if errors.Is(err, ErrNotFound) {
 			return 0, nil
 		}
 	case oracleRescue:
 		if err != nil {
 			return e.n, nil
-		}
-	case oracleFacet + oraclePart:
-		if errors.Unwrap(err) == ErrNotFound { // likewise
-			return 0, ErrNotFound
 		}
 	case oraclePass:
 		if errors.Is(err, ErrNotFound) {
@@ -419,13 +415,23 @@ func (o *oracle) truth(id int) (int, error) {
 	if _, failed := o.failed[id]; n.asked && !failed {
 		e.world = n.world
 	}
-	return e.eval(o.versions[o.cache(id)], o.reader(func(id int) (int, error) {
+	v, err := e.eval(o.versions[o.cache(id)], o.reader(func(id int) (int, error) {
 		v, err := o.truth(id)
 		if err != nil {
 			err = fmt.Errorf("read: %w", err)
 		}
 		return v, err
 	}))
+	return v, passedOn(err)
+}
+
+// passedOn is what an error of a builder says: that there is nothing, also if it has that
+// from what it has read.
+func passedOn(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
 }
 
 // The ideal.
@@ -537,6 +543,7 @@ func (o *oracle) build(id int) oracleResult {
 		}
 		return r.val, nil
 	}))
+	err = passedOn(err)
 	broken := ""
 	if kept, is := errors.AsType[*KeptError](err); is {
 		broken = kept.Text

@@ -128,21 +128,6 @@ func (m *Manager) after(what any, d time.Duration, f func()) {
 	m.timers.all[what] = t
 }
 
-// at calls f when t, which is a time of the wall clock, has come, otherwise as after. Timers
-// stand still while a machine sleeps, and nobody tells them that its clock was set: so the
-// clock is looked at from time to time.
-func (m *Manager) at(what any, t time.Time, f func()) {
-	m.after(what, min(t.Sub(m.now()), lookAtClock), func() {
-		if m.now().Before(t) {
-			m.at(what, t, f)
-			return
-		}
-		f()
-	})
-}
-
-const lookAtClock = time.Minute
-
 func (m *Manager) stopTimers() {
 	m.timers.Lock()
 	defer m.timers.Unlock()

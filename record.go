@@ -35,7 +35,7 @@ const (
 	flagBuilt   = 1 << iota // a builder made it
 	flagProbed              // the world outside was asked for it
 	flagNone                // there is no value: the builder said so
-	flagError               // the value is the text of an error that is kept
+	flagError               // the value is the text of an error that is kept; with flagNone, of one that says that there is no value
 	flagDropped             // the value is gone; there is its fingerprint, or nothing
 	flagForced              // it was invalidated: it is to be built, and compared with what is left
 )
@@ -217,6 +217,8 @@ func (r *recorder) append(dst []byte, v *trace, kind kind, version uint64) ([]by
 		flags |= flagNone
 	case broken:
 		flags |= flagError
+	case lacking:
+		flags |= flagNone | flagError
 	case dropped:
 		flags |= flagDropped
 	}

@@ -308,7 +308,7 @@ func (p *tablePart[K, V]) encodeKey(dst []byte, e *saving[K, V]) (_ []byte, err 
 func (p *tablePart[K, V]) encode(ctx context.Context, e *saving[K, V], records *recorder, value, meta []byte) (_, _ []byte, err error) {
 	st := e.version.state
 	switch st.kind {
-	case encoded, broken, dropped:
+	case encoded, broken, lacking, dropped:
 		value = append(value, rawBytes(st.raw)...)
 	case decoded:
 		value, err = p.c.encode(ctx, e.key, st.value, value)

@@ -129,7 +129,7 @@ func (e *entry[K, V]) hold(st state[V]) {
 // state is what an entry holds.
 type state[V any] struct {
 	value V      // if kind is decoded
-	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken or dropped, see there. Less than 4 GiB
+	raw   string // if kind is encoded: the value as it was stored, until somebody reads it; if broken, lacking or dropped, see there. Less than 4 GiB
 	kind  kind
 }
 
@@ -139,6 +139,7 @@ const (
 	absent  = kind(iota) // there is nothing, and the store may not know it yet
 	missing              // a builder said that there is no value
 	broken               // it said that there is an error, in raw, which is to be kept
+	lacking              // it said that there is no value, and more, in raw
 	dropped              // the value was evicted, or invalidated and saved as that; in raw is its fingerprint, or nothing if there is none
 	encoded              // loaded, not read yet
 	decoded
@@ -153,8 +154,11 @@ func (k kind) stamped() bool { return k >= broken }
 
 // failure is the error of reading an entry without a value.
 func (s state[V]) failure() error {
-	if s.kind == broken {
+	switch s.kind {
+	case broken:
 		return &KeptError{Text: s.raw}
+	case lacking:
+		return &KeptError{Text: s.raw, Err: ErrNotFound}
 	}
 	return ErrNotFound
 }
