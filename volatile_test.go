@@ -298,6 +298,9 @@ func TestComeLater(t *testing.T) {
 				return map[int]int{1: v}, err
 			}}))
 		},
+		"inputs of another Manager": func(w world) *Cache[int, int] {
+			return must(Register(w.m, "mid", Spec[int, int]{Build: w.in.Get}))
+		},
 		"another Manager": func(w world) *Cache[int, int] {
 			return must(Register(w.other, "mid", Spec[int, int]{Build: w.in.Get}))
 		},
@@ -305,7 +308,7 @@ func TestComeLater(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := world{m: newDisk().open(t, Options{}), other: newDisk().open(t, Options{})}
-				if name == "another Manager" {
+				if strings.Contains(name, "another Manager") {
 					w.in = must(Register(w.other, "in", Spec[int, int]{}))
 				} else {
 					w.in = must(Register(w.m, "in", Spec[int, int]{}))

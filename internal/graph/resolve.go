@@ -80,6 +80,13 @@ func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Nod
 	if asker != nil {
 		q = asker.request
 	}
+	// told returns r, which has made something that cannot be kept, to the asker.
+	told := func(r *Run, err error) (*Run, error) {
+		if asker != nil {
+			asker.foreign = asker.foreign || r.foreign
+		}
+		return r, err
+	}
 search:
 	for len(stack) > 0 {
 		if steps++; steps%4096 == 0 {
@@ -104,7 +111,7 @@ search:
 		}
 		if r := q.knows(x, of, asks && len(stack) == 1); r != nil {
 			if err := r.failure(); final(err) {
-				return r, err
+				return told(r, err)
 			}
 			failed(x)
 			continue
@@ -229,7 +236,7 @@ search:
 				return nil, nil
 			}
 		case last || !kept && final(err):
-			return r, err
+			return told(r, err)
 		case !kept:
 			failed(x)
 		}
