@@ -208,7 +208,8 @@
 // it meanwhile, and follow what is saved (see [Options].ReadOnly and
 // [Manager.Follow]). Values are shared and must be treated as immutable. A
 // [Limit] does not bound what memory holds of entries besides their values. A builder that reads
-// caches of another Manager makes results that are not kept. Stores that keep
+// caches of another Manager makes results that are not kept; and who has read what cannot
+// be recorded, as that or a failure, is not told if it changes meanwhile. Stores that keep
 // values only, and Load hooks, do not bring back what an entry was built from: it
 // counts as set by hand then, and what is promised of builders and of a Version is
 // not promised of it, until it is invalidated. In a cache with a Probe it is asked
