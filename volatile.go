@@ -18,10 +18,18 @@ func (b *buildingAll[K, V]) value(k K) (v V, ok bool) {
 	_, s := c.rlock(k)
 	e := s.entries[k]
 	stays := e != nil && b.stays(e)
+	var st state[V]
+	if stays { // at the same instant, for the contents may be replaced at the next
+		st = e.state()
+	}
 	s.mu.RUnlock()
-	if stays {
-		v, ok, _, _ = c.look(k)
-		return v, ok
+	switch {
+	case st.kind == decoded:
+		return st.value, true
+	case st.kind == encoded:
+		return c.decode(s, e, st.raw)
+	case stays:
+		return v, false
 	}
 	v, ok = b.contents[k]
 	return v, ok
