@@ -44,6 +44,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 	if ctx.Err() != nil {
 		return failed(flight.Cause(ctx))
 	}
+	if err := c.fits(k); err != nil {
+		return v, err
+	}
 	counted := false
 	count := func(s *shard[K, V], hit bool) {
 		if !counted {
