@@ -293,7 +293,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	return nil
 }
 
-// exited is the error of a builder that ends its goroutine; see Done.
+// exited is the error of a builder, or a hook, that ends its goroutine; see Done.
 var exited error = &PanicError{}
 
 // now returns the time since began: one clock is read, where time.Now reads two.
