@@ -275,9 +275,15 @@ func (m *Manager) faults() (faults []fault) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	var nodes []*graph.Node
+	check := func(c *core) {
+		nodes = c.typed.check(nodes, func(key any, what string) { faults = append(faults, fault{c: c, key: key, what: what}) })
+	}
 	for _, s := range m.slots {
 		if s.cache != nil {
-			nodes = s.cache.typed.check(nodes, func(key any, what string) { faults = append(faults, fault{c: s.cache, key: key, what: what}) })
+			check(s.cache)
+		}
+		for _, former := range s.former { // others may have been computed from what it has
+			check(former)
 		}
 	}
 	m.graph.Lock()
@@ -315,10 +321,13 @@ func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string
 				}
 				continue
 			}
+			g.Lock()
 			if e.stamp.Load() == c.owner.Marks()|seen && !e.node.Fresh() {
 				fault(k, "it is taken for clean")
 			}
-			g.Lock()
+			if e.node.Dead() {
+				fault(k, "its node is dead")
+			}
 			if e.node.Entry() != any(e) {
 				fault(k, "its node is of another entry")
 			}
