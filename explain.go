@@ -176,7 +176,11 @@ func reached(n *graph.Node, depth int) Reached {
 	return Reached{strings.TrimPrefix(t.cache().slot.name, ours), t.keyOf(n.Entry()), depth}
 }
 
-// String writes x as a few lines, with a tree of what it was built from.
+// shownAtMost is how many dependencies String shows.
+const shownAtMost = 32
+
+// String writes x as a few lines, with a tree of what it was built from. Of that it shows
+// the first few dozen, and says how many more there are; Dependencies has all.
 func (x Explanation) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s: %s\n", entryName(x.Cache, x.Key), x.State, x.Why)
@@ -187,7 +191,13 @@ func (x Explanation) String() string {
 		}
 		b.WriteByte('\n')
 	}
-	for i, d := range x.Dependencies {
+	rest := x.Dependencies
+	if len(rest) > shownAtMost {
+		rest = rest[shownAtMost:]
+	} else {
+		rest = nil
+	}
+	for i, d := range x.Dependencies[:len(x.Dependencies)-len(rest)] {
 		branch := "├─"
 		if i == len(x.Dependencies)-1 {
 			branch = "└─"
@@ -198,6 +208,19 @@ func (x Explanation) String() string {
 			fmt.Fprintf(&b, ": changed at revision %d, read at %d", d.Stamp, d.Seen)
 		default:
 			fmt.Fprintf(&b, ": %s", d.State)
+		}
+		b.WriteByte('\n')
+	}
+	if len(rest) > 0 {
+		changed := 0
+		for _, d := range rest {
+			if d.Changed {
+				changed++
+			}
+		}
+		fmt.Fprintf(&b, "  └─ … and %d more", len(rest))
+		if changed > 0 {
+			fmt.Fprintf(&b, ", of which %d changed", changed)
 		}
 		b.WriteByte('\n')
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -57,6 +58,37 @@ func TestExplain(t *testing.T) {
 	if len(x.Dependencies) != 1 || x.Dependencies[0].Cache != "mid" || x.Dependencies[0].Key != "k" {
 		t.Errorf("%+v", x)
 	}
+}
+
+// TestExplainMany: of what was built from thousands of entries the text shows some.
+func TestExplainMany(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	const n = 1000
+	for k := range n {
+		ok(t, in.Set(k, k))
+	}
+	all := must(Register(m, "all", Spec[int, int]{Build: func(ctx context.Context, count int) (sum int, err error) {
+		for k := range count {
+			v, err := in.Get(ctx, k)
+			if err != nil {
+				return 0, err
+			}
+			sum += v
+		}
+		return sum, nil
+	}}))
+	must(all.Get(t.Context(), n))
+	ok(t, in.Set(n-1, 0))
+	x := all.Explain(n)
+	equal(t, "dependencies", len(x.Dependencies), n)
+	lines := strings.Split(strings.TrimSpace(x.String()), "\n")
+	equal(t, "lines", len(lines), 2+shownAtMost+1)
+	equal(t, "the last", lines[len(lines)-1], fmt.Sprintf("  └─ … and %d more, of which 1 changed", n-shownAtMost))
+	must(all.Get(t.Context(), shownAtMost))
+	lines = strings.Split(strings.TrimSpace(all.Explain(shownAtMost).String()), "\n")
+	equal(t, "lines of few", len(lines), 2+shownAtMost)
+	equal(t, "the last of few", lines[len(lines)-1], fmt.Sprintf("  └─ in[%d]: clean", shownAtMost-1))
 }
 
 // named is a key whose name is in a cache.
