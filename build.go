@@ -144,7 +144,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 		count(s, st.kind.held())
 		run, err := c.m.graph.Resolve(ctx, n)
 		if err != nil {
-			if errors.Is(err, graph.ErrStale) && ctx.Err() == nil {
+			if err == graph.ErrStale && ctx.Err() == nil { // what wraps it, a builder has returned of its own accord
 				continue // the entry was set or invalidated meanwhile
 			}
 			return failed(err)

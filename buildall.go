@@ -185,7 +185,7 @@ func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) 
 			return nil, flight.Cause(ctx)
 		}
 		run, err := c.m.graph.Resolve(ctx, c.all)
-		if errors.Is(err, graph.ErrStale) {
+		if err == graph.ErrStale { // see get
 			continue
 		}
 		if run == nil || err != nil {
