@@ -193,7 +193,12 @@ func (w *write[K, V]) core() *core { return &w.c.core }
 
 func (w *write[K, V]) of() any { return w.key }
 
-func (w *write[K, V]) note() error { return w.c.note(w.key) }
+func (w *write[K, V]) note() error {
+	if err := w.c.fits(w.key); err != nil {
+		return w.c.err(context.Background(), "batch", w.key, err)
+	}
+	return w.c.note(w.key)
+}
 
 func (w *write[K, V]) find() {
 	w.t = w.c.table.Load()

@@ -45,6 +45,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 	if ctx.Err() != nil {
 		return failed(flight.Cause(ctx))
 	}
+	if err := c.fits(k); err != nil {
+		return v, err
+	}
 	c.m.ring()
 	counted := false
 	count := func(s *shard[K, V], hit bool) {
@@ -143,7 +146,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 		count(s, st.kind.held())
 		run, err := c.m.graph.Resolve(ctx, n)
 		if err != nil {
-			if errors.Is(err, graph.ErrStale) && ctx.Err() == nil {
+			if err == graph.ErrStale && ctx.Err() == nil { // what wraps it, a builder has returned of its own accord
 				continue // the entry was set or invalidated meanwhile
 			}
 			return failed(err)
@@ -292,7 +295,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	return nil
 }
 
-// exited is the error of a builder that ends its goroutine; see Done.
+// exited is the error of a builder, or a hook, that ends its goroutine; see Done.
 var exited error = &PanicError{}
 
 // now returns the time since began: one clock is read, where time.Now reads two.

@@ -694,3 +694,34 @@ func TestBuildersOfOneCall(t *testing.T) {
 		t.Errorf("this is %s, and they ran in %q", goroutine(), all)
 	}
 }
+
+// TestStaleOfItsOwnAccord: a builder that says that what it has read is stale, which it is
+// not, has failed: it is not called again and again.
+func TestStaleOfItsOwnAccord(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	ok(t, in.Set(1, 1))
+	runs := 0
+	build := func(ctx context.Context) error {
+		if runs++; runs > 100 {
+			return nil // or the test would not end
+		}
+		must(in.Get(ctx, 1))
+		return ErrStale
+	}
+	one := must(Register(m, "one", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) { return 1, build(ctx) }}))
+	all := must(Register(m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) { return nil, build(ctx) }}))
+	top := must(Register(m, "top", Spec[int, int]{Build: one.Get}))
+	for name, get := range map[string]func(context.Context, int) (int, error){"one": one.Get, "all": all.Get, "top": top.Get} {
+		for range 2 {
+			runs = 0
+			if _, err := get(ctx, 1); !errors.Is(err, ErrStale) {
+				t.Errorf("%s: got %v", name, err)
+			}
+			equal(t, "runs of "+name, runs, 1)
+		}
+	}
+	equal(t, "failures", one.Stats().BuildErrors, 4)
+}

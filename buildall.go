@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -184,7 +185,7 @@ func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) 
 			return nil, flight.Cause(ctx)
 		}
 		run, err := c.m.graph.Resolve(ctx, c.all)
-		if errors.Is(err, graph.ErrStale) {
+		if err == graph.ErrStale { // see get
 			continue
 		}
 		if run == nil || err != nil {
@@ -197,7 +198,7 @@ func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) 
 func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {
 	guard(&err, func() (err error) {
 		contents, err = c.spec.BuildAll(ctx)
-		return err
+		return cmp.Or(err, c.fit(contents))
 	})
 	if contents == nil {
 		contents = map[K]V{}

@@ -17,6 +17,9 @@ import (
 // given to the cache or came out of it must not be changed any more; to change
 // it, Set a new one or use Update.
 //
+// A key that is not equal to itself, because it is NaN or has that in it, is in no
+// cache: what asks whether there is something says no, and all else is an error.
+//
 // Reads that take no ctx give what the cache holds. They never call a builder.
 // The first of them after a restart reads the contents from the local store, or
 // waits for that; if this fails, the reason is an event, and the cache is as if
@@ -28,6 +31,7 @@ type Cache[K comparable, V any] struct {
 	clip  func(V) V                   // see Update; nil unless V is a slice
 	equal func(a, b V) bool           // nil: encode both and compare the bytes
 	plain bool                        // values that are == are the same in every respect
+	nans  bool                        // there are values of K that are not equal to themselves: no entry is found under them
 
 	loading struct {
 		sync.Mutex
@@ -257,7 +261,7 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 // Set makes v the value of k, an input that depends on nothing. If it equals
 // what k holds (see Spec.Equal), nothing that was computed from that becomes
 // stale. Set fails only with ErrClosed, ErrReadOnly
-// or ErrInBuilder.
+// or ErrInBuilder, and for a key that is not equal to itself.
 func (c *Cache[K, V]) Set(k K, v V) error {
 	equal, seen := c.holds(k, v)
 	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
@@ -287,7 +291,7 @@ func (c *Cache[K, V]) SetAll(seq iter.Seq2[K, V]) error {
 	return nil
 }
 
-// Delete removes k, as Invalidate does. It fails only with ErrClosed, ErrReadOnly or ErrInBuilder.
+// Delete removes k, as Invalidate does. It fails only where Set fails.
 func (c *Cache[K, V]) Delete(k K) error { return c.remove("delete", k) }
 
 func (c *Cache[K, V]) remove(op string, k K) error {
@@ -304,6 +308,10 @@ func (c *Cache[K, V]) remove(op string, k K) error {
 // slice, appending to v is safe, because v comes without spare capacity.
 func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
 	for {
+		if err := c.fits(k); err != nil {
+			var zero V
+			return zero, c.err(context.Background(), "update", k, err)
+		}
 		if err := c.know(context.Background(), k); err != nil {
 			var zero V
 			return zero, c.err(context.Background(), "update", k, err)
@@ -398,7 +406,7 @@ func (c *Cache[K, V]) Clear() error {
 // again, also if its builder is running at this moment. Where there is a builder,
 // a fingerprint of what there was is kept, also by the store, until the entry is
 // built or set: if what is built is the same, what was computed from it stays
-// valid. It fails only with ErrClosed, ErrReadOnly or ErrInBuilder.
+// valid. It fails only where Set fails.
 func (c *Cache[K, V]) Invalidate(keys ...K) error {
 	for _, k := range keys {
 		if err := c.remove("invalidate", k); err != nil {

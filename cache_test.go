@@ -1,12 +1,19 @@
 package cacheman
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/cacheman-go/cacheman/codec"
 )
 
 func TestMapVocabulary(t *testing.T) {
@@ -196,6 +203,97 @@ func checkTable[K comparable, V any](t *testing.T, c *Cache[K, V]) {
 			t.Errorf("shard %d: live %d, counted %d; dirty %d, listed %d; taken %d, before %d",
 				i, s.live, live, dirty, len(s.dirty), len(s.taken), len(s.before))
 		}
+	}
+}
+
+// TestKeyNotEqualToItself: no cache has an entry for a key that is NaN, and all who would
+// need one are told.
+func TestKeyNotEqualToItself(t *testing.T) {
+	testNaN(t, math.NaN(), 1)
+	testNaN(t, [2]float32{0, float32(math.NaN())}, [2]float32{})
+	testNaN(t, struct {
+		s string
+		c complex64
+	}{"", complex(0, float32(math.NaN()))}, struct {
+		s string
+		c complex64
+	}{})
+	testNaN[any](t, math.NaN(), 1)
+}
+
+func testNaN[K comparable](t *testing.T, nan, other K) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[K, int]{Memory: true, Build: func(context.Context, K) (int, error) { return 1, nil }}))
+	reader := must(Register(m, "reader", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) { return c.Get(ctx, nan) }}))
+	must(c.Get(ctx, other))
+	for name, use := range map[string]func() error{
+		"get":        func() error { _, err := c.Get(ctx, nan); return err },
+		"get inside": func() error { _, err := reader.Get(ctx, 1); return err },
+		"contains":   func() error { _, err := c.Contains(ctx, nan); return err },
+		"set":        func() error { return c.Set(nan, 1) },
+		"setall":     func() error { return c.SetAll(maps.All(map[K]int{nan: 1})) },
+		"delete":     func() error { return c.Delete(nan) },
+		"invalidate": func() error { return c.Invalidate(other, nan) },
+		"update": func() error {
+			_, err := c.Update(nan, func(int, bool) (int, bool) { t.Error("it was called"); return 1, true })
+			return err
+		},
+		"set in":    func() error { return m.Batch(func(b *Batch) error { c.SetIn(b, nan, 1); return nil }) },
+		"delete in": func() error { return m.Batch(func(b *Batch) error { c.DeleteIn(b, nan); return nil }) },
+	} {
+		if err := use(); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), " c[") || !strings.Contains(err.Error(), "NaN") {
+			t.Errorf("%s of %v: got %v", name, nan, err)
+		}
+	}
+	if _, ok := c.Peek(nan); ok || c.Has(nan) {
+		t.Errorf("there is an entry of %v", nan)
+	}
+	equal(t, "state", c.Explain(nan).State, Absent)
+	must(c.Get(ctx, other))
+	equal(t, "entries", c.Len(), 1)
+}
+
+// TestNaNInContents: what brings a key that is not equal to itself together with others is
+// told, and what was saved of one by a codec that allows it is damage.
+func TestNaNInContents(t *testing.T) {
+	bad := map[float64]int{1: 1, math.NaN(): 2}
+	m := newManager(t)
+	if _, err := Register(m, "contents", Spec[float64, int]{Contents: bad}); !errors.Is(err, ErrSpec) {
+		t.Errorf("got %v", err)
+	}
+	whole := must(Register(m, "all", Spec[float64, int]{BuildAll: func(context.Context) (map[float64]int, error) { return bad, nil }}))
+	if _, err := whole.Get(t.Context(), 1); !errors.Is(err, errNaN) {
+		t.Errorf("got %v", err)
+	}
+	loaded := must(Register(m, "loaded", Spec[float64, int]{Load: func(context.Context) (map[float64]int, error) { return bad, nil }}))
+	if err := loaded.Load(t.Context()); !errors.Is(err, errNaN) {
+		t.Errorf("got %v", err)
+	}
+
+	d := newDisk()
+	m = openOn(d)
+	ints := must(codec.Key[int]())
+	ok(t, must(Register(m, "c", Spec[int, int]{})).SetAll(maps.All(map[int]int{1: 1, -1: 2})))
+	ok(t, m.Close())
+	var told atomic.Int32
+	m = must(Open("", Options{Store: d, Observe: func(e Event) {
+		if e.Kind == EventDamaged && errors.Is(e.Err, errNaN) {
+			told.Add(1)
+		}
+	}}))
+	defer m.Close()
+	c := must(Register(m, "c", Spec[float64, int]{KeyCodec: codec.Codec[float64]{
+		Name:   ints.Name,
+		Append: func(dst []byte, k float64) ([]byte, error) { return ints.Append(dst, int(k)) },
+		Decode: func(b []byte) (float64, error) { k, err := ints.Decode(b); return math.Sqrt(float64(k)), err },
+	}}))
+	wantContents(t, c, map[float64]int{1: 1})
+	equal(t, "told", told.Load(), 1)
+	for fault := range m.Check() {
+		t.Error(fault)
 	}
 }
 

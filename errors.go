@@ -29,7 +29,8 @@ var (
 	ErrInBuilder = errors.New("a builder must not write to caches")
 
 	// ErrStale is what a builder gets from a Get after something it read
-	// before has changed. It should return; it will be called again.
+	// before has changed. It should return; it will be called again. From a
+	// builder that nobody has told so it is an error like any other.
 	ErrStale = graph.ErrStale
 )
 

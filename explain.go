@@ -177,7 +177,11 @@ func reached(n *graph.Node, depth int) Reached {
 	return Reached{strings.TrimPrefix(t.cache().slot.name, ours), t.keyOf(n.Entry()), depth}
 }
 
-// String writes x as a few lines, with a tree of what it was built from.
+// shownAtMost is how many dependencies String shows.
+const shownAtMost = 32
+
+// String writes x as a few lines, with a tree of what it was built from. Of that it shows
+// the first few dozen, and says how many more there are; Dependencies has all.
 func (x Explanation) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s: %s\n", entryName(x.Cache, x.Key), x.State, x.Why)
@@ -188,7 +192,13 @@ func (x Explanation) String() string {
 		}
 		b.WriteByte('\n')
 	}
-	for i, d := range x.Dependencies {
+	rest := x.Dependencies
+	if len(rest) > shownAtMost {
+		rest = rest[shownAtMost:]
+	} else {
+		rest = nil
+	}
+	for i, d := range x.Dependencies[:len(x.Dependencies)-len(rest)] {
 		branch := "├─"
 		if i == len(x.Dependencies)-1 {
 			branch = "└─"
@@ -199,6 +209,19 @@ func (x Explanation) String() string {
 			fmt.Fprintf(&b, ": changed at revision %d, read at %d", d.Stamp, d.Seen)
 		default:
 			fmt.Fprintf(&b, ": %s", d.State)
+		}
+		b.WriteByte('\n')
+	}
+	if len(rest) > 0 {
+		changed := 0
+		for _, d := range rest {
+			if d.Changed {
+				changed++
+			}
+		}
+		fmt.Fprintf(&b, "  └─ … and %d more", len(rest))
+		if changed > 0 {
+			fmt.Fprintf(&b, ", of which %d changed", changed)
 		}
 		b.WriteByte('\n')
 	}
@@ -276,9 +299,15 @@ func (m *Manager) faults() (faults []fault) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	var nodes []*graph.Node
+	check := func(c *core) {
+		nodes = c.typed.check(nodes, func(key any, what string) { faults = append(faults, fault{c: c, key: key, what: what}) })
+	}
 	for _, s := range m.slots {
 		if s.cache != nil {
-			nodes = s.cache.typed.check(nodes, func(key any, what string) { faults = append(faults, fault{c: s.cache, key: key, what: what}) })
+			check(s.cache)
+		}
+		for _, former := range s.former { // others may have been computed from what it has
+			check(former)
 		}
 	}
 	m.graph.Lock()
@@ -316,10 +345,13 @@ func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string
 				}
 				continue
 			}
+			g.Lock()
 			if e.stamp.Load() == c.owner.Marks()|seen && !e.node.Fresh() {
 				fault(k, "it is taken for clean")
 			}
-			g.Lock()
+			if e.node.Dead() {
+				fault(k, "its node is dead")
+			}
 			if e.node.Entry() != any(e) {
 				fault(k, "its node is of another entry")
 			}

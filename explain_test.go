@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -59,6 +60,37 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestExplainMany: of what was built from thousands of entries the text shows some.
+func TestExplainMany(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	const n = 1000
+	for k := range n {
+		ok(t, in.Set(k, k))
+	}
+	all := must(Register(m, "all", Spec[int, int]{Build: func(ctx context.Context, count int) (sum int, err error) {
+		for k := range count {
+			v, err := in.Get(ctx, k)
+			if err != nil {
+				return 0, err
+			}
+			sum += v
+		}
+		return sum, nil
+	}}))
+	must(all.Get(t.Context(), n))
+	ok(t, in.Set(n-1, 0))
+	x := all.Explain(n)
+	equal(t, "dependencies", len(x.Dependencies), n)
+	lines := strings.Split(strings.TrimSpace(x.String()), "\n")
+	equal(t, "lines", len(lines), 2+shownAtMost+1)
+	equal(t, "the last", lines[len(lines)-1], fmt.Sprintf("  └─ … and %d more, of which 1 changed", n-shownAtMost))
+	must(all.Get(t.Context(), shownAtMost))
+	lines = strings.Split(strings.TrimSpace(all.Explain(shownAtMost).String()), "\n")
+	equal(t, "lines of few", len(lines), 2+shownAtMost)
+	equal(t, "the last of few", lines[len(lines)-1], fmt.Sprintf("  └─ in[%d]: clean", shownAtMost-1))
+}
+
 // named is a key whose name is in a cache.
 type named struct {
 	n     int
@@ -110,6 +142,7 @@ func TestCheckFindsFaults(t *testing.T) {
 		"entry":  func(in, top *entry[string, int]) { in.node.SetEntry(top) },
 		"edges":  func(in, top *entry[string, int]) { in.node.SetEdges([]graph.Edge{{Node: top.node}}) },
 		"absent": func(in, top *entry[string, int]) { top.kind = absent },
+		"dead":   func(in, top *entry[string, int]) { top.node.Forget() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := must(Open("", Options{Store: newDisk()}))
@@ -135,6 +168,76 @@ func TestCheckFindsFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCheckAfterDeregister: what others have read of a cache that is not registered any
+// more, or is again, is no fault.
+func TestCheckAfterDeregister(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	check := func(when string) {
+		t.Helper()
+		for fault := range m.Check() {
+			t.Errorf("%s: %v", when, fault)
+		}
+	}
+	in := must(Register(m, "in", Spec[int, int]{}))
+	ok(t, in.Set(1, 1))
+	var mid *Cache[int, int]
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		n, err := mid.Count(ctx) // a cache of its own
+		if err != nil {
+			return 0, err
+		}
+		v, err := mid.Get(ctx, k)
+		return n + v, err
+	}}))
+	for i := range 3 {
+		mid = must(Register(m, "mid", Spec[int, int]{Build: in.Get}))
+		check("registered")
+		must(top.Get(ctx, 1))
+		check("read")
+		ok(t, m.Deregister(ctx, Only("mid")))
+		check("deregistered")
+		ok(t, in.Set(1, 2+i/2))
+		check("changed")
+	}
+	// It is not blind for that.
+	s := mid.table.Load().shard(1)
+	s.entries[1].node.SetEntry(new(entry[int, int]))
+	n := 0
+	for range m.Check() {
+		n++
+	}
+	equal(t, "faults found", n > 0, true)
+	s.entries[1].node.SetEntry(s.entries[1])
+}
+
+// TestCheckWhileForgetting: what was forgotten since Check has seen it, by a sync that
+// ended, is no fault.
+func TestCheckWhileForgetting(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		in.Get(ctx, k)
+		return k, nil
+	}}))
+	ok(t, in.Set(1, 1))
+	must(top.Get(t.Context(), 1))
+	ok(t, in.Delete(1))
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	nodes := in.check(nil, func(_ any, what string) { t.Error(what) })
+	nodes = top.check(nodes, func(_ any, what string) { t.Error(what) })
+	s := in.table.Load().shard(1)
+	s.mu.Lock() // as finish does
+	equal(t, "forgotten", s.entries[1].forget(), true)
+	s.mu.Unlock()
+	m.graph.Lock()
+	m.graph.Check(nodes, func(_ *graph.Node, what string, _ *graph.Node) { t.Error(what) })
+	m.graph.Unlock()
+	delete(s.entries, 1)
+	s.dirty = nil
 }
 
 // TestExplainWhole: an entry of contents that are built as a whole is what that is.

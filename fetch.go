@@ -60,6 +60,9 @@ func (c *Cache[K, V]) fetch(ctx context.Context, k K) error {
 	if ctx.Err() != nil {
 		return flight.Cause(ctx)
 	}
+	if err := c.fits(k); err != nil {
+		return err
+	}
 	_, s := c.rlock(k)
 	known := s.entries[k] != nil
 	s.mu.RUnlock()

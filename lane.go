@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -212,7 +213,7 @@ type part interface {
 // sync saves what the caches of the lane have to save: those in only, or all
 // if that is nil. Whatever only says, invalidations are always saved, so that
 // they stay one step with those of their dependents.
-func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error {
+func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err error) {
 	l.m.loadHand(caller)
 	if err := l.lock(caller); err != nil {
 		return err
@@ -228,16 +229,39 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 		return unread
 	}
 	start := time.Now()
-	b := &batch{m: l.m, described: l.store != nil && l.store.Caps().Described, shared: shared(l.store), elsewhere: l != l.m.main}
-	for _, c := range cuts {
+	b := &batch{m: l.m, cuts: cuts, described: l.store != nil && l.store.Caps().Described, shared: shared(l.store), elsewhere: l != l.m.main}
+	err = exited // unless the hooks, the codecs and the store return
+	defer func() {
+		if err == exited {
+			err = &Error{Op: "sync", Err: &PanicError{Stack: debug.Stack()}}
+		}
+		l.finish(b.cuts, err)
+		b.errs.add(unread)
+		b.errs.add(err)
+		err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
+		defer l.rearm(err != nil) // who observes may end the goroutine, too
+		event := Event{Kind: EventSynced, Count: b.entries, Bytes: b.bytes, Duration: time.Since(start), Err: err}
+		if err != nil {
+			event.Kind = EventSyncFailed
+		}
+		if !errors.Is(err, ErrClosed) { // then Close saves once more
+			l.m.emit(event)
+		}
+	}()
+	err = l.save(ctx, b)
+	return err
+}
+
+// save gives the cuts of b to the hooks or the store. Those whose Delete hook has failed
+// are settled, and not of b any more.
+func (l *lane) save(ctx context.Context, b *batch) (err error) {
+	for _, c := range slices.Clone(b.cuts) {
 		// Hooks first: where one fails, the others are saved all the same.
 		if err := b.callDelete(ctx, c); err != nil {
+			b.cuts = slices.DeleteFunc(b.cuts, func(other *cut) bool { return other == c })
 			l.finish([]*cut{c}, err)
-			continue
 		}
-		b.cuts = append(b.cuts, c)
 	}
-	var err error
 	if l.store == nil {
 		err = b.callSave(ctx)
 	} else if len(b.cuts) > 0 {
@@ -251,18 +275,6 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) error
 	if err == nil && !b.elsewhere {
 		l.m.mark.Store(max(b.mark, l.m.mark.Load()))
 	}
-	l.finish(b.cuts, err)
-	b.errs.add(unread)
-	b.errs.add(err)
-	err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
-	event := Event{Kind: EventSynced, Count: b.entries, Bytes: b.bytes, Duration: time.Since(start), Err: err}
-	if err != nil {
-		event.Kind = EventSyncFailed
-	}
-	if !errors.Is(err, ErrClosed) { // then Close saves once more
-		l.m.emit(event)
-	}
-	l.rearm(err != nil)
 	return err
 }
 
@@ -414,7 +426,11 @@ func syncAll(ctx context.Context, lanes []*lane, take int, only map[*slot]bool) 
 	var errs errorList
 	var wg sync.WaitGroup
 	for _, l := range lanes {
-		wg.Go(func() { errs.add(l.sync(ctx, take, only)) })
+		wg.Go(func() {
+			err := error(&Error{Op: "sync", Err: exited}) // unless it returns
+			defer func() { errs.add(err) }()
+			err = l.sync(ctx, take, only)
+		})
 	}
 	wg.Wait()
 	return errs.join()

@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -242,7 +243,7 @@ func (as nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, erro
 	var err error
 	guard(&err, func() (err error) {
 		k, err = c.spec.KeyCodec.Decode(unsafe.Slice(unsafe.StringData(key), len(key)))
-		return err
+		return cmp.Or(err, c.fits(k))
 	})
 	if err != nil {
 		return nil, err

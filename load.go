@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -292,6 +293,9 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 		contents, err = c.spec.Load(ctx)
 		return err
 	})
+	if err == nil {
+		err = c.fit(contents)
+	}
 	t = newTable[K, V](shardsFor(len(contents)), c.saves())
 	t.cleared, t.rewrite = t.recorded, t.recorded // the store does not have them
 	if errors.Is(err, ErrNotFound) {
@@ -350,7 +354,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		var k K
 		guard(&err, func() (err error) {
 			k, err = c.spec.KeyCodec.Decode(rec.Key)
-			return err
+			return cmp.Or(err, c.fits(k))
 		})
 		if err != nil {
 			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a key cannot be decoded", Err: err})

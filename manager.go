@@ -377,15 +377,21 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.cancel(ErrClosed)
 	m.graph.Close(ErrClosed)
 	m.stopTimers()
-	errs := syncAll(ctx, lanes, cutEdited, nil)
-	for _, l := range lanes {
-		l.stop()
-	}
-	m.gate.Lock() // nothing that is being loaded is put in place any more
-	for _, c := range cores {
-		c.state.Store(stateClosed)
-	}
-	m.gate.Unlock()
+	m.err = &Error{Op: "close", Err: exited} // unless hooks, and who observes, return
+	var errs error
+	func() {
+		defer func() {
+			for _, l := range lanes {
+				l.stop()
+			}
+			m.gate.Lock() // nothing that is being loaded is put in place any more
+			for _, c := range cores {
+				c.state.Store(stateClosed)
+			}
+			m.gate.Unlock()
+		}()
+		errs = syncAll(ctx, lanes, cutEdited, nil)
+	}()
 	errs = errors.Join(errs, closeStore())
 	if untold := m.untold.Load(); untold != nil {
 		errs = errors.Join(errs, fmt.Errorf("telling of an event: %w", *untold))

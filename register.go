@@ -105,6 +105,10 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	c.version = versionHash(spec.Version, spec.Codec.Schema)
 	c.equal = equality(&spec)
 	c.plain = plain(reflect.TypeFor[V]())
+	c.nans = unequal(reflect.TypeFor[K]())
+	if err := c.fit(spec.Contents); err != nil {
+		return nil, nil, fmt.Errorf("%w: Contents: %w", ErrSpec, err)
+	}
 	c.off = spec.Off || m.opts.Off
 	c.whole = spec.Save != nil
 	c.formerly = spec.Formerly

@@ -3,14 +3,17 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -270,5 +273,155 @@ func TestStorePanics(t *testing.T) {
 	ok(t, m.Close())
 	if got := savedIn(d, "c"); !maps.Equal(got, map[int]int{1: 1}) {
 		t.Errorf("saved: %v", got)
+	}
+}
+
+// TestSavingExits: who ends the goroutine while something is being saved, as t.Fatal does,
+// has not saved it: it is unsaved again, and the next one saves it.
+func TestSavingExits(t *testing.T) {
+	armed := false
+	exit := func() {
+		if armed {
+			armed = false
+			runtime.Goexit()
+		}
+	}
+	ints := must(codec.For[int]())
+	keys := must(codec.Key[int]())
+	saved := map[int]int{}
+	save := func(_ context.Context, all map[int]int) error { saved = all; return nil }
+	for name, spec := range map[string]Spec[int, int]{
+		"Save":       {Save: func(ctx context.Context, all map[int]int) error { exit(); return save(ctx, all) }},
+		"Delete":     {Save: save, Delete: func(context.Context) error { exit(); return nil }},
+		"delete":     {Delete: func(context.Context) error { exit(); return nil }},
+		"before":     {Save: save, BeforeSave: func(_ context.Context, _, v int) (int, error) { exit(); return v, nil }},
+		"BeforeSave": {BeforeSave: func(_ context.Context, _, v int) (int, error) { exit(); return v, nil }},
+		"Codec": {Codec: codec.Codec[int]{Name: ints.Name, Decode: ints.Decode, Append: func(dst []byte, v int) ([]byte, error) {
+			exit()
+			return ints.Append(dst, v)
+		}}},
+		"KeyCodec": {KeyCodec: codec.Codec[int]{Name: keys.Name, Decode: keys.Decode, Append: func(dst []byte, k int) ([]byte, error) {
+			exit()
+			return keys.Append(dst, k)
+		}}},
+		"Apply": {},
+	} {
+		for _, lanes := range []int{1, 2} {
+			t.Run(fmt.Sprint(name, lanes), func(t *testing.T) {
+				ctx := t.Context()
+				clear(saved)
+				d := newDisk()
+				if name == "Apply" {
+					d.after = exit
+				}
+				failed := 0
+				m := must(Open("", Options{Store: d, Autosync: &Autosync{Off: true}, Observe: func(e Event) {
+					if e.Kind == EventSyncFailed {
+						failed++
+					}
+				}}))
+				if lanes > 1 {
+					ok(t, must(Register(m, "other", Spec[int, int]{Store: newDisk()})).Set(1, 1))
+				}
+				c := must(Register(m, "c", spec))
+				ok(t, c.InvalidateAll()) // for Delete
+				ok(t, c.Set(1, 2))
+				returned := false
+				var err error
+				done := make(chan struct{})
+				armed = true
+				go func() {
+					defer close(done)
+					err = m.Sync(ctx)
+					returned = true
+				}()
+				<-done
+				if exit, is := errors.AsType[*PanicError](err); returned && (!is || exit.Value != nil) {
+					t.Errorf("it has returned %v", err)
+				}
+				equal(t, "failures told", failed, 1)
+				equal(t, "unsaved", c.Stats().Dirty, 1)
+				equal(t, "edits", c.Stats().Edits > 0, true)
+				equal(t, "failures counted", c.Stats().SyncErrors, 1)
+				ok(t, m.Sync(ctx))
+				equal(t, "unsaved later", c.Stats().Dirty, 0)
+				if spec.Save == nil {
+					saved = savedIn(d, "c")
+				}
+				if !maps.Equal(saved, map[int]int{1: 2}) {
+					t.Errorf("saved: %v", saved)
+				}
+				checkTable(t, c)
+				ok(t, c.Reload(ctx))
+				ok(t, m.Close())
+			})
+		}
+	}
+}
+
+// TestAutosyncExits: what autosync has not saved for that reason it saves later.
+func TestAutosyncExits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := must(Open("", Options{Store: d}))
+		defer m.Close()
+		d.before = exitOnce()
+		c := must(Register(m, "c", Spec[int, int]{}))
+		ok(t, c.Set(1, 1))
+		time.Sleep(time.Hour)
+		equal(t, "failures", c.Stats().SyncErrors, 1)
+		equal(t, "unsaved", c.Stats().Dirty, 0)
+	})
+}
+
+// TestCloseExits: a Close whose goroutine was ended has closed the Manager, and what it
+// could not save is an error for those who call it as well.
+func TestCloseExits(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	c := must(Register(m, "c", Spec[int, int]{}))
+	ok(t, c.Set(1, 1))
+	d.before = runtime.Goexit
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Close()
+	}()
+	<-done
+	if _, is := errors.AsType[*PanicError](m.Close()); !is {
+		t.Errorf("got %v", m.Close())
+	}
+	if _, err := c.Get(t.Context(), 1); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestDeregisterExits: a cache that could not be saved for that reason is as it was.
+func TestDeregisterExits(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	c := must(Register(m, "c", Spec[int, int]{}))
+	ok(t, c.Set(1, 1))
+	d.before = exitOnce()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Deregister(t.Context(), Only("c"))
+	}()
+	<-done
+	ok(t, c.Set(1, 2))
+	ok(t, m.Close())
+	if got := savedIn(d, "c"); !maps.Equal(got, map[int]int{1: 2}) {
+		t.Errorf("saved: %v", got)
+	}
+}
+
+// exitOnce returns what ends the goroutine of the first who calls it.
+func exitOnce() func() {
+	var called atomic.Bool
+	return func() {
+		if !called.Swap(true) {
+			runtime.Goexit()
+		}
 	}
 }

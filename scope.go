@@ -335,13 +335,17 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 		c.sealed++
 	}
 	m.gate.Unlock()
-	unseal := func() {
+	taken := false
+	defer func() { // also if a hook ends the goroutine
+		if taken {
+			return
+		}
 		m.gate.Lock()
 		defer m.gate.Unlock()
 		for _, c := range cores {
 			c.sealed--
 		}
-	}
+	}()
 	lanes := make(map[*lane]bool)
 	only := make(map[*slot]bool)
 	for _, c := range cores {
@@ -352,12 +356,11 @@ func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 	}
 	for unsaved := true; unsaved; {
 		if err := syncAll(ctx, slices.Collect(maps.Keys(lanes)), cutEdited, only); err != nil {
-			unseal()
 			return wrap(ctx, "deregister", "", nil, err)
 		}
 		m.gate.Lock()
 		unsaved = slices.ContainsFunc(cores, func(c *core) bool { return c.lane != nil && c.slot.cache == c && c.slot.dropped }) // by an invalidation meanwhile
-		if !unsaved {
+		if taken = !unsaved; taken {
 			m.takeOut(cores)
 		}
 		m.gate.Unlock()

@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"errors"
 	"hash/maphash"
 	"math/bits"
 	"reflect"
@@ -282,7 +283,7 @@ func (t *table[K, V]) lacks() bool {
 }
 
 func newTable[K comparable, V any](shards int, recorded bool) *table[K, V] {
-	return &table[K, V]{shards: make([]shard[K, V], shards), hash: hasher[K](), strict: holdsAny(reflect.TypeFor[K]()), recorded: recorded, gen: 1}
+	return &table[K, V]{shards: make([]shard[K, V], shards), hash: hasher[K](), strict: holds(reflect.TypeFor[K](), reflect.Interface), recorded: recorded, gen: 1}
 }
 
 // shardsFor is the number of shards for n entries.
@@ -430,22 +431,51 @@ func hasher[K comparable]() func(K) uint64 {
 	return func(k K) uint64 { return maphash.Comparable(seed, k) }
 }
 
-// holdsAny reports whether values of a type have parts that are interfaces, which may hold
-// what has no hash.
-func holdsAny(t reflect.Type) bool {
+// holds reports whether values of a type have parts, by which they are compared, of one
+// of the given kinds: interfaces, say, which may hold what has no hash.
+func holds(t reflect.Type, kinds ...reflect.Kind) bool {
 	switch t.Kind() {
-	case reflect.Interface:
-		return true
 	case reflect.Array:
-		return holdsAny(t.Elem())
+		return holds(t.Elem(), kinds...)
 	case reflect.Struct:
 		for f := range t.Fields() {
-			if holdsAny(f.Type) {
+			if holds(f.Type, kinds...) {
 				return true
 			}
 		}
 	}
-	return false
+	return slices.Contains(kinds, t.Kind())
+}
+
+// unequal reports whether a value of a type may be unequal to itself: it is NaN, or has
+// that somewhere.
+func unequal(t reflect.Type) bool {
+	return holds(t, reflect.Interface, reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128)
+}
+
+// errNaN is why a cache has nothing of a key: no map would find it again.
+var errNaN = errors.New("the key is, or has in it, NaN, which is not equal to itself")
+
+// fits returns an error if no entry can be found under k.
+func (c *Cache[K, V]) fits(k K) error {
+	if c.nans {
+		if same := k; same != k {
+			return errNaN
+		}
+	}
+	return nil
+}
+
+// fit is fits for the keys of contents.
+func (c *Cache[K, V]) fit(contents map[K]V) error {
+	if c.nans {
+		for k := range contents {
+			if err := c.fits(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 var seed = maphash.MakeSeed()

@@ -14,6 +14,9 @@ func (c *Cache[K, V]) write(op string, k K, f func(*table[K, V], *shard[K, V]) (
 		return c.err(context.Background(), op, k, err)
 	}
 	c.hashed(k)
+	if err := c.fits(k); err != nil {
+		return c.err(context.Background(), op, k, err)
+	}
 	if err := c.note(k); err != nil {
 		return c.err(context.Background(), op, k, err)
 	}

@@ -32,7 +32,8 @@ func (n *Node) Doubtful() int {
 
 // Check verifies the invariants of all nodes of the graph, which are given, and
 // calls fault for each that does not hold; on is the dependency that it is about, if
-// there is one. The graph is locked.
+// there is one. That those which entries have are not dead is for their caches to
+// verify, under the locks of the entries. The graph is locked.
 func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string, on *Node)) {
 	type pair struct{ below, above *Node }
 	registered := make(map[pair]bool)
@@ -42,14 +43,14 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string, on *Node))
 		}
 	}
 	for _, n := range nodes {
+		if n.dead() {
+			continue // it was forgotten since it was collected
+		}
 		if n.Stamp > g.Revision() && !g.shared.Load() {
 			fault(n, fmt.Sprintf("I2: it has stamp %d, the revision is %d", n.Stamp, g.Revision()), nil)
 		}
 		if n.kind == Input && n.lenEdges > 0 {
 			fault(n, "an input has dependencies", nil)
-		}
-		if n.dead() {
-			fault(n, "it is dead, but its cache has it", nil)
 		}
 		if State(n.word.Load()&3) != Clean && n.watched {
 			fault(n, "it is not clean, and somebody who has read it may be", nil)

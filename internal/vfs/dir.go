@@ -105,10 +105,22 @@ func syncPath(path string) error {
 	return SyncDir(f)
 }
 
+// named gives an error, which names what is in the directory, the whole path: there
+// may be several directories.
+func (d *dir) named(err error) error {
+	switch e := err.(type) {
+	case *fs.PathError:
+		return &fs.PathError{Op: e.Op, Path: filepath.Join(d.path, e.Path), Err: e.Err}
+	case *os.LinkError:
+		return &os.LinkError{Op: e.Op, Old: filepath.Join(d.path, e.Old), New: filepath.Join(d.path, e.New), Err: e.Err}
+	}
+	return err
+}
+
 func (d *dir) open(name string, flag int) (File, error) {
 	f, err := d.root.OpenFile(name, flag, fileMode)
 	if err != nil {
-		return nil, err
+		return nil, d.named(err)
 	}
 	return osFile{f}, nil
 }
@@ -119,26 +131,26 @@ func (d *dir) Create(name string) (File, error) {
 
 func (d *dir) Open(name string) (File, error)      { return d.open(name, os.O_RDONLY) }
 func (d *dir) OpenWrite(name string) (File, error) { return d.open(name, os.O_RDWR) }
-func (d *dir) Remove(name string) error            { return d.root.Remove(name) }
-func (d *dir) Mkdir(name string) error             { return d.root.Mkdir(name, dirMode) }
+func (d *dir) Remove(name string) error            { return d.named(d.root.Remove(name)) }
+func (d *dir) Mkdir(name string) error             { return d.named(d.root.Mkdir(name, dirMode)) }
 func (d *dir) Close() error                        { return d.root.Close() }
 
 func (d *dir) Exists(name string) error {
 	_, err := d.root.Lstat(name)
-	return err
+	return d.named(err)
 }
 
 func (d *dir) Rename(from, to string) error {
 	if err := d.Exists(to); err == nil {
-		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
+		return d.named(&os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist})
 	}
-	return d.root.Rename(from, to)
+	return d.named(d.root.Rename(from, to))
 }
 
 func (d *dir) List() ([]Entry, error) {
 	f, err := d.root.Open(".")
 	if err != nil {
-		return nil, err
+		return nil, d.named(err)
 	}
 	defer f.Close()
 	found, err := f.ReadDir(-1)
@@ -155,7 +167,7 @@ func (d *dir) List() ([]Entry, error) {
 func (d *dir) SyncDir(name string) error {
 	f, err := d.root.Open(name)
 	if err != nil {
-		return err
+		return d.named(err)
 	}
 	defer f.Close()
 	return SyncDir(f)

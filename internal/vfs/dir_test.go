@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
@@ -189,4 +190,37 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	lock.Close()
+}
+
+// TestErrorsNameDirectory: an error about a name says in which directory, for a program
+// may have several.
+func TestErrorsNameDirectory(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d, err := vfs.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for i, err := range []error{d.Mkdir("there"), d.Mkdir("there"), d.Rename("missing", "other"), d.Rename("there", "there")} {
+		if i > 0 && (err == nil || !strings.Contains(err.Error(), path)) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	open := func(open func(string) (vfs.File, error)) error {
+		_, err := open("missing")
+		return err
+	}
+	create := func() error {
+		_, err := d.Create("there")
+		return err
+	}
+	for i, err := range []error{open(d.Open), open(d.OpenWrite), create(), d.Remove("missing"), d.Exists("missing"), d.SyncDir("missing")} {
+		if err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%d: %v", i, err)
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%d: its cause is lost: %v", i, err)
+		}
+	}
 }

@@ -37,7 +37,7 @@ func TestCutJournal(t *testing.T) {
 	want(t, s, states[len(states)-1])
 	journal := fs.Files()["j-1.log"]
 	crashed := fs.Clone()
-	for cut := range journal {
+	for cut := 64; cut < len(journal); cut++ { // the header was durable before anything else; see TestCutHeader
 		fs := crashed.Clone()
 		fs.WriteFile("j-1.log", journal[:cut])
 		whole := 0

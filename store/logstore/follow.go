@@ -540,8 +540,17 @@ func (r *Reader) open(c *manifestCache) *snapshot {
 // withoutStart deals with the lack of the journal that the manifest starts with.
 func (r *Reader) withoutStart(m *manifest, chain []*journal) error {
 	name := journalName(m.start.seq)
-	if len(chain) == 0 && r.s.fs.Exists(name) == nil {
-		return nil // its header is being written, or was lost with nothing after it
+	if len(chain) == 0 {
+		f, err := r.s.fs.Open(name)
+		if err == nil {
+			defer f.Close()
+			size, err := f.Size()
+			if err != nil || size >= journalHeader {
+				return err // its header was lost, with nothing after it
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return r.damage(&damage{file: name, what: "journal is missing, or its header damaged"})
 }

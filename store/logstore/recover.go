@@ -158,7 +158,7 @@ func (r *recovery) withoutManifest() error {
 	s.unpublished, s.left = &manifest{}, false
 	used := len(r.files.snapshots) > 0
 	for _, seq := range r.files.journals {
-		j, empty, err := r.journal(seq)
+		j, empty, _, err := r.journal(seq)
 		if err != nil {
 			return err
 		}
@@ -212,12 +212,12 @@ func (r *recovery) adopt() error {
 
 // journal opens a journal and reads its header. It returns nil if the header
 // is not valid. It is empty if there is no chunk in it, so that nothing that
-// was ever acknowledged can be.
-func (r *recovery) journal(seq uint64) (j *journal, empty bool, err error) {
+// was ever acknowledged can be; unless it was cut, so that it is shorter than a header.
+func (r *recovery) journal(seq uint64) (j *journal, empty, cut bool, err error) {
 	name := journalName(seq)
 	f, err := r.s.fs.OpenWrite(name)
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	defer func() {
 		if j == nil {
@@ -226,26 +226,26 @@ func (r *recovery) journal(seq uint64) (j *journal, empty bool, err error) {
 	}()
 	size, err := f.Size()
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	b := make([]byte, min(size, journalHeader))
 	if err := readFull(f, b, 0); err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	w := window{f: f, end: size}
 	at, err := w.search(0, func(chunk) bool { return true })
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	x, err := parseJournalHeader(b, name, seq)
 	var d *damage
 	if errors.As(err, &d) {
-		return nil, at < 0, nil
+		return nil, at < 0, size < journalHeader, nil
 	} else if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	x.file = newFile(r.s.fs, name, f)
-	return x, at < 0, nil
+	return x, at < 0, false, nil
 }
 
 // chain finds the journals to replay: from the newest back to the one that the
@@ -265,7 +265,7 @@ func (r *recovery) chain() error {
 		if seq < start {
 			continue
 		}
-		j, empty, err := r.journal(seq)
+		j, empty, cut, err := r.journal(seq)
 		if err != nil {
 			return err
 		}
@@ -277,7 +277,7 @@ func (r *recovery) chain() error {
 			used = used || !empty
 		case !empty:
 			unreadable = seq
-		case seq == start:
+		case seq == start && !cut: // it was as long as a header before the manifest named it
 			reset = true
 		}
 	}

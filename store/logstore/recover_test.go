@@ -460,7 +460,7 @@ func TestBadDirectories(t *testing.T) {
 }
 
 // A directory that is removed under the store is noticed by the next batch,
-// though the open file takes it.
+// though the open file takes it; errors say which directory it was.
 func TestVanishedDirectory(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -477,12 +477,12 @@ func TestVanishedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := s.Apply(t.Context(), batch(put("a", "2", "two"))); !errors.Is(err, os.ErrNotExist) {
+		if err := s.Apply(t.Context(), batch(put("a", "2", "two"))); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("Apply: %v", err)
 		}
 	}
-	if err := s.Compact(t.Context()); err == nil {
-		t.Error("Compact succeeded")
+	if err := s.Compact(t.Context()); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Compact: %v", err)
 	}
 	want(t, s, state{}.after(put("a", "1", "one")))
 }
@@ -519,6 +519,90 @@ func TestLostHeader(t *testing.T) {
 				s.Close()
 			}
 		})
+	}
+}
+
+// TestCutHeader: a journal that the manifest names was as long as a header, so one that is
+// not has lost what was in it: nothing older shows without anybody being told.
+func TestCutHeader(t *testing.T) {
+	t.Parallel()
+	whole := faultfs.New()
+	s := open(t, quiet(whole))
+	apply(t, s, put("a", "1", "one"))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := state{}.after(put("a", "1", "one"))
+	apply(t, s, put("a", "1", "two"))
+	for _, cut := range []int{0, 1, 63} {
+		fs := whole.Clone()
+		fs.NewProcess()
+		fs.WriteFile("j-2.log", fs.Files()["j-2.log"][:cut])
+
+		if _, err := logstore.OpenReader("test", quiet(fs)); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "j-2.log") {
+			t.Errorf("cut to %d: OpenReader: %v", cut, err)
+		}
+		if _, err := logstore.Open("test", logstore.Options{FS: fs, CompactAt: -1, Damage: logstore.Fail}); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("cut to %d: Open: %v", cut, err)
+		}
+		told := func(events []logstore.Event) {
+			t.Helper()
+			if !slices.ContainsFunc(events, func(e logstore.Event) bool { return e.Kind == logstore.Damaged && e.File == "j-2.log" }) {
+				t.Errorf("cut to %d: nobody is told: %v", cut, events)
+			}
+		}
+		opts, events := observed(logstore.Options{FS: fs, CompactAt: -1, Damage: logstore.Salvage})
+		r := openReader(t, opts)
+		want(t, r, before)
+		r.Close()
+		told(*events)
+
+		for policy, shows := range map[logstore.Policy]state{logstore.Discard: {}, logstore.Salvage: before} {
+			opts, events := observed(logstore.Options{FS: fs.Clone(), CompactAt: -1, Damage: policy})
+			for i := range 2 {
+				s := open(t, opts)
+				want(t, s, shows)
+				if i == 0 {
+					told(*events)
+				}
+				shows = shows.after(put("b", "2", "new"))
+				apply(t, s, put("b", "2", "new"))
+				want(t, s, shows)
+				s.Close()
+			}
+		}
+	}
+}
+
+// TestCutOlderJournal: the next journal says where one ended.
+func TestCutOlderJournal(t *testing.T) {
+	t.Parallel()
+	fs := faultfs.New()
+	s := open(t, quiet(fs))
+	apply(t, s, put("a", "1", "one"))
+	first := len(fs.Files()["j-1.log"])
+	apply(t, s, put("a", "1", "two"))
+	fs.FailAt(2, syscall.EIO, false)
+	if err := s.Apply(t.Context(), batch(put("a", "x", "x"))); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Apply: %v", err)
+	}
+	fs.Hook(nil)
+	apply(t, s, put("b", "1", "new")) // in the next one
+	s.Close()
+	if fs.Files()["j-2.log"] == nil {
+		t.Fatal("there is no other journal")
+	}
+	for _, cut := range []int{0, 64, first, first + 1} {
+		fs := fs.Clone()
+		fs.WriteFile("j-1.log", fs.Files()["j-1.log"][:cut])
+		if _, err := logstore.OpenReader("test", quiet(fs)); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "j-1.log") {
+			t.Errorf("cut to %d: OpenReader: %v", cut, err)
+		}
+		opts, events := observed(logstore.Options{FS: fs, CompactAt: -1})
+		want(t, open(t, opts), state{"b": {"1": "new/m"}})
+		if len(*events) == 0 || (*events)[0].Kind != logstore.Damaged || (*events)[0].File != "j-1.log" {
+			t.Errorf("cut to %d: events: %v", cut, *events)
+		}
 	}
 }
 
