@@ -12,7 +12,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -28,6 +31,14 @@ import (
 // Paths are those of package os; relative ones are taken from the working
 // directory, and are other entries than absolute ones. Files are safe for
 // concurrent use.
+//
+// That there is no such file is ErrNotFound. What else the operating system says about a file
+// is a result, too, and an error that is kept until the file is looked at again: that
+// permission is denied, that it is a directory or is none, that links lead in a circle, and that
+// there can be no such name. Other errors are failures, and the file is looked at again when
+// somebody asks: too few file descriptors, say, or a disk that does not answer. That what
+// should be a directory of the path is a file of another kind is such a result, and not
+// ErrNotFound, where the system tells the two apart.
 //
 // A symbolic link is what it leads to; only ReadDir says that it is one. What would have to be
 // waited for, or has no end (pipes, sockets and devices other than os.DevNull), has no
@@ -151,14 +162,33 @@ func OpenFiles(m *Manager) (*Files, error) {
 	return &Files{m, contents, metadata, dirs}, nil
 }
 
-// outside makes an error of the operating system a result: that a file is not
-// there is ErrNotFound, and everything else an error that is kept until the file
-// is looked at again.
+// outside makes an error of the operating system a result if it says something about the
+// file: that it is not there is ErrNotFound, and what else there is to say is kept until the
+// file is looked at again. That there are too few file descriptors, or a disk does not
+// answer, says nothing about it, and is a failure.
 func outside(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound
 	}
-	return Keep(err)
+	is := func(target error) bool { return errors.Is(err, target) }
+	if slices.ContainsFunc(aboutFiles, is) || runtime.GOOS == "windows" && slices.ContainsFunc(aboutWindowsFiles, is) {
+		return Keep(err)
+	}
+	return err
+}
+
+var aboutFiles = []error{
+	fs.ErrPermission, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL,
+}
+
+// aboutWindowsFiles have no names in package syscall; on other systems the numbers are those
+// of other errors.
+var aboutWindowsFiles = []error{
+	syscall.Errno(123),  // ERROR_INVALID_NAME
+	syscall.Errno(161),  // ERROR_BAD_PATHNAME
+	syscall.Errno(206),  // ERROR_FILENAME_EXCED_RANGE
+	syscall.Errno(267),  // ERROR_DIRECTORY
+	syscall.Errno(1921), // ERROR_CANT_RESOLVE_FILENAME
 }
 
 // looksAs reports whether a file that info is about needs not be read again.
@@ -174,6 +204,8 @@ var errEndless = errors.New("is a pipe, a socket or a device")
 func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
 	if info, err := os.Stat(name); err != nil {
 		return fileState{}, outside(err)
+	} else if info.IsDir() { // what it is to read one is not the same everywhere
+		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: syscall.EISDIR})
 	} else if info.Mode()&endless != 0 && name != os.DevNull {
 		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: errEndless})
 	} else if known && was.looksAs(info) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -483,6 +485,45 @@ func TestUnreadableFile(t *testing.T) {
 	x.reopen()
 	x.want(0, "one")
 }
+
+// TestErrorsOfFiles: what the system says about a file is a result, and that it cannot say
+// anything is none.
+func TestErrorsOfFiles(t *testing.T) {
+	wrapped := func(err error) error { return &fs.PathError{Op: "open", Path: "f", Err: err} }
+	for _, err := range []error{
+		syscall.EACCES, syscall.EPERM, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL, fs.ErrPermission,
+	} {
+		if got := outside(wrapped(err)); failure(got) != nil {
+			t.Errorf("%v is no result: %v", err, got)
+		}
+	}
+	equal(t, "what is not there", outside(wrapped(syscall.ENOENT)), ErrNotFound)
+	for _, err := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.EIO, syscall.ENOMEM, syscall.ESTALE, syscall.EAGAIN, syscall.EINTR,
+		syscall.ETIMEDOUT, syscall.EBUSY, os.ErrDeadlineExceeded, io.ErrUnexpectedEOF,
+	} {
+		if got := outside(wrapped(err)); failure(got) == nil {
+			t.Errorf("%v is a result", err)
+		}
+	}
+
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	ok(t, os.WriteFile(file, nil, 0o666))
+	files := must(OpenFiles(newManager(t)))
+	for name, err := range map[string]error{
+		"contents of a directory": second(files.Get(t.Context(), dir)),
+		"a name that cannot be":   second(files.Stat(t.Context(), "a\x00b")),
+		"entries of a file":       second(files.ReadDir(t.Context(), file)),
+		"a file within a file":    second(files.Get(t.Context(), filepath.Join(file, "g"))),
+	} {
+		if e, is := errors.AsType[*Error](err); !is || failure(e.Err) != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
 
 func TestFileSystem(t *testing.T) {
 	dir := t.TempDir()
