@@ -38,7 +38,7 @@ import (
 // there can be no such name. Other errors are failures, and the file is looked at again when
 // somebody asks: too few file descriptors, say, or a disk that does not answer. That what
 // should be a directory of the path is a file of another kind is such a result, and not
-// ErrNotFound, where the system tells the two apart.
+// ErrNotFound, where the system tells the two apart; Exists says that there is no such file.
 //
 // A symbolic link is what it leads to; only ReadDir says that it is one. What would have to be
 // waited for, or has no end (pipes, sockets and devices other than os.DevNull), has no
@@ -47,7 +47,8 @@ type Files struct {
 	m        *Manager
 	contents *Cache[string, fileState]
 	metadata *Cache[string, FileInfo]
-	dirs     *Cache[string, string] // see listing
+	modes    *Cache[string, fs.FileMode] // see fileModes
+	dirs     *Cache[string, string]      // see listing
 }
 
 // listing makes a string of a directory's entries, which costs less to compare
@@ -134,32 +135,99 @@ const resolution = 2 * time.Second
 func OpenFiles(m *Manager) (*Files, error) {
 	contents, err1 := own(m, filesCache, func() Spec[string, fileState] {
 		return Spec[string, fileState]{
-			Probe: probeFile,
+			Probe: func(ctx context.Context, name string, was fileState, known bool) (fileState, error) {
+				now, err := probeFile(name, was, known)
+				return now, unseen(ctx, m, name, err)
+			},
 			Equal: func(a, b fileState) bool { return a.Hash == b.Hash && a.Size == b.Size },
 		}
 	})
 	metadata, err2 := own(m, metadataCache, func() Spec[string, FileInfo] {
-		return Spec[string, FileInfo]{Probe: func(_ context.Context, name string, _ FileInfo, _ bool) (FileInfo, error) {
+		return Spec[string, FileInfo]{Probe: func(ctx context.Context, name string, _ FileInfo, _ bool) (FileInfo, error) {
 			info, err := os.Stat(name)
 			if err != nil {
-				return FileInfo{}, outside(err)
+				return FileInfo{}, unseen(ctx, m, name, err)
 			}
 			return FileInfo{info.Size(), info.Mode(), info.ModTime().UnixNano()}, nil
 		}}
 	})
 	dirs, err3 := own(m, dirsCache, func() Spec[string, string] {
-		return Spec[string, string]{Probe: func(_ context.Context, name string, _ string, _ bool) (string, error) {
+		return Spec[string, string]{Probe: func(ctx context.Context, name string, _ string, _ bool) (string, error) {
 			entries, err := os.ReadDir(name)
 			if err != nil {
-				return "", outside(err)
+				return "", unseen(ctx, m, name, err)
 			}
 			return listing(entries), nil
 		}}
 	})
-	if err := errors.Join(err1, err2, err3); err != nil {
+	modes, err4 := fileModes(m)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
-	return &Files{m, contents, metadata, dirs}, nil
+	return &Files{m, contents, metadata, modes, dirs}, nil
+}
+
+// fileModes returns the cache of the modes of files. What would be beneath a file that is no
+// directory is not there.
+func fileModes(m *Manager) (*Cache[string, fs.FileMode], error) {
+	return own(m, modesCache, func() Spec[string, fs.FileMode] {
+		return Spec[string, fs.FileMode]{Probe: func(ctx context.Context, name string, _ fs.FileMode, _ bool) (fs.FileMode, error) {
+			info, err := os.Stat(name)
+			if errors.Is(err, syscall.ENOTDIR) {
+				err = fs.ErrNotExist
+			}
+			if err != nil {
+				return 0, unseen(ctx, m, name, err)
+			}
+			return info.Mode(), nil
+		}}
+	})
+}
+
+// unseen is outside of what a Probe of name has been told. What cannot be seen may be so because
+// of a name above it, of which alone is said that it changes; so the Probe reads what that is.
+func unseen(ctx context.Context, m *Manager, name string, err error) error {
+	switch err = outside(err); {
+	case err == ErrNotFound, errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, fs.ErrPermission):
+	default:
+		return err
+	}
+	dir, info := obstacle(name)
+	if dir == name {
+		return err
+	}
+	modes, failed := fileModes(m)
+	if failed != nil {
+		return failed
+	}
+	for range 2 {
+		mode, failed := modes.get(ctx, graph.FrameOf(ctx), dir)
+		if failure(failed) != nil {
+			return failed
+		}
+		if (failed == nil) == (info != nil) && (info == nil || mode == info.Mode()) {
+			break
+		}
+		modes.Recheck(dir) // it has been looked at before it was what it is now
+	}
+	return err
+}
+
+// obstacle returns the uppermost of the names above a file that is no directory, or its
+// directory, and what is there, if anything: nothing beneath can come or go without it. It is
+// name itself if there is none above.
+func obstacle(name string) (dir string, info fs.FileInfo) {
+	dir = filepath.Dir(name)
+	info, _ = os.Stat(dir)
+	for info == nil || !info.IsDir() {
+		up := filepath.Dir(dir)
+		above, _ := os.Stat(up)
+		if up == dir || above != nil && above.IsDir() {
+			break
+		}
+		dir, info = up, above
+	}
+	return dir, info
 }
 
 // outside makes an error of the operating system a result if it says something about the
@@ -167,6 +235,9 @@ func OpenFiles(m *Manager) (*Files, error) {
 // file is looked at again. That there are too few file descriptors, or a disk does not
 // answer, says nothing about it, and is a failure.
 func outside(err error) error {
+	if _, kept := errors.AsType[*KeptError](err); err == nil || kept {
+		return err
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound
 	}
@@ -201,9 +272,9 @@ const endless = fs.ModeNamedPipe | fs.ModeSocket | fs.ModeDevice
 
 var errEndless = errors.New("is a pipe, a socket or a device")
 
-func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
+func probeFile(name string, was fileState, known bool) (fileState, error) {
 	if info, err := os.Stat(name); err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
 	} else if info.IsDir() { // what it is to read one is not the same everywhere
 		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: syscall.EISDIR})
 	} else if info.Mode()&endless != 0 && name != os.DevNull {
@@ -213,12 +284,12 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
 	}
 	now := fileState{
 		ModTime: info.ModTime().UnixNano(),
@@ -228,7 +299,7 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 	}
 	h := sha256.New()
 	if now.Size, err = io.Copy(h, f); err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
 	}
 	h.Sum(now.Hash[:0])
 	return now, nil
@@ -275,9 +346,9 @@ func (f *Files) Stat(ctx context.Context, name string) (FileInfo, error) {
 }
 
 // Exists reports whether there is a file of that name. What a builder makes of
-// that is stale when the file comes or goes.
+// that is stale when the file comes or goes. Beneath a file that is no directory there is none.
 func (f *Files) Exists(ctx context.Context, name string) (bool, error) {
-	return f.metadata.Contains(ctx, name)
+	return f.modes.Contains(ctx, name)
 }
 
 // ReadDir returns the entries of a directory in the order of their names. What
@@ -294,9 +365,16 @@ func (f *Files) ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
 // Recheck says that files may have changed: they are looked at again when
 // somebody asks. It is for whoever is told of changes by the operating system.
 // Without names it concerns all files.
+//
+// A name is that by which a file is asked for. With it goes the listing of its
+// directory, as [filepath.Dir] has it, but not the metadata of that; with both of a file that
+// has come or gone, Recheck(name, filepath.Dir(name)), everything is seen that has changed. With
+// a name goes, too, what could not be seen beneath it because of what it was. What could be
+// seen does not: after a directory has gone, or was moved or replaced, call Recheck without names.
 func (f *Files) Recheck(names ...string) {
 	f.contents.Recheck(names...)
 	f.metadata.Recheck(names...)
+	f.modes.Recheck(names...)
 	f.dirs.Recheck(names...)
 	for _, name := range names {
 		f.dirs.Recheck(filepath.Dir(name))
@@ -305,7 +383,7 @@ func (f *Files) Recheck(names ...string) {
 
 // Refresh looks at all files again that were asked for; see Cache.Refresh.
 func (f *Files) Refresh(ctx context.Context) error {
-	return errors.Join(f.contents.Refresh(ctx), f.metadata.Refresh(ctx), f.dirs.Refresh(ctx))
+	return errors.Join(f.contents.Refresh(ctx), f.metadata.Refresh(ctx), f.modes.Refresh(ctx), f.dirs.Refresh(ctx))
 }
 
 // FS returns the directory root as a file system, whatever is read through

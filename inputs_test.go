@@ -523,6 +523,82 @@ func TestErrorsOfFiles(t *testing.T) {
 	}
 }
 
+// TestBeneathAFile: what is beneath a name depends on whether that is a directory, and it is
+// enough to say that the name may have changed.
+func TestBeneathAFile(t *testing.T) {
+	dir := t.TempDir()
+	top := filepath.Join(dir, "x")
+	file := filepath.Join(top, "y", "f")
+	var files *Files
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		files = must(OpenFiles(m))
+		return func(ctx context.Context) (string, error) {
+			has, err := files.Exists(ctx, file)
+			if err != nil {
+				return "", err
+			}
+			data, err := files.Get(ctx, file)
+			if errors.Is(err, ErrNotFound) {
+				return fmt.Sprint(has, " none"), nil
+			}
+			if e, is := errors.AsType[*KeptError](err); is {
+				return fmt.Sprint(has, strings.TrimPrefix(e.Text, "stat "+file)), nil
+			}
+			return fmt.Sprint(has, " ", string(data)), err
+		}
+	})
+	blocked := "false: " + syscall.ENOTDIR.Error()
+	ok(t, os.WriteFile(top, nil, 0o666))
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		blocked = "false none" // the system does not tell the two apart
+	}
+	change := func(f func() error) {
+		t.Helper()
+		ok(t, f())
+		files.Recheck(top)
+	}
+	runs := 1
+	if blocked == "false none" {
+		runs = 0
+	}
+	x.want(1, blocked)
+	change(func() error { return os.Remove(top) })
+	x.want(runs, "false none")
+	change(func() error { return os.WriteFile(top, nil, 0o666) })
+	x.want(runs, blocked)
+	x.reopen()
+	x.want(0, blocked)
+	change(func() error { return os.Remove(top) })
+	x.want(runs, "false none")
+	change(func() error {
+		return errors.Join(os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, []byte("text"), 0o666))
+	})
+	x.want(1, "true text")
+	ok(t, os.RemoveAll(top))
+	files.Recheck()
+	x.want(1, "false none")
+	change(func() error { return os.WriteFile(top, nil, 0o666) })
+	x.want(runs, blocked)
+	change(func() error { return os.Chtimes(top, time.Time{}, time.Now().Add(time.Hour)) })
+	x.want(0, blocked)
+}
+
+// TestBeneathAFileMeanwhile: what was found of a name is looked at again by who finds
+// something else beneath it, though nobody has said that it has changed.
+func TestBeneathAFileMeanwhile(t *testing.T) {
+	top := filepath.Join(t.TempDir(), "x")
+	file := filepath.Join(top, "f")
+	files := must(OpenFiles(newManager(t)))
+	ok(t, os.WriteFile(top, nil, 0o666))
+	equal(t, "top", must(files.Exists(t.Context(), top)), true)
+	ok(t, os.Remove(top))
+	equal(t, "not there", errors.Is(second(files.Get(t.Context(), file)), ErrNotFound), true)
+	ok(t, os.WriteFile(top, nil, 0o666))
+	_, err := os.Stat(file)
+	files.Recheck(top)
+	equal(t, "beneath a file", errors.Is(second(files.Get(t.Context(), file)), ErrNotFound), errors.Is(err, fs.ErrNotExist))
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestFileSystem(t *testing.T) {

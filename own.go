@@ -15,6 +15,7 @@ const ours = "\x00cacheman "
 const (
 	filesCache     = "files"
 	metadataCache  = "file metadata"
+	modesCache     = "file modes"
 	dirsCache      = "directories"
 	envCache       = "environment"
 	clockCache     = "clock"
@@ -105,7 +106,7 @@ func (m *Manager) readable(name string) (*core, error) {
 	}
 	err = nil
 	switch what {
-	case filesCache, metadataCache, dirsCache:
+	case filesCache, metadataCache, modesCache, dirsCache:
 		_, err = OpenFiles(m)
 	case envCache:
 		_, err = Env(m)
