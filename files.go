@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ type Files struct {
 	contents *Cache[string, fileState]
 	metadata *Cache[string, FileInfo]
 	modes    *Cache[string, fs.FileMode] // see fileModes
+	types    *Cache[string, fs.FileMode] // the type bits of modes
 	dirs     *Cache[string, string]      // see listing
 }
 
@@ -161,10 +163,16 @@ func OpenFiles(m *Manager) (*Files, error) {
 		}}
 	})
 	modes, err4 := fileModes(m)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	types, err5 := own(m, typesCache, func() Spec[string, fs.FileMode] {
+		return Spec[string, fs.FileMode]{Build: func(ctx context.Context, name string) (fs.FileMode, error) {
+			mode, err := modes.get(ctx, graph.FrameOf(ctx), name)
+			return mode.Type(), err
+		}}
+	})
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
-	return &Files{m, contents, metadata, modes, dirs}, nil
+	return &Files{m, contents, metadata, modes, types, dirs}, nil
 }
 
 // fileModes returns the cache of the modes of files. What would be beneath a file that is no
@@ -388,8 +396,14 @@ func (f *Files) Refresh(ctx context.Context) error {
 
 // FS returns the directory root as a file system, whatever is read through
 // which with the ctx of a builder is tracked: fs.WalkDir, fs.Glob,
-// template.ParseFS and the like record exactly the directories and files they
-// have looked at. It belongs to one call of the builder.
+// template.ParseFS and the like record exactly what they have looked at. To open or to stat
+// a file is to look whether there is one, and of what type; its contents are read when the
+// first of them are, or sought, a directory when its entries are asked for, and a Size, Mode or
+// ModTime when it is called. So errors come then, and a file that may not be read can be opened;
+// where a FileInfo cannot say, what it gives is zero, but for the type.
+//
+// It belongs to one call of the builder, and so does all that comes from it, which is to be asked
+// before the builder returns.
 func (f *Files) FS(ctx context.Context, root string) fs.FS { return trackedFS{f, ctx, root} }
 
 type trackedFS struct {
@@ -414,38 +428,83 @@ func pathError(op, name string, err error) error {
 
 // Open implements fs.FS.
 func (t trackedFS) Open(name string) (fs.File, error) {
-	info, err := t.Stat(name)
+	info, err := t.stat("open", name)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
-		entries, err := t.ReadDir(name)
-		return &trackedDir{info: info, left: entries}, err
+		return &trackedDir{info: info}, nil
 	}
-	data, err := t.ReadFile(name)
-	return &trackedFile{bytes.NewReader(data), info}, err
+	return &trackedFile{info: info, open: sync.OnceValues(func() (*bytes.Reader, error) {
+		data, err := t.ReadFile(name)
+		return bytes.NewReader(data), err
+	})}, nil
 }
 
+// trackedFile is a file whose contents are read when somebody asks for some.
 type trackedFile struct {
-	*bytes.Reader
-	info fs.FileInfo
+	info trackedInfo
+	open func() (*bytes.Reader, error)
 }
 
 func (f *trackedFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *trackedFile) Close() error               { return nil }
 
+func (f *trackedFile) Read(p []byte) (int, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.Read(p)
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *trackedFile) ReadAt(p []byte, at int64) (int, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.ReadAt(p, at)
+}
+
+// Seek implements io.Seeker.
+func (f *trackedFile) Seek(offset int64, whence int) (int64, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.Seek(offset, whence)
+}
+
+// WriteTo implements io.WriterTo.
+func (f *trackedFile) WriteTo(w io.Writer) (int64, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.WriteTo(w)
+}
+
 type trackedDir struct {
-	info fs.FileInfo
-	left []fs.DirEntry
+	info   trackedInfo
+	listed bool
+	left   []fs.DirEntry
 }
 
 func (d *trackedDir) Stat() (fs.FileInfo, error) { return d.info, nil }
 func (d *trackedDir) Close() error               { return nil }
 func (d *trackedDir) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.info.Name(), Err: errors.New("is a directory")}
+	return 0, &fs.PathError{Op: "read", Path: d.info.path, Err: errors.New("is a directory")}
 }
 
 func (d *trackedDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if !d.listed {
+		entries, err := d.info.fs.ReadDir(d.info.path)
+		if err != nil {
+			return nil, err
+		}
+		d.listed, d.left = true, entries
+	}
 	if n > 0 && len(d.left) == 0 {
 		return nil, io.EOF
 	}
@@ -472,15 +531,37 @@ func (t trackedFS) ReadFile(name string) ([]byte, error) {
 
 // Stat implements fs.StatFS.
 func (t trackedFS) Stat(name string) (fs.FileInfo, error) {
-	p, err := t.path("stat", name)
+	info, err := t.stat("stat", name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := t.files.Stat(t.ctx, p)
+	return info, nil
+}
+
+func (t trackedFS) stat(op, name string) (trackedInfo, error) {
+	p, err := t.path(op, name)
 	if err != nil {
-		return nil, pathError("stat", name, err)
+		return trackedInfo{}, err
 	}
-	return trackedInfo{info, path.Base(name)}, nil
+	typ, err := t.files.types.Get(t.ctx, p)
+	if e, ok := errors.AsType[*Error](err); ok && e.Err == ErrNotFound {
+		// Which error that is may depend on what is in the way.
+		if _, why := t.files.Stat(t.ctx, p); why != nil {
+			err = why
+		}
+	}
+	if err != nil {
+		return trackedInfo{}, pathError(op, name, err)
+	}
+	info := trackedInfo{t, name, typ, nil}
+	if graph.FrameOf(t.ctx) == nil { // nobody records what is looked at
+		all, err := t.files.Stat(t.ctx, p)
+		if err != nil {
+			return info, pathError(op, name, err)
+		}
+		info.typ, info.all = all.Mode.Type(), &all
+	}
+	return info, nil
 }
 
 // ReadDir implements fs.ReadDirFS.
@@ -500,17 +581,55 @@ func (t trackedFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
+// trackedInfo knows that there is a file, and of what type; all else a builder looks at when it
+// asks for it.
 type trackedInfo struct {
-	FileInfo
-	name string
+	fs   trackedFS
+	path string
+	typ  fs.FileMode
+	all  *FileInfo // nil in a builder
 }
 
-func (i trackedInfo) Name() string       { return i.name }
-func (i trackedInfo) Size() int64        { return i.FileInfo.Size }
-func (i trackedInfo) Mode() fs.FileMode  { return i.FileInfo.Mode }
-func (i trackedInfo) ModTime() time.Time { return time.Unix(0, i.FileInfo.ModTime) }
-func (i trackedInfo) IsDir() bool        { return i.FileInfo.Mode.IsDir() }
-func (i trackedInfo) Sys() any           { return nil }
+func (i trackedInfo) Name() string { return path.Base(i.path) }
+func (i trackedInfo) IsDir() bool  { return i.typ.IsDir() }
+func (i trackedInfo) Sys() any     { return nil }
+
+func (i trackedInfo) Size() int64 {
+	info, _ := i.stat()
+	return info.Size
+}
+
+func (i trackedInfo) ModTime() time.Time {
+	info, err := i.stat()
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(0, info.ModTime)
+}
+
+// Mode does not depend on when the file was changed, which for a directory is whenever something
+// comes or goes in it: fs.WalkDir calls Mode for the type of its root.
+func (i trackedInfo) Mode() fs.FileMode {
+	if i.all != nil {
+		return i.all.Mode
+	}
+	mode, err := i.fs.files.modes.Get(i.fs.ctx, i.file())
+	if err != nil {
+		return i.typ
+	}
+	return mode
+}
+
+// stat returns the metadata. Its error cannot be passed on, and need not be: that there is no file
+// any more is recorded, and what a builder makes without what it has failed to read is not kept.
+func (i trackedInfo) stat() (FileInfo, error) {
+	if i.all != nil {
+		return *i.all, nil
+	}
+	return i.fs.files.Stat(i.fs.ctx, i.file())
+}
+
+func (i trackedInfo) file() string { return filepath.Join(i.fs.root, filepath.FromSlash(i.path)) }
 
 type trackedEntry struct {
 	DirEntry

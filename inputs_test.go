@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
+	"text/template"
 	"time"
 
 	"github.com/cacheman-go/cacheman/codec"
@@ -627,6 +628,197 @@ func TestFileSystem(t *testing.T) {
 	x.want(1, "[sub/b.txt sub/c.txt] true")
 	if err := fstest.TestFS(files.FS(t.Context(), dir), "a.txt", "sub/b.txt"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFileSystemRecordsWhatIsAsked: each use of a file system depends on what it has looked
+// at, and on nothing else of the files.
+func TestFileSystemRecordsWhatIsAsked(t *testing.T) {
+	old := time.Now().Add(-time.Hour)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.txt")
+	info := func(f func(fs.FileInfo) any) func(fs.FS) (string, error) {
+		return func(fsys fs.FS) (string, error) {
+			i, err := fs.Stat(fsys, "a.txt")
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprint(f(i)), nil
+		}
+	}
+	type use struct {
+		name string
+		do   func(fsys fs.FS) (string, error)
+		want string // after which changes it is done again
+	}
+	read := func(fsys fs.FS) (string, error) {
+		f, err := fsys.Open("a.txt")
+		if err != nil {
+			return "", err
+		}
+		data, err := io.ReadAll(f)
+		return string(data), errors.Join(err, f.Close())
+	}
+	sub := func(do func(fs.FS) (string, error)) func(fs.FS) (string, error) {
+		return func(fsys fs.FS) (string, error) {
+			fsys, err := fs.Sub(fsys, "sub")
+			if err != nil {
+				return "", err
+			}
+			return do(fsys)
+		}
+	}
+	walk := func(fsys fs.FS) (string, error) {
+		var all []string
+		err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+			all = append(all, fmt.Sprint(name, d.Type()))
+			return err
+		})
+		return strings.Join(all, " "), err
+	}
+	uses := []use{
+		{"open", func(fsys fs.FS) (string, error) { return "", second(fsys.Open("a.txt")) }, "removed"},
+		{"open and read", read, "written removed"},
+		{"open and seek", func(fsys fs.FS) (string, error) {
+			f, err := fsys.Open("a.txt")
+			if err != nil {
+				return "", err
+			}
+			n, err := f.(io.Seeker).Seek(0, io.SeekEnd)
+			return fmt.Sprint(n), err
+		}, "written removed"},
+		{"ReadFile", func(fsys fs.FS) (string, error) {
+			data, err := fs.ReadFile(fsys, "a.txt")
+			return string(data), err
+		}, "written removed"},
+		{"ReadDir", func(fsys fs.FS) (string, error) {
+			entries, err := fs.ReadDir(fsys, ".")
+			return fmt.Sprint(entries), err
+		}, "removed"},
+		{"open and ReadDir", func(fsys fs.FS) (string, error) {
+			f, err := fsys.Open(".")
+			if err != nil {
+				return "", err
+			}
+			entries, err := f.(fs.ReadDirFile).ReadDir(-1)
+			return fmt.Sprint(entries), err
+		}, "removed"},
+		{"open a directory", func(fsys fs.FS) (string, error) { return "", second(fsys.Open(".")) }, ""},
+		{"WalkDir", walk, "removed"},
+		{"Glob", func(fsys fs.FS) (string, error) {
+			names, err := fs.Glob(fsys, "*.txt")
+			return fmt.Sprint(names), err
+		}, "removed"},
+		{"Glob of a name", func(fsys fs.FS) (string, error) {
+			names, err := fs.Glob(fsys, "a.txt")
+			return fmt.Sprint(names), err
+		}, "removed"},
+		{"ParseFS", func(fsys fs.FS) (string, error) {
+			tmpl, err := template.ParseFS(fsys, "*.txt")
+			if err != nil {
+				return "", err
+			}
+			return tmpl.Tree.Root.String(), nil
+		}, "written removed"},
+		{"Sub and read", sub(func(fsys fs.FS) (string, error) { return "", second(fs.ReadFile(fsys, "b.txt")) }), ""},
+		{"Sub and walk", sub(walk), ""},
+		{"IsDir", info(func(i fs.FileInfo) any { return fmt.Sprint(i.Name(), i.IsDir()) }), "removed"},
+		{"Mode", info(func(i fs.FileInfo) any { return i.Mode() }), "chmod removed"},
+		{"ModTime", info(func(i fs.FileInfo) any { return i.ModTime().UTC() }), "touched chmod renamed written removed"},
+		{"Size", info(func(i fs.FileInfo) any { return i.Size() }), "touched chmod renamed written removed"},
+		{"stat of an open file", func(fsys fs.FS) (string, error) {
+			f, err := fsys.Open("a.txt")
+			if err != nil {
+				return "", err
+			}
+			i, err := f.Stat()
+			return fmt.Sprint(i.ModTime().UTC()), err
+		}, "touched chmod renamed written removed"},
+	}
+	write := func(name, text string) { ok(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666)) }
+	ok(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
+	write("a.txt", "hello")
+	write("sub/b.txt", "hello")
+	ok(t, os.Chtimes(file, old, old))
+	changes := []struct {
+		name string
+		make func()
+	}{
+		{"touched", func() { ok(t, os.Chtimes(file, old, old.Add(time.Minute))) }},
+		{"dirtouched", func() { ok(t, os.Chtimes(dir, old, old)) }},
+		{"chmod", func() { ok(t, os.Chmod(file, 0o444)) }},
+		{"renamed", func() {
+			write(".new", "hello")
+			ok(t, os.Chmod(filepath.Join(dir, ".new"), 0o444))
+			ok(t, os.Rename(filepath.Join(dir, ".new"), file))
+		}},
+		{"written", func() {
+			ok(t, os.Chmod(file, 0o666))
+			write("a.txt", "others")
+			ok(t, os.Chmod(file, 0o444))
+		}},
+		{"removed", func() { ok(t, os.Remove(file)) }},
+	}
+	m := newManager(t)
+	files := must(OpenFiles(m))
+	runs := make([]int, len(uses))
+	c := must(Register(m, "c", Spec[int, string]{Build: func(ctx context.Context, i int) (string, error) {
+		runs[i]++
+		text, err := uses[i].do(files.FS(ctx, dir))
+		if errors.Is(err, fs.ErrNotExist) || err != nil && strings.Contains(err.Error(), "matches no files") {
+			return "none", nil
+		}
+		return text, err
+	}}))
+	got := make([][]string, len(uses))
+	for i, u := range uses {
+		if v := must(c.Get(t.Context(), i)); v == "none" {
+			t.Errorf("%s: there is none", u.name)
+		}
+	}
+	for _, change := range changes {
+		change.make()
+		files.Recheck()
+		for i := range uses {
+			before := runs[i]
+			must(c.Get(t.Context(), i))
+			if runs[i] != before {
+				got[i] = append(got[i], change.name)
+			}
+		}
+	}
+	for i, u := range uses {
+		if got := strings.Join(got[i], " "); got != u.want {
+			t.Errorf("%s was done again after: %s; want %s", u.name, got, u.want)
+		}
+	}
+}
+
+// TestFileSystemInBuilder: what a builder gets is a file system like others, and so is what is
+// got without one, where a FileInfo is about what there was.
+func TestFileSystemInBuilder(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.txt")
+	ok(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
+	ok(t, os.WriteFile(file, []byte("a"), 0o666))
+	ok(t, os.WriteFile(filepath.Join(dir, "sub", "b.txt"), []byte("b"), 0o666))
+	m := newManager(t)
+	files := must(OpenFiles(m))
+	c := must(RegisterValue(m, "c", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+		return 1, fstest.TestFS(files.FS(ctx, dir), "a.txt", "sub/b.txt")
+	}}))
+	must(c.Get(t.Context()))
+
+	before := must(fs.Stat(files.FS(t.Context(), dir), "a.txt"))
+	ok(t, os.WriteFile(file, []byte("longer"), 0o666))
+	files.Recheck(file)
+	equal(t, "size now", must(fs.Stat(files.FS(t.Context(), dir), "a.txt")).Size(), 6)
+	equal(t, "size before", before.Size(), 1)
+	equal(t, "mode before", before.Mode().IsRegular(), true)
+	for _, name := range []string{"none", "sub/none"} {
+		if err := second(files.FS(t.Context(), dir).Open(name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	filesCache     = "files"
 	metadataCache  = "file metadata"
 	modesCache     = "file modes"
+	typesCache     = "file types"
 	dirsCache      = "directories"
 	envCache       = "environment"
 	clockCache     = "clock"
@@ -106,7 +107,7 @@ func (m *Manager) readable(name string) (*core, error) {
 	}
 	err = nil
 	switch what {
-	case filesCache, metadataCache, modesCache, dirsCache:
+	case filesCache, metadataCache, modesCache, typesCache, dirsCache:
 		_, err = OpenFiles(m)
 	case envCache:
 		_, err = Env(m)
