@@ -210,6 +210,21 @@ func TestVanishedRoot(t *testing.T) {
 	}
 }
 
+// Directories that are being added when the Watcher is closed are no trouble.
+func TestClose(t *testing.T) {
+	x := watched(t)
+	x.ok(x.w.Close())
+	x.write("d/e/a", "one")
+	x.w.changed(fsnotify.Event{Name: x.path("d"), Op: fsnotify.Create}) // as run would that has just got it
+	x.w.renew()
+	x.ok(x.w.Close())
+	select {
+	case err := <-x.reports:
+		t.Error(err)
+	default:
+	}
+}
+
 func TestNoRoot(t *testing.T) {
 	x := watched(t)
 	x.write("file", "")
