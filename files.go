@@ -374,11 +374,11 @@ func (f *Files) ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
 // somebody asks. It is for whoever is told of changes by the operating system.
 // Without names it concerns all files.
 //
-// A name is that by which a file is asked for. With it goes the listing of its
-// directory, as [filepath.Dir] has it, but not the metadata of that; with both of a file that
-// has come or gone, Recheck(name, filepath.Dir(name)), everything is seen that has changed. With
-// a name goes, too, what could not be seen beneath it because of what it was. What could be
-// seen does not: after a directory has gone, or was moved or replaced, call Recheck without names.
+// A name is to be the one by which the file is asked for. With it goes the listing of its
+// directory, which is filepath.Dir(name), but not the metadata of that: of a file that has come or
+// gone, call Recheck(name, filepath.Dir(name)). With a name goes also what could not be seen beneath
+// it because of what it was, but not what could: after a directory was removed, moved or
+// replaced, call Recheck without names.
 func (f *Files) Recheck(names ...string) {
 	f.contents.Recheck(names...)
 	f.metadata.Recheck(names...)
@@ -397,10 +397,11 @@ func (f *Files) Refresh(ctx context.Context) error {
 // FS returns the directory root as a file system, whatever is read through
 // which with the ctx of a builder is tracked: fs.WalkDir, fs.Glob,
 // template.ParseFS and the like record exactly what they have looked at. To open or to stat
-// a file is to look whether there is one, and of what type; its contents are read when the
-// first of them are, or sought, a directory when its entries are asked for, and a Size, Mode or
-// ModTime when it is called. So errors come then, and a file that may not be read can be opened;
-// where a FileInfo cannot say, what it gives is zero, but for the type.
+// a file is to look whether there is one, and of what type. Its contents are looked at when they
+// are read, or sought in; a directory when its entries are asked for; the mode when a
+// FileInfo is asked for its Mode; and all that Stat gives for a Size or ModTime. So errors
+// come then, and a file that may not be read can be opened. A FileInfo that cannot look gives
+// zero, and of the Mode the type.
 //
 // It belongs to one call of the builder, and so does all that comes from it, which is to be asked
 // before the builder returns.

@@ -584,6 +584,23 @@ func TestBeneathAFile(t *testing.T) {
 	x.want(0, blocked)
 }
 
+// TestRecheckOfName: with a name goes the listing of its directory, and nothing else of that.
+func TestRecheckOfName(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	old := time.Now().Add(-time.Hour)
+	ok(t, os.Chtimes(dir, old, old))
+	files := must(OpenFiles(newManager(t)))
+	equal(t, "entries", len(must(files.ReadDir(t.Context(), dir))), 0)
+	before := must(files.Stat(t.Context(), dir))
+	ok(t, os.WriteFile(file, nil, 0o666))
+	files.Recheck(file)
+	equal(t, "entries", len(must(files.ReadDir(t.Context(), dir))), 1)
+	equal(t, "metadata", must(files.Stat(t.Context(), dir)), before)
+	files.Recheck(file, dir)
+	equal(t, "metadata is new", must(files.Stat(t.Context(), dir)) != before, true)
+}
+
 // TestBeneathAFileMeanwhile: what was found of a name is looked at again by who finds
 // something else beneath it, though nobody has said that it has changed.
 func TestBeneathAFileMeanwhile(t *testing.T) {
@@ -887,6 +904,9 @@ func TestEnv(t *testing.T) {
 	x.want(0, "1")
 	ok(t, x.m.Refresh(t.Context(), nil))
 	x.want(1, "2")
+	t.Setenv("CACHEMAN_TEST", "3")
+	must(Env(x.m)).Recheck("CACHEMAN_TEST")
+	x.want(1, "3")
 }
 
 func TestClock(t *testing.T) {
