@@ -12,7 +12,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -29,6 +33,14 @@ import (
 // directory, and are other entries than absolute ones. Files are safe for
 // concurrent use.
 //
+// That there is no such file is ErrNotFound. What else the operating system says about a file
+// is a result, too, and an error that is kept until the file is looked at again: that
+// permission is denied, that it is a directory or is none, that links lead in a circle, and that
+// there can be no such name. Other errors are failures, and the file is looked at again when
+// somebody asks: too few file descriptors, say, or a disk that does not answer. That what
+// should be a directory of the path is a file of another kind is such a result, and not
+// ErrNotFound, where the system tells the two apart; Exists says that there is no such file.
+//
 // A symbolic link is what it leads to; only ReadDir says that it is one. What would have to be
 // waited for, or has no end (pipes, sockets and devices other than os.DevNull), has no
 // contents that could be kept: to read it is an error.
@@ -36,7 +48,9 @@ type Files struct {
 	m        *Manager
 	contents *Cache[string, fileState]
 	metadata *Cache[string, FileInfo]
-	dirs     *Cache[string, string] // see listing
+	modes    *Cache[string, fs.FileMode] // see fileModes
+	types    *Cache[string, fs.FileMode] // the type bits of modes
+	dirs     *Cache[string, string]      // see listing
 }
 
 // listing makes a string of a directory's entries, which costs less to compare
@@ -123,42 +137,137 @@ const resolution = 2 * time.Second
 func OpenFiles(m *Manager) (*Files, error) {
 	contents, err1 := own(m, filesCache, func() Spec[string, fileState] {
 		return Spec[string, fileState]{
-			Probe: probeFile,
+			Probe: func(ctx context.Context, name string, was fileState, known bool) (fileState, error) {
+				now, err := probeFile(name, was, known)
+				return now, unseen(ctx, m, name, err)
+			},
 			Equal: func(a, b fileState) bool { return a.Hash == b.Hash && a.Size == b.Size },
 		}
 	})
 	metadata, err2 := own(m, metadataCache, func() Spec[string, FileInfo] {
-		return Spec[string, FileInfo]{Probe: func(_ context.Context, name string, _ FileInfo, _ bool) (FileInfo, error) {
+		return Spec[string, FileInfo]{Probe: func(ctx context.Context, name string, _ FileInfo, _ bool) (FileInfo, error) {
 			info, err := os.Stat(name)
 			if err != nil {
-				return FileInfo{}, outside(err)
+				return FileInfo{}, unseen(ctx, m, name, err)
 			}
 			return FileInfo{info.Size(), info.Mode(), info.ModTime().UnixNano()}, nil
 		}}
 	})
 	dirs, err3 := own(m, dirsCache, func() Spec[string, string] {
-		return Spec[string, string]{Probe: func(_ context.Context, name string, _ string, _ bool) (string, error) {
+		return Spec[string, string]{Probe: func(ctx context.Context, name string, _ string, _ bool) (string, error) {
 			entries, err := os.ReadDir(name)
 			if err != nil {
-				return "", outside(err)
+				return "", unseen(ctx, m, name, err)
 			}
 			return listing(entries), nil
 		}}
 	})
-	if err := errors.Join(err1, err2, err3); err != nil {
+	modes, err4 := fileModes(m)
+	types, err5 := own(m, typesCache, func() Spec[string, fs.FileMode] {
+		return Spec[string, fs.FileMode]{Build: func(ctx context.Context, name string) (fs.FileMode, error) {
+			mode, err := modes.get(ctx, graph.FrameOf(ctx), name)
+			return mode.Type(), err
+		}}
+	})
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
-	return &Files{m, contents, metadata, dirs}, nil
+	return &Files{m, contents, metadata, modes, types, dirs}, nil
 }
 
-// outside makes an error of the operating system a result: that a file is not
-// there is ErrNotFound, and everything else an error that is kept until the file
-// is looked at again.
+// fileModes returns the cache of the modes of files. What would be beneath a file that is no
+// directory is not there.
+func fileModes(m *Manager) (*Cache[string, fs.FileMode], error) {
+	return own(m, modesCache, func() Spec[string, fs.FileMode] {
+		return Spec[string, fs.FileMode]{Probe: func(ctx context.Context, name string, _ fs.FileMode, _ bool) (fs.FileMode, error) {
+			info, err := os.Stat(name)
+			if errors.Is(err, syscall.ENOTDIR) {
+				err = fs.ErrNotExist
+			}
+			if err != nil {
+				return 0, unseen(ctx, m, name, err)
+			}
+			return info.Mode(), nil
+		}}
+	})
+}
+
+// unseen is outside of what a Probe of name has been told. What cannot be seen may be so because
+// of a name above it, of which alone is said that it changes; so the Probe reads what that is.
+func unseen(ctx context.Context, m *Manager, name string, err error) error {
+	switch err = outside(err); {
+	case err == ErrNotFound, errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, fs.ErrPermission):
+	default:
+		return err
+	}
+	dir, info := obstacle(name)
+	if dir == name {
+		return err
+	}
+	modes, failed := fileModes(m)
+	if failed != nil {
+		return failed
+	}
+	for range 2 {
+		mode, failed := modes.get(ctx, graph.FrameOf(ctx), dir)
+		if failure(failed) != nil {
+			return failed
+		}
+		if (failed == nil) == (info != nil) && (info == nil || mode == info.Mode()) {
+			break
+		}
+		modes.Recheck(dir) // it has been looked at before it was what it is now
+	}
+	return err
+}
+
+// obstacle returns the uppermost of the names above a file that is no directory, or its
+// directory, and what is there, if anything: nothing beneath can come or go without it. It is
+// name itself if there is none above.
+func obstacle(name string) (dir string, info fs.FileInfo) {
+	dir = filepath.Dir(name)
+	info, _ = os.Stat(dir)
+	for info == nil || !info.IsDir() {
+		up := filepath.Dir(dir)
+		above, _ := os.Stat(up)
+		if up == dir || above != nil && above.IsDir() {
+			break
+		}
+		dir, info = up, above
+	}
+	return dir, info
+}
+
+// outside makes an error of the operating system a result if it says something about the
+// file: that it is not there is ErrNotFound, and what else there is to say is kept until the
+// file is looked at again. That there are too few file descriptors, or a disk does not
+// answer, says nothing about it, and is a failure.
 func outside(err error) error {
+	if _, kept := errors.AsType[*KeptError](err); err == nil || kept {
+		return err
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotFound
 	}
-	return Keep(err)
+	is := func(target error) bool { return errors.Is(err, target) }
+	if slices.ContainsFunc(aboutFiles, is) || runtime.GOOS == "windows" && slices.ContainsFunc(aboutWindowsFiles, is) {
+		return Keep(err)
+	}
+	return err
+}
+
+var aboutFiles = []error{
+	fs.ErrPermission, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL,
+}
+
+// aboutWindowsFiles have no names in package syscall; on other systems the numbers are those
+// of other errors.
+var aboutWindowsFiles = []error{
+	syscall.Errno(123),  // ERROR_INVALID_NAME
+	syscall.Errno(161),  // ERROR_BAD_PATHNAME
+	syscall.Errno(206),  // ERROR_FILENAME_EXCED_RANGE
+	syscall.Errno(267),  // ERROR_DIRECTORY
+	syscall.Errno(1921), // ERROR_CANT_RESOLVE_FILENAME
 }
 
 // looksAs reports whether a file that info is about needs not be read again.
@@ -171,9 +280,11 @@ const endless = fs.ModeNamedPipe | fs.ModeSocket | fs.ModeDevice
 
 var errEndless = errors.New("is a pipe, a socket or a device")
 
-func probeFile(_ context.Context, name string, was fileState, known bool) (fileState, error) {
+func probeFile(name string, was fileState, known bool) (fileState, error) {
 	if info, err := os.Stat(name); err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
+	} else if info.IsDir() { // what it is to read one is not the same everywhere
+		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: syscall.EISDIR})
 	} else if info.Mode()&endless != 0 && name != os.DevNull {
 		return fileState{}, Keep(&fs.PathError{Op: "read", Path: name, Err: errEndless})
 	} else if known && was.looksAs(info) {
@@ -181,12 +292,12 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
 	}
 	now := fileState{
 		ModTime: info.ModTime().UnixNano(),
@@ -196,7 +307,7 @@ func probeFile(_ context.Context, name string, was fileState, known bool) (fileS
 	}
 	h := sha256.New()
 	if now.Size, err = io.Copy(h, f); err != nil {
-		return fileState{}, outside(err)
+		return fileState{}, err
 	}
 	h.Sum(now.Hash[:0])
 	return now, nil
@@ -243,9 +354,9 @@ func (f *Files) Stat(ctx context.Context, name string) (FileInfo, error) {
 }
 
 // Exists reports whether there is a file of that name. What a builder makes of
-// that is stale when the file comes or goes.
+// that is stale when the file comes or goes. Beneath a file that is no directory there is none.
 func (f *Files) Exists(ctx context.Context, name string) (bool, error) {
-	return f.metadata.Contains(ctx, name)
+	return f.modes.Contains(ctx, name)
 }
 
 // ReadDir returns the entries of a directory in the order of their names. What
@@ -262,9 +373,16 @@ func (f *Files) ReadDir(ctx context.Context, name string) ([]DirEntry, error) {
 // Recheck says that files may have changed: they are looked at again when
 // somebody asks. It is for whoever is told of changes by the operating system.
 // Without names it concerns all files.
+//
+// A name is to be the one by which the file is asked for. With it goes the listing of its
+// directory, which is filepath.Dir(name), but not the metadata of that: of a file that has come or
+// gone, call Recheck(name, filepath.Dir(name)). With a name goes also what could not be seen beneath
+// it because of what it was, but not what could: after a directory was removed, moved or
+// replaced, call Recheck without names.
 func (f *Files) Recheck(names ...string) {
 	f.contents.Recheck(names...)
 	f.metadata.Recheck(names...)
+	f.modes.Recheck(names...)
 	f.dirs.Recheck(names...)
 	for _, name := range names {
 		f.dirs.Recheck(filepath.Dir(name))
@@ -273,13 +391,20 @@ func (f *Files) Recheck(names ...string) {
 
 // Refresh looks at all files again that were asked for; see Cache.Refresh.
 func (f *Files) Refresh(ctx context.Context) error {
-	return errors.Join(f.contents.Refresh(ctx), f.metadata.Refresh(ctx), f.dirs.Refresh(ctx))
+	return errors.Join(f.contents.Refresh(ctx), f.metadata.Refresh(ctx), f.modes.Refresh(ctx), f.dirs.Refresh(ctx))
 }
 
 // FS returns the directory root as a file system, whatever is read through
 // which with the ctx of a builder is tracked: fs.WalkDir, fs.Glob,
-// template.ParseFS and the like record exactly the directories and files they
-// have looked at. It belongs to one call of the builder.
+// template.ParseFS and the like record exactly what they have looked at. To open or to stat
+// a file is to look whether there is one, and of what type. Its contents are looked at when they
+// are read, or sought in; a directory when its entries are asked for; the mode when a
+// FileInfo is asked for its Mode; and all that Stat gives for a Size or ModTime. So errors
+// come then, and a file that may not be read can be opened. A FileInfo that cannot look gives
+// zero, and of the Mode the type.
+//
+// It belongs to one call of the builder, and so does all that comes from it, which is to be asked
+// before the builder returns.
 func (f *Files) FS(ctx context.Context, root string) fs.FS { return trackedFS{f, ctx, root} }
 
 type trackedFS struct {
@@ -304,38 +429,83 @@ func pathError(op, name string, err error) error {
 
 // Open implements fs.FS.
 func (t trackedFS) Open(name string) (fs.File, error) {
-	info, err := t.Stat(name)
+	info, err := t.stat("open", name)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
-		entries, err := t.ReadDir(name)
-		return &trackedDir{info: info, left: entries}, err
+		return &trackedDir{info: info}, nil
 	}
-	data, err := t.ReadFile(name)
-	return &trackedFile{bytes.NewReader(data), info}, err
+	return &trackedFile{info: info, open: sync.OnceValues(func() (*bytes.Reader, error) {
+		data, err := t.ReadFile(name)
+		return bytes.NewReader(data), err
+	})}, nil
 }
 
+// trackedFile is a file whose contents are read when somebody asks for some.
 type trackedFile struct {
-	*bytes.Reader
-	info fs.FileInfo
+	info trackedInfo
+	open func() (*bytes.Reader, error)
 }
 
 func (f *trackedFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *trackedFile) Close() error               { return nil }
 
+func (f *trackedFile) Read(p []byte) (int, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.Read(p)
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *trackedFile) ReadAt(p []byte, at int64) (int, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.ReadAt(p, at)
+}
+
+// Seek implements io.Seeker.
+func (f *trackedFile) Seek(offset int64, whence int) (int64, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.Seek(offset, whence)
+}
+
+// WriteTo implements io.WriterTo.
+func (f *trackedFile) WriteTo(w io.Writer) (int64, error) {
+	r, err := f.open()
+	if err != nil {
+		return 0, err
+	}
+	return r.WriteTo(w)
+}
+
 type trackedDir struct {
-	info fs.FileInfo
-	left []fs.DirEntry
+	info   trackedInfo
+	listed bool
+	left   []fs.DirEntry
 }
 
 func (d *trackedDir) Stat() (fs.FileInfo, error) { return d.info, nil }
 func (d *trackedDir) Close() error               { return nil }
 func (d *trackedDir) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.info.Name(), Err: errors.New("is a directory")}
+	return 0, &fs.PathError{Op: "read", Path: d.info.path, Err: errors.New("is a directory")}
 }
 
 func (d *trackedDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if !d.listed {
+		entries, err := d.info.fs.ReadDir(d.info.path)
+		if err != nil {
+			return nil, err
+		}
+		d.listed, d.left = true, entries
+	}
 	if n > 0 && len(d.left) == 0 {
 		return nil, io.EOF
 	}
@@ -362,15 +532,37 @@ func (t trackedFS) ReadFile(name string) ([]byte, error) {
 
 // Stat implements fs.StatFS.
 func (t trackedFS) Stat(name string) (fs.FileInfo, error) {
-	p, err := t.path("stat", name)
+	info, err := t.stat("stat", name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := t.files.Stat(t.ctx, p)
+	return info, nil
+}
+
+func (t trackedFS) stat(op, name string) (trackedInfo, error) {
+	p, err := t.path(op, name)
 	if err != nil {
-		return nil, pathError("stat", name, err)
+		return trackedInfo{}, err
 	}
-	return trackedInfo{info, path.Base(name)}, nil
+	typ, err := t.files.types.Get(t.ctx, p)
+	if e, ok := errors.AsType[*Error](err); ok && e.Err == ErrNotFound {
+		// Which error that is may depend on what is in the way.
+		if _, why := t.files.Stat(t.ctx, p); why != nil {
+			err = why
+		}
+	}
+	if err != nil {
+		return trackedInfo{}, pathError(op, name, err)
+	}
+	info := trackedInfo{t, name, typ, nil}
+	if graph.FrameOf(t.ctx) == nil { // nobody records what is looked at
+		all, err := t.files.Stat(t.ctx, p)
+		if err != nil {
+			return info, pathError(op, name, err)
+		}
+		info.typ, info.all = all.Mode.Type(), &all
+	}
+	return info, nil
 }
 
 // ReadDir implements fs.ReadDirFS.
@@ -390,17 +582,55 @@ func (t trackedFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
+// trackedInfo knows that there is a file, and of what type; all else a builder looks at when it
+// asks for it.
 type trackedInfo struct {
-	FileInfo
-	name string
+	fs   trackedFS
+	path string
+	typ  fs.FileMode
+	all  *FileInfo // nil in a builder
 }
 
-func (i trackedInfo) Name() string       { return i.name }
-func (i trackedInfo) Size() int64        { return i.FileInfo.Size }
-func (i trackedInfo) Mode() fs.FileMode  { return i.FileInfo.Mode }
-func (i trackedInfo) ModTime() time.Time { return time.Unix(0, i.FileInfo.ModTime) }
-func (i trackedInfo) IsDir() bool        { return i.FileInfo.Mode.IsDir() }
-func (i trackedInfo) Sys() any           { return nil }
+func (i trackedInfo) Name() string { return path.Base(i.path) }
+func (i trackedInfo) IsDir() bool  { return i.typ.IsDir() }
+func (i trackedInfo) Sys() any     { return nil }
+
+func (i trackedInfo) Size() int64 {
+	info, _ := i.stat()
+	return info.Size
+}
+
+func (i trackedInfo) ModTime() time.Time {
+	info, err := i.stat()
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(0, info.ModTime)
+}
+
+// Mode does not depend on when the file was changed, which for a directory is whenever something
+// comes or goes in it: fs.WalkDir calls Mode for the type of its root.
+func (i trackedInfo) Mode() fs.FileMode {
+	if i.all != nil {
+		return i.all.Mode
+	}
+	mode, err := i.fs.files.modes.Get(i.fs.ctx, i.file())
+	if err != nil {
+		return i.typ
+	}
+	return mode
+}
+
+// stat returns the metadata. Its error cannot be passed on, and need not be: that there is no file
+// any more is recorded, and what a builder makes without what it has failed to read is not kept.
+func (i trackedInfo) stat() (FileInfo, error) {
+	if i.all != nil {
+		return *i.all, nil
+	}
+	return i.fs.files.Stat(i.fs.ctx, i.file())
+}
+
+func (i trackedInfo) file() string { return filepath.Join(i.fs.root, filepath.FromSlash(i.path)) }
 
 type trackedEntry struct {
 	DirEntry

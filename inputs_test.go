@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
+	"text/template"
 	"time"
 
 	"github.com/cacheman-go/cacheman/codec"
@@ -519,6 +522,138 @@ func TestUnreadableFile(t *testing.T) {
 	x.want(0, "one")
 }
 
+// TestErrorsOfFiles: what the system says about a file is a result, and that it cannot say
+// anything is none.
+func TestErrorsOfFiles(t *testing.T) {
+	wrapped := func(err error) error { return &fs.PathError{Op: "open", Path: "f", Err: err} }
+	for _, err := range []error{
+		syscall.EACCES, syscall.EPERM, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL, fs.ErrPermission,
+	} {
+		if got := outside(wrapped(err)); failure(got) != nil {
+			t.Errorf("%v is no result: %v", err, got)
+		}
+	}
+	equal(t, "what is not there", outside(wrapped(syscall.ENOENT)), ErrNotFound)
+	for _, err := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.EIO, syscall.ENOMEM, syscall.ESTALE, syscall.EAGAIN, syscall.EINTR,
+		syscall.ETIMEDOUT, syscall.EBUSY, os.ErrDeadlineExceeded, io.ErrUnexpectedEOF,
+	} {
+		if got := outside(wrapped(err)); failure(got) == nil {
+			t.Errorf("%v is a result", err)
+		}
+	}
+
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	ok(t, os.WriteFile(file, nil, 0o666))
+	files := must(OpenFiles(newManager(t)))
+	for name, err := range map[string]error{
+		"contents of a directory": second(files.Get(t.Context(), dir)),
+		"a name that cannot be":   second(files.Stat(t.Context(), "a\x00b")),
+		"entries of a file":       second(files.ReadDir(t.Context(), file)),
+		"a file within a file":    second(files.Get(t.Context(), filepath.Join(file, "g"))),
+	} {
+		if e, is := errors.AsType[*Error](err); !is || failure(e.Err) != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestBeneathAFile: what is beneath a name depends on whether that is a directory, and it is
+// enough to say that the name may have changed.
+func TestBeneathAFile(t *testing.T) {
+	dir := t.TempDir()
+	top := filepath.Join(dir, "x")
+	file := filepath.Join(top, "y", "f")
+	var files *Files
+	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+		files = must(OpenFiles(m))
+		return func(ctx context.Context) (string, error) {
+			has, err := files.Exists(ctx, file)
+			if err != nil {
+				return "", err
+			}
+			data, err := files.Get(ctx, file)
+			if errors.Is(err, ErrNotFound) {
+				return fmt.Sprint(has, " none"), nil
+			}
+			if e, is := errors.AsType[*KeptError](err); is {
+				return fmt.Sprint(has, strings.TrimPrefix(e.Text, "stat "+file)), nil
+			}
+			return fmt.Sprint(has, " ", string(data)), err
+		}
+	})
+	blocked := "false: " + syscall.ENOTDIR.Error()
+	ok(t, os.WriteFile(top, nil, 0o666))
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		blocked = "false none" // the system does not tell the two apart
+	}
+	change := func(f func() error) {
+		t.Helper()
+		ok(t, f())
+		files.Recheck(top)
+	}
+	runs := 1
+	if blocked == "false none" {
+		runs = 0
+	}
+	x.want(1, blocked)
+	change(func() error { return os.Remove(top) })
+	x.want(runs, "false none")
+	change(func() error { return os.WriteFile(top, nil, 0o666) })
+	x.want(runs, blocked)
+	x.reopen()
+	x.want(0, blocked)
+	change(func() error { return os.Remove(top) })
+	x.want(runs, "false none")
+	change(func() error {
+		return errors.Join(os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, []byte("text"), 0o666))
+	})
+	x.want(1, "true text")
+	ok(t, os.RemoveAll(top))
+	files.Recheck()
+	x.want(1, "false none")
+	change(func() error { return os.WriteFile(top, nil, 0o666) })
+	x.want(runs, blocked)
+	change(func() error { return os.Chtimes(top, time.Time{}, time.Now().Add(time.Hour)) })
+	x.want(0, blocked)
+}
+
+// TestRecheckOfName: with a name goes the listing of its directory, and nothing else of that.
+func TestRecheckOfName(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	old := time.Now().Add(-time.Hour)
+	ok(t, os.Chtimes(dir, old, old))
+	files := must(OpenFiles(newManager(t)))
+	equal(t, "entries", len(must(files.ReadDir(t.Context(), dir))), 0)
+	before := must(files.Stat(t.Context(), dir))
+	ok(t, os.WriteFile(file, nil, 0o666))
+	files.Recheck(file)
+	equal(t, "entries", len(must(files.ReadDir(t.Context(), dir))), 1)
+	equal(t, "metadata", must(files.Stat(t.Context(), dir)), before)
+	files.Recheck(file, dir)
+	equal(t, "metadata is new", must(files.Stat(t.Context(), dir)) != before, true)
+}
+
+// TestBeneathAFileMeanwhile: what was found of a name is looked at again by who finds
+// something else beneath it, though nobody has said that it has changed.
+func TestBeneathAFileMeanwhile(t *testing.T) {
+	top := filepath.Join(t.TempDir(), "x")
+	file := filepath.Join(top, "f")
+	files := must(OpenFiles(newManager(t)))
+	ok(t, os.WriteFile(top, nil, 0o666))
+	equal(t, "top", must(files.Exists(t.Context(), top)), true)
+	ok(t, os.Remove(top))
+	equal(t, "not there", errors.Is(second(files.Get(t.Context(), file)), ErrNotFound), true)
+	ok(t, os.WriteFile(top, nil, 0o666))
+	_, err := os.Stat(file)
+	files.Recheck(top)
+	equal(t, "beneath a file", errors.Is(second(files.Get(t.Context(), file)), ErrNotFound), errors.Is(err, fs.ErrNotExist))
+}
+
+func second[T any](_ T, err error) error { return err }
+
 func TestFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	ok(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o777))
@@ -545,6 +680,197 @@ func TestFileSystem(t *testing.T) {
 	x.want(1, "[sub/b.txt sub/c.txt] true")
 	if err := fstest.TestFS(files.FS(t.Context(), dir), "a.txt", "sub/b.txt"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFileSystemRecordsWhatIsAsked: each use of a file system depends on what it has looked
+// at, and on nothing else of the files.
+func TestFileSystemRecordsWhatIsAsked(t *testing.T) {
+	old := time.Now().Add(-time.Hour)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.txt")
+	info := func(f func(fs.FileInfo) any) func(fs.FS) (string, error) {
+		return func(fsys fs.FS) (string, error) {
+			i, err := fs.Stat(fsys, "a.txt")
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprint(f(i)), nil
+		}
+	}
+	type use struct {
+		name string
+		do   func(fsys fs.FS) (string, error)
+		want string // after which changes it is done again
+	}
+	read := func(fsys fs.FS) (string, error) {
+		f, err := fsys.Open("a.txt")
+		if err != nil {
+			return "", err
+		}
+		data, err := io.ReadAll(f)
+		return string(data), errors.Join(err, f.Close())
+	}
+	sub := func(do func(fs.FS) (string, error)) func(fs.FS) (string, error) {
+		return func(fsys fs.FS) (string, error) {
+			fsys, err := fs.Sub(fsys, "sub")
+			if err != nil {
+				return "", err
+			}
+			return do(fsys)
+		}
+	}
+	walk := func(fsys fs.FS) (string, error) {
+		var all []string
+		err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+			all = append(all, fmt.Sprint(name, d.Type()))
+			return err
+		})
+		return strings.Join(all, " "), err
+	}
+	uses := []use{
+		{"open", func(fsys fs.FS) (string, error) { return "", second(fsys.Open("a.txt")) }, "removed"},
+		{"open and read", read, "written removed"},
+		{"open and seek", func(fsys fs.FS) (string, error) {
+			f, err := fsys.Open("a.txt")
+			if err != nil {
+				return "", err
+			}
+			n, err := f.(io.Seeker).Seek(0, io.SeekEnd)
+			return fmt.Sprint(n), err
+		}, "written removed"},
+		{"ReadFile", func(fsys fs.FS) (string, error) {
+			data, err := fs.ReadFile(fsys, "a.txt")
+			return string(data), err
+		}, "written removed"},
+		{"ReadDir", func(fsys fs.FS) (string, error) {
+			entries, err := fs.ReadDir(fsys, ".")
+			return fmt.Sprint(entries), err
+		}, "removed"},
+		{"open and ReadDir", func(fsys fs.FS) (string, error) {
+			f, err := fsys.Open(".")
+			if err != nil {
+				return "", err
+			}
+			entries, err := f.(fs.ReadDirFile).ReadDir(-1)
+			return fmt.Sprint(entries), err
+		}, "removed"},
+		{"open a directory", func(fsys fs.FS) (string, error) { return "", second(fsys.Open(".")) }, ""},
+		{"WalkDir", walk, "removed"},
+		{"Glob", func(fsys fs.FS) (string, error) {
+			names, err := fs.Glob(fsys, "*.txt")
+			return fmt.Sprint(names), err
+		}, "removed"},
+		{"Glob of a name", func(fsys fs.FS) (string, error) {
+			names, err := fs.Glob(fsys, "a.txt")
+			return fmt.Sprint(names), err
+		}, "removed"},
+		{"ParseFS", func(fsys fs.FS) (string, error) {
+			tmpl, err := template.ParseFS(fsys, "*.txt")
+			if err != nil {
+				return "", err
+			}
+			return tmpl.Tree.Root.String(), nil
+		}, "written removed"},
+		{"Sub and read", sub(func(fsys fs.FS) (string, error) { return "", second(fs.ReadFile(fsys, "b.txt")) }), ""},
+		{"Sub and walk", sub(walk), ""},
+		{"IsDir", info(func(i fs.FileInfo) any { return fmt.Sprint(i.Name(), i.IsDir()) }), "removed"},
+		{"Mode", info(func(i fs.FileInfo) any { return i.Mode() }), "chmod removed"},
+		{"ModTime", info(func(i fs.FileInfo) any { return i.ModTime().UTC() }), "touched chmod renamed written removed"},
+		{"Size", info(func(i fs.FileInfo) any { return i.Size() }), "touched chmod renamed written removed"},
+		{"stat of an open file", func(fsys fs.FS) (string, error) {
+			f, err := fsys.Open("a.txt")
+			if err != nil {
+				return "", err
+			}
+			i, err := f.Stat()
+			return fmt.Sprint(i.ModTime().UTC()), err
+		}, "touched chmod renamed written removed"},
+	}
+	write := func(name, text string) { ok(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666)) }
+	ok(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
+	write("a.txt", "hello")
+	write("sub/b.txt", "hello")
+	ok(t, os.Chtimes(file, old, old))
+	changes := []struct {
+		name string
+		make func()
+	}{
+		{"touched", func() { ok(t, os.Chtimes(file, old, old.Add(time.Minute))) }},
+		{"dirtouched", func() { ok(t, os.Chtimes(dir, old, old)) }},
+		{"chmod", func() { ok(t, os.Chmod(file, 0o444)) }},
+		{"renamed", func() {
+			write(".new", "hello")
+			ok(t, os.Chmod(filepath.Join(dir, ".new"), 0o444))
+			ok(t, os.Rename(filepath.Join(dir, ".new"), file))
+		}},
+		{"written", func() {
+			ok(t, os.Chmod(file, 0o666))
+			write("a.txt", "others")
+			ok(t, os.Chmod(file, 0o444))
+		}},
+		{"removed", func() { ok(t, os.Remove(file)) }},
+	}
+	m := newManager(t)
+	files := must(OpenFiles(m))
+	runs := make([]int, len(uses))
+	c := must(Register(m, "c", Spec[int, string]{Build: func(ctx context.Context, i int) (string, error) {
+		runs[i]++
+		text, err := uses[i].do(files.FS(ctx, dir))
+		if errors.Is(err, fs.ErrNotExist) || err != nil && strings.Contains(err.Error(), "matches no files") {
+			return "none", nil
+		}
+		return text, err
+	}}))
+	got := make([][]string, len(uses))
+	for i, u := range uses {
+		if v := must(c.Get(t.Context(), i)); v == "none" {
+			t.Errorf("%s: there is none", u.name)
+		}
+	}
+	for _, change := range changes {
+		change.make()
+		files.Recheck()
+		for i := range uses {
+			before := runs[i]
+			must(c.Get(t.Context(), i))
+			if runs[i] != before {
+				got[i] = append(got[i], change.name)
+			}
+		}
+	}
+	for i, u := range uses {
+		if got := strings.Join(got[i], " "); got != u.want {
+			t.Errorf("%s was done again after: %s; want %s", u.name, got, u.want)
+		}
+	}
+}
+
+// TestFileSystemInBuilder: what a builder gets is a file system like others, and so is what is
+// got without one, where a FileInfo is about what there was.
+func TestFileSystemInBuilder(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.txt")
+	ok(t, os.Mkdir(filepath.Join(dir, "sub"), 0o777))
+	ok(t, os.WriteFile(file, []byte("a"), 0o666))
+	ok(t, os.WriteFile(filepath.Join(dir, "sub", "b.txt"), []byte("b"), 0o666))
+	m := newManager(t)
+	files := must(OpenFiles(m))
+	c := must(RegisterValue(m, "c", Spec[Single, int]{Build: func(ctx context.Context, _ Single) (int, error) {
+		return 1, fstest.TestFS(files.FS(ctx, dir), "a.txt", "sub/b.txt")
+	}}))
+	must(c.Get(t.Context()))
+
+	before := must(fs.Stat(files.FS(t.Context(), dir), "a.txt"))
+	ok(t, os.WriteFile(file, []byte("longer"), 0o666))
+	files.Recheck(file)
+	equal(t, "size now", must(fs.Stat(files.FS(t.Context(), dir), "a.txt")).Size(), 6)
+	equal(t, "size before", before.Size(), 1)
+	equal(t, "mode before", before.Mode().IsRegular(), true)
+	for _, name := range []string{"none", "sub/none"} {
+		if err := second(files.FS(t.Context(), dir).Open(name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -613,6 +939,9 @@ func TestEnv(t *testing.T) {
 	x.want(0, "1")
 	ok(t, x.m.Refresh(t.Context(), nil))
 	x.want(1, "2")
+	t.Setenv("CACHEMAN_TEST", "3")
+	must(Env(x.m)).Recheck("CACHEMAN_TEST")
+	x.want(1, "3")
 }
 
 func TestClock(t *testing.T) {

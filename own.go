@@ -15,6 +15,8 @@ const ours = "\x00cacheman "
 const (
 	filesCache     = "files"
 	metadataCache  = "file metadata"
+	modesCache     = "file modes"
+	typesCache     = "file types"
 	dirsCache      = "directories"
 	envCache       = "environment"
 	clockCache     = "clock"
@@ -105,7 +107,7 @@ func (m *Manager) readable(name string) (*core, error) {
 	}
 	err = nil
 	switch what {
-	case filesCache, metadataCache, dirsCache:
+	case filesCache, metadataCache, modesCache, typesCache, dirsCache:
 		_, err = OpenFiles(m)
 	case envCache:
 		_, err = Env(m)

@@ -177,6 +177,39 @@ func TestTooManyOpenFiles(t *testing.T) {
 	wantBlobs(t, c2, first)
 }
 
+// TestNoDescriptorForFile: a file that could not be opened is read when it can be, without
+// anybody saying that it may have changed.
+func TestNoDescriptorForFile(t *testing.T) {
+	t.Parallel()
+	dir, child := alone(t, nil)
+	if !child {
+		return
+	}
+	file := filepath.Join(dir, "f")
+	ok(t, os.WriteFile(file, []byte("text"), 0o666))
+	m := must(Open(filepath.Join(dir, "m"), quietly))
+	files := must(OpenFiles(m))
+	c := must(Register(m, "c", Spec[string, string]{Build: func(ctx context.Context, name string) (string, error) {
+		data, err := files.Get(ctx, name)
+		return string(data), err
+	}}))
+	list := must(Register(m, "list", Spec[string, int]{Build: func(ctx context.Context, name string) (int, error) {
+		entries, err := files.ReadDir(ctx, name)
+		return len(entries), err
+	}}))
+	lift := limit(t, syscall.RLIMIT_NOFILE, 0)
+	for range 2 {
+		_, err := c.Get(t.Context(), file)
+		wantError(t, err, syscall.EMFILE, "cacheman: ", file)
+		_, err = list.Get(t.Context(), dir)
+		wantError(t, err, syscall.EMFILE, "cacheman: ", dir)
+	}
+	lift()
+	equal(t, "contents", must(c.Get(t.Context(), file)), "text")
+	equal(t, "entries", must(list.Get(t.Context(), dir)), 2)
+	ok(t, m.Close())
+}
+
 // wantCompactError checks that m cannot be compacted, and why.
 func wantCompactError(t *testing.T, m *Manager, target error) {
 	t.Helper()

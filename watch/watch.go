@@ -43,6 +43,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cacheman-go/cacheman"
 	"github.com/fsnotify/fsnotify"
@@ -53,6 +54,7 @@ type Watcher struct {
 	files  *cacheman.Files
 	notify *fsnotify.Watcher
 	report func(error)
+	closed atomic.Bool // what fails because of that is no error
 	roots  []root
 	dirs   map[string]bool // absolute names of what is watched; of run alone
 }
@@ -97,8 +99,12 @@ func Files(m *cacheman.Manager, report func(error), roots ...string) (*Watcher, 
 }
 
 // Close ends the watching. What the system has already said may still be
-// passed on, and a call of report be under way, when it returns.
-func (w *Watcher) Close() error { return w.notify.Close() }
+// passed on, and a call of report be under way, when it returns. What fails because
+// the Watcher is being closed is not reported.
+func (w *Watcher) Close() error {
+	w.closed.Store(true)
+	return w.notify.Close()
+}
 
 func (w *Watcher) run() {
 	events, errs := w.notify.Events, w.notify.Errors
@@ -215,7 +221,7 @@ func (w *Watcher) renew() {
 }
 
 func (w *Watcher) fail(err error) {
-	if w.report != nil {
+	if w.report != nil && !w.closed.Load() {
 		w.report(err)
 	}
 }

@@ -48,6 +48,9 @@ func watched(t *testing.T, roots ...string) *world {
 			if errors.Is(err, cacheman.ErrNotFound) {
 				return "nothing", nil
 			}
+			if _, kept := errors.AsType[*cacheman.KeptError](err); kept {
+				return "an error", nil
+			}
 			return string(text), err
 		},
 	})
@@ -141,6 +144,29 @@ func TestDirectories(t *testing.T) {
 	x.want("moved/e/f/a", "back")
 }
 
+// What is beneath a name is seen to change when the name becomes a file that is no
+// directory, or is one no more.
+func TestBeneathAFile(t *testing.T) {
+	x := watched(t)
+	blocked := "an error"
+	x.write("x", "")
+	if _, err := os.Stat(x.path("x/f")); errors.Is(err, fs.ErrNotExist) {
+		blocked = "nothing" // the system does not tell the two apart
+	}
+	for range 2 {
+		x.want("x/f", blocked)
+		x.ok(os.Remove(x.path("x")))
+		x.want("x/f", "nothing")
+		x.write("x", "")
+		x.want("x/f", blocked)
+		x.ok(os.Remove(x.path("x")))
+		x.write("x/f", "text")
+		x.want("x/f", "text")
+		x.ok(os.RemoveAll(x.path("x")))
+		x.write("x", "")
+	}
+}
+
 // A file is found by each of its names.
 func TestNames(t *testing.T) {
 	t.Chdir(t.TempDir())
@@ -181,6 +207,21 @@ func TestVanishedRoot(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("nothing was reported")
+	}
+}
+
+// Directories that are being added when the Watcher is closed are no trouble.
+func TestClose(t *testing.T) {
+	x := watched(t)
+	x.ok(x.w.Close())
+	x.write("d/e/a", "one")
+	x.w.changed(fsnotify.Event{Name: x.path("d"), Op: fsnotify.Create}) // as run would that has just got it
+	x.w.renew()
+	x.ok(x.w.Close())
+	select {
+	case err := <-x.reports:
+		t.Error(err)
+	default:
 	}
 }
 
