@@ -683,6 +683,51 @@ func TestFileSystem(t *testing.T) {
 	}
 }
 
+// TestFileNotThere: a builder that passes on that a file is not there says that there is no
+// value, until it is there.
+func TestFileNotThere(t *testing.T) {
+	for name, read := range map[string]func(ctx context.Context, f *Files, file string) ([]byte, error){
+		"Get": func(ctx context.Context, f *Files, file string) ([]byte, error) { return f.Get(ctx, file) },
+		"FS": func(ctx context.Context, f *Files, file string) ([]byte, error) {
+			data, err := fs.ReadFile(f.FS(ctx, filepath.Dir(file)), filepath.Base(file))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the error is %v", err)
+			}
+			return data, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "f")
+			var files *Files
+			x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {
+				files = must(OpenFiles(m))
+				return func(ctx context.Context) (string, error) {
+					data, err := read(ctx, files, file)
+					if err != nil {
+						return "", fmt.Errorf("page 7: %w", err)
+					}
+					return string(data), nil
+				}
+			})
+			lacks := func(runs int) {
+				t.Helper()
+				x.runs = 0
+				if _, err := x.c.Get(t.Context()); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "page 7") {
+					t.Errorf("the error is %v", err)
+				}
+				equal(t, "runs", x.runs, runs)
+			}
+			lacks(1)
+			lacks(0)
+			x.reopen()
+			lacks(0)
+			ok(t, os.WriteFile(file, []byte("v"), 0o600))
+			files.Recheck(file)
+			x.want(1, "v")
+		})
+	}
+}
+
 // TestFileSystemRecordsWhatIsAsked: each use of a file system depends on what it has looked
 // at, and on nothing else of the files.
 func TestFileSystemRecordsWhatIsAsked(t *testing.T) {
