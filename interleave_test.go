@@ -772,3 +772,38 @@ func TestKeysOvertaken(t *testing.T) {
 		ok(t, m.Close())
 	})
 }
+
+// TestKeysListed: a key that is there only while keys are listed is not in the list that a builder
+// gets, for afterwards they are what it is noted to have read.
+func TestKeysListed(t *testing.T) {
+	if !graph.Debug {
+		t.Skip("without the places to stop at")
+	}
+	m := openOn(newDisk())
+	defer m.Close()
+	in := must(Register(m, "in", Spec[int, int]{}))
+	ok(t, in.Set(1, 1))
+	runs := 0
+	n := must(Register(m, "n", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+		runs++
+		keys, err := in.CollectKeys(ctx)
+		return len(keys), err
+	}}))
+	elsewhere := func(f func() error) {
+		done := make(chan error)
+		go func() { done <- f() }()
+		ok(t, <-done)
+	}
+	graph.Hook = func(point string) {
+		switch point {
+		case "list":
+			elsewhere(func() error { return in.Set(2, 2) })
+		case "listed":
+			graph.Hook = nil
+			elsewhere(func() error { return in.Delete(2) })
+		}
+	}
+	defer func() { graph.Hook = nil }()
+	equal(t, "keys", must(n.Get(context.Background(), 0)), 1)
+	equal(t, "runs", runs, 1)
+}

@@ -115,7 +115,9 @@ func (c *core) trackKeys(ctx context.Context, frame *graph.Frame, list func()) e
 		if _, err := keys.Get(ctx, Single{}); err != nil {
 			return err
 		}
+		graph.At("list")
 		list()
+		graph.At("listed")
 		if keys.owner.Marks() == marks {
 			return nil
 		}

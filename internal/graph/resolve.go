@@ -23,8 +23,11 @@ func (g *Graph) Resolve(ctx context.Context, n *Node) (*Run, error) {
 // ResolveFor is Resolve for a part of what q is for, which is not a builder.
 func (g *Graph) ResolveFor(ctx context.Context, q *Request, n *Node) (*Run, error) {
 	self := flight.From(ctx)
-	return g.resolve(ctx, self, self, n, q, true)
+	return g.resolve(ctx, self, self, n, q, true, arrival{})
 }
+
+// arrival is when a caller came: after so many calls of builders, and writes. Zero is now.
+type arrival struct{ calls, writes uint64 }
 
 // visit is a node on the way from the root to where the search is.
 type visit struct {
@@ -38,7 +41,7 @@ type visit struct {
 // search is apart. asks says that of wants the result, and not only to find out whether
 // what it had asked for is still what it was. The search keeps its own stack, for the
 // graph may be deep.
-func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Node, q *Request, asks bool) (*Run, error) {
+func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Node, q *Request, asks bool, came arrival) (*Run, error) {
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
 	releases, steps := int32(0), 0
@@ -48,7 +51,9 @@ func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Nod
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	calls, writes := g.calls, g.writes // when the caller came
+	if came == (arrival{}) {
+		came = arrival{g.calls, g.writes}
+	}
 	without := func(f func()) {
 		g.mu.Unlock()
 		defer g.mu.Lock()
@@ -186,7 +191,7 @@ search:
 		r := x.run()
 		if r == nil && mayLeave(ctx, self) {
 			var err error
-			without(func() { r, err = g.apart(ctx, of, root, q, asks) })
+			without(func() { r, err = g.apart(ctx, of, root, q, asks, came) })
 			return r, err
 		}
 		at := uint32(0)
@@ -215,7 +220,7 @@ search:
 			}
 			continue // with a run that sees what there is now
 		}
-		if err == nil && (r.sane < at || r.Err == ErrStale || r.late(calls, writes)) {
+		if err == nil && (r.sane < at || r.Err == ErrStale || r.late(came)) {
 			// It looked at what it had read before the caller came, and not since
 			// that changed; or it was superseded and has no result.
 			continue
@@ -419,7 +424,7 @@ type search struct {
 
 // apart is resolve in a goroutine of its own, for a caller who may leave while a builder
 // is running. It is one for all builders that there are to run.
-func (g *Graph) apart(ctx context.Context, of *flight.Context, root *Node, q *Request, asks bool) (*Run, error) {
+func (g *Graph) apart(ctx context.Context, of *flight.Context, root *Node, q *Request, asks bool, came arrival) (*Run, error) {
 	for {
 		s := &search{}
 		s.Init(ctx, nil)
@@ -428,7 +433,7 @@ func (g *Graph) apart(ctx context.Context, of *flight.Context, root *Node, q *Re
 		}
 		go func() {
 			defer s.Finish()
-			s.found, s.err = g.resolve(s.Context(), s.Context(), of, root, q, asks)
+			s.found, s.err = g.resolve(s.Context(), s.Context(), of, root, q, asks, came)
 			s.ended = true
 		}()
 		err := s.Wait(ctx)

@@ -135,11 +135,11 @@ func (r *Run) called() {
 	r.volatile, r.foreign = false, false
 }
 
-// late reports that r, which has finished, has seen too little for who came after so many
-// calls and writes of the graph: r was called before, and what it has read that cannot be
-// recorded may have changed before they came. The graph is locked.
-func (r *Run) late(calls, writes uint64) bool {
-	return r.volatile && r.call <= calls && (r.writes < writes || r.foreign)
+// late reports that r, which has finished, has seen too little for who came then: it was called
+// before, and what it has read that cannot be recorded may have changed before they
+// came. The graph is locked.
+func (r *Run) late(came arrival) bool {
+	return r.volatile && r.call <= came.calls && (r.writes < came.writes || r.foreign)
 }
 
 // forget takes r from the runs. The graph is locked.
@@ -240,7 +240,7 @@ func (r *Run) recheck() bool {
 				settled = false
 				g.mu.Unlock()
 				At("recheck")
-				run, err := g.resolve(r.Context(), r.Context(), r.Context(), e.Node, nil, false)
+				run, err := g.resolve(r.Context(), r.Context(), r.Context(), e.Node, nil, false, arrival{})
 				At("rechecked")
 				g.mu.Lock()
 				if err != nil || run != nil && run.outcome == Volatile { // it has no stamp any more

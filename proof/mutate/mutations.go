@@ -52,8 +52,39 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a late caller does not get what a run had read before",
-		edits: []edit{{"internal/graph/resolve.go", "(r.sane < at || r.Err == ErrStale)", "(at < 0 || r.Err == ErrStale)"}},
+		edits: []edit{{"internal/graph/resolve.go", "(r.sane < at || r.Err == ErrStale ||", "(at < 0 || r.Err == ErrStale ||"}},
 		tests: "^TestJoinAfterChange$",
+	},
+	{
+		name:  "who comes later waits for a later call",
+		edits: []edit{{"internal/graph/resolve.go", "|| r.late(came))", ")"}},
+		tests: "^TestComeLater$",
+	},
+	{
+		name:  "keys are those that are noted to be read",
+		edits: []edit{{"keys.go", "if keys.owner.Marks() == marks {", "if marks == marks {"}},
+		tests: "^TestKeysListed$",
+		stops: true,
+	},
+	{
+		name:  "readers look whether a time has come",
+		edits: []edit{{"build.go", "c.m.ring()\n\t\tif v, ok := c.peek(k, true)", "if v, ok := c.peek(k, true)"}},
+		tests: "^TestClock$|^TestMapVocabulary$",
+	},
+	{
+		name:  "what is set early is compared before it is saved",
+		edits: []edit{{"load.go", "return c.edits.Load() > 0 && c.spec.Load == nil", "return false && c.spec.Load == nil"}},
+		tests: "^TestEqualBeforeLoading$|^TestLimitOfInputs$|^TestReloadWhileSaving$|^TestMapVocabulary$",
+	},
+	{
+		name:  "an old name goes with what takes its place",
+		edits: []edit{{"lane.go", "heir != nil && (failed[heir.slot] || !wanted(heir.slot))", "heir != nil && failed[heir.slot]"}},
+		tests: "^TestFormerlyOthersSaved$",
+	},
+	{
+		name:  "what running builders need is not forgotten",
+		edits: []edit{{"limit.go", "(g.Needed(e.node) || g.Mark(e.node) != nil)", "g.Mark(e.node) != nil"}},
+		tests: "^TestLimitOfWhatIsRead$|^TestReloadWhileSaving$|^TestMapVocabulary$",
 	},
 	{
 		name:  "registration of what a run reads",
