@@ -11,7 +11,8 @@ import (
 // Now returns the time, rounded down to a multiple of granularity, which is at
 // least a millisecond. With the ctx of a builder it is tracked: what the builder makes is stale
 // when the next multiple is reached. Multiples are those of UTC. As long as something
-// depends on a time to come, each Get looks at the clock.
+// depends on a time to come, each Get looks at the clock: that of the bubble, in a test
+// with testing/synctest.
 func Now(ctx context.Context, granularity time.Duration) (time.Time, error) {
 	if granularity < time.Millisecond {
 		return time.Time{}, fmt.Errorf("%w: a granularity of %v is less than a millisecond", ErrSpec, granularity)
