@@ -100,7 +100,7 @@ func (n *Node) assertMarked(same bool) {
 		return
 	}
 	for _, y := range n.readers() {
-		assert(y.word.Load()&3 != uint64(Clean) || y.dead() || !y.reads(n), y, "it is clean, and what it was built from was marked")
+		assert(y.word.Load() != y.owner.clean.Load() || y.dead() || !y.reads(n), y, "it is clean, and what it was built from was marked")
 	}
 }
 
