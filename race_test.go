@@ -121,7 +121,7 @@ func TestKeysComeAndGo(t *testing.T) {
 	if graph.Debug {
 		t.Skip("it would take minutes; TestKeysListed stops at the places in question")
 	}
-	const stay = 2000
+	const stay = 1200
 	for _, how := range []string{"CollectKeys", "Collect"} {
 		t.Run(how, func(t *testing.T) {
 			m := newManager(t)
@@ -153,7 +153,7 @@ func TestKeysComeAndGo(t *testing.T) {
 			})
 			rounds := 100
 			if testing.Short() || how == "Collect" {
-				rounds = 20
+				rounds = 10
 			}
 			for range rounds {
 				ok(t, top.Invalidate(0))

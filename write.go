@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -161,9 +162,7 @@ func (c *Cache[K, V]) mark(e *entry[K, V], keys *graph.Node) (wait *graph.Run) {
 		wait = c.m.graph.Mark(e.node)
 	}
 	if keys != nil {
-		if w := c.m.graph.Mark(keys); w != nil {
-			return w
-		}
+		wait = cmp.Or(keys.Patient(), c.m.graph.Mark(keys), wait)
 	}
 	return wait
 }

@@ -101,6 +101,7 @@ func (f *Frame) Read(n *Node) Reading {
 	case r.aborted:
 		return Stale
 	case !n.clean():
+		r.miss(n)
 		return NotClean
 	case !r.open:
 		return Untracked

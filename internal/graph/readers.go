@@ -77,6 +77,22 @@ func (n *Node) compact(above []*Node) []*Node {
 	return kept
 }
 
+// Patient returns the run for which those are to wait who are going to overtake that of n,
+// as for Mark, if there is one: it was superseded too often, or who needs it did not come to
+// read what it made. The graph is locked.
+func (n *Node) Patient() *Run {
+	r := n.run()
+	if r == nil || r.waiter == nil {
+		return nil
+	}
+	w, running := r.waiter, n.owner.g.running
+	if !w.patient || int(w.at) >= len(running) || running[w.at] != w {
+		return nil
+	}
+	w.shown = true
+	return w
+}
+
 // active reports that n is clean, or being built: what it has read is watched.
 func (n *Node) active() bool { return n.word.Load()&3 == uint64(Clean) || n.run() != nil }
 

@@ -45,7 +45,8 @@ func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Nod
 	var room [16]visit
 	stack := append(room[:0], visit{node: root})
 	releases, steps := int32(0), 0
-	var task Task // for root, made without the lock
+	overtaken := 0 // how often a run was superseded that was waited for
+	var task Task  // for root, made without the lock
 	if root.owner.makes == Probed {
 		task = root.owner.Type.NewTask()
 	}
@@ -205,6 +206,11 @@ search:
 				q = &Request{}
 			}
 			r = g.start(ctx, task, x, why, q)
+			if r.patient = overtaken >= patience; r.patient {
+				r.waiter = r
+			} else if asker != nil && asker.patient {
+				r.waiter = asker
+			}
 			task = nil
 			without(func() { r.lead(self) })
 		case !r.Join():
@@ -223,6 +229,9 @@ search:
 		if err == nil && (r.sane < at || r.Err == ErrStale || r.late(came)) {
 			// It looked at what it had read before the caller came, and not since
 			// that changed; or it was superseded and has no result.
+			if r.Err == ErrStale {
+				overtaken++
+			}
 			continue
 		}
 		if err != nil && ctx.Err() != nil {

@@ -58,6 +58,9 @@ type Run struct {
 	sane       uint32             // the poison at which the edges were last found unchanged
 	at         int32              // in the graph's list of runs
 	outcome    Outcome
+	misses     uint8 // how often missed was not clean when it was to be read
+	missed     *Node
+	waiter     *Run // see Node.Patient
 	moved      bool // edges are not those that the node had
 	open       bool // reads are recorded
 	aborted    bool // an edge has changed: the builder is to run again
@@ -142,6 +145,17 @@ func (r *Run) late(came arrival) bool {
 	return r.volatile && r.call <= came.calls && (r.writes < came.writes || r.foreign)
 }
 
+// miss notes that n, which r is to read, is not clean. The graph is locked.
+func (r *Run) miss(n *Node) {
+	if r.missed != n {
+		r.missed, r.misses = n, 0
+	}
+	if r.misses++; r.misses > patience {
+		r.misses = 0
+		r.patient = true
+	}
+}
+
 // forget takes r from the runs. The graph is locked.
 func (g *Graph) forget(r *Run) {
 	if Debug {
@@ -179,6 +193,7 @@ func (r *Run) release() {
 	r.Drop()
 	r.Err, r.Why, r.node, r.request = nil, Cause{}, nil, nil
 	r.edges, r.index, r.extra = nil, nil, extra{}
+	r.missed, r.misses, r.waiter = nil, 0, nil
 	r.poison, r.sane, r.outcome = 0, 0, Unfinished
 	r.moved, r.open, r.aborted, r.superseded, r.patient = false, false, false, false, false
 	r.task.Reset()
