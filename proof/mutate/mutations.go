@@ -172,7 +172,7 @@ var mutations = []mutation{
 		name: "a run is told that what it has read cannot be kept any more",
 		edits: []edit{
 			{"internal/graph/run.go", "|| run != nil && run.outcome == Volatile {", "|| run != nil && run.outcome == Unfinished {"},
-			{"internal/graph/run.go", "e.Node, nil, false)", "e.Node, nil, true)"},
+			{"internal/graph/run.go", "e.Node, nil, false, arrival{})", "e.Node, nil, true, arrival{})"},
 		},
 		tests: "^TestBecomesVolatile$",
 	},
