@@ -647,11 +647,11 @@ func TestEqualBeforeLoading(t *testing.T) {
 				func(m *Manager) error { return m.Sync(t.Context()) },
 				func(m *Manager) error { return nil }, // by Close
 			} {
-				m, in, up = open()
+				m, in, _ = open()
 				ok(t, set(in))
 				ok(t, save(m))
 				ok(t, m.Close())
-				m, in, up = open()
+				m, _, up = open()
 				equal(t, "up", must(up.Get(t.Context(), 1)), 7)
 				equal(t, "runs", runs, 1)
 				ok(t, m.Close())
