@@ -37,8 +37,10 @@ func storeWorks() []Work {
 	return []Work{
 		{Name: "save_all", Unit: Seconds, PerEntry: true, About: "n entries from memory, durable at the end; floor: the same bytes, from one buffer, + fsync"},
 		{Name: "save_close", Unit: Seconds, PerEntry: true, About: "closing after that"},
-		{Name: "sync_1000", Unit: Seconds, About: "change 1000 random entries, durable; floor: append + fsync of the same bytes"},
-		{Name: "sync_1", Unit: Seconds, About: "change one random entry, durable; floor: append + fsync of it"},
+		{Name: "sync_1000", Unit: Seconds, About: "make 1000 random entries durable that were changed in memory; floor: append + fsync of the same bytes"},
+		{Name: "sync_1", Unit: Seconds, About: "the same with one; floor: append + fsync of it"},
+		{Name: "change_sync_1000", Unit: Seconds, About: "sync_1000 and the changes in memory before it"},
+		{Name: "change_sync_1", Unit: Seconds, About: "sync_1 and the change in memory before it"},
 		{Name: "load_all", Unit: Seconds, PerEntry: true, About: "open, all entries into memory, look at each value once; floor: a Go map filled from one file (floor-alias: with strings and slices into the file's bytes)"},
 		{Name: "open_read_one", Unit: Seconds, About: "a new process opens and reads one entry, nothing else loaded"},
 		{Name: "disk_bytes", Unit: Bytes, PerEntry: true, About: "space on disk after saving and closing"},

@@ -50,7 +50,7 @@ func (s *badgerStore) LoadAll(n int) error {
 
 func (s *badgerStore) Ready(int) error { return nil }
 
-func (s *badgerStore) Update(keys []string, values [][]byte) error {
+func (s *badgerStore) SaveChanges(keys []string, values [][]byte) error {
 	return s.db.Update(func(tx *badger.Txn) error {
 		for i, k := range keys {
 			if err := tx.Set([]byte(k), values[i]); err != nil {

@@ -55,7 +55,7 @@ func (s *bboltStore) LoadAll(n int) error {
 
 func (s *bboltStore) Ready(int) error { return nil }
 
-func (s *bboltStore) Update(keys []string, values [][]byte) error {
+func (s *bboltStore) SaveChanges(keys []string, values [][]byte) error {
 	order := inOrder(keys)
 	return s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketName)

@@ -47,14 +47,16 @@ func (s *cachemanStore) Each(f func(key string, value []byte)) error {
 	return nil
 }
 
-func (s *cachemanStore) Update(keys []string, values [][]byte) error {
+func (s *cachemanStore) Change(keys []string, values [][]byte) error {
 	for i, key := range keys {
 		if err := s.cache.Set(key, values[i]); err != nil {
 			return err
 		}
 	}
-	return s.m.Sync(s.ctx)
+	return nil
 }
+
+func (s *cachemanStore) SaveChanges([]string, [][]byte) error { return s.m.Sync(s.ctx) }
 
 func (s *cachemanStore) ReadOne(key string) ([]byte, error) { return s.cache.Get(s.ctx, key) }
 

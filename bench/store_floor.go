@@ -71,7 +71,7 @@ func (s *floorStore) Ready(int) (err error) {
 	return err
 }
 
-func (s *floorStore) Update(keys []string, values [][]byte) error {
+func (s *floorStore) SaveChanges(keys []string, values [][]byte) error {
 	var b []byte
 	for i, k := range keys {
 		b = append(append(b, k...), values[i]...)

@@ -48,12 +48,7 @@ func (s *gobStore) LoadAll(n int) error {
 
 func (s *gobStore) Ready(n int) error { return s.LoadAll(n) }
 
-func (s *gobStore) Update(keys []string, values [][]byte) error {
-	for i, k := range keys {
-		s.entries[k] = values[i]
-	}
-	return s.SaveAll()
-}
+func (s *gobStore) SaveChanges([]string, [][]byte) error { return s.SaveAll() }
 
 func (s *gobStore) ReadOne(string) ([]byte, error) { return nil, errCannot }
 

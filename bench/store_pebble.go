@@ -55,7 +55,7 @@ func (s *pebbleStore) LoadAll(n int) error {
 
 func (s *pebbleStore) Ready(int) error { return nil }
 
-func (s *pebbleStore) Update(keys []string, values [][]byte) error {
+func (s *pebbleStore) SaveChanges(keys []string, values [][]byte) error {
 	b := s.db.NewBatch()
 	defer b.Close()
 	for i, k := range keys {

@@ -79,7 +79,7 @@ func (s *sqliteStore) LoadAll(n int) error {
 
 func (s *sqliteStore) Ready(int) error { return nil }
 
-func (s *sqliteStore) Update(keys []string, values [][]byte) error {
+func (s *sqliteStore) SaveChanges(keys []string, values [][]byte) error {
 	order := inOrder(keys)
 	return s.commit(sqliteUpsert, len(keys), func(i int) (string, []byte) {
 		return keys[order[i]], values[order[i]]

@@ -39,7 +39,7 @@ func storeSystems() []storeSystem {
 		{name: "sqlite", open: openSQLite, compact: compactSQLite},
 		{name: "gob", open: openGob, whole: true},
 		{name: "floor", open: openFloor(false), floor: true,
-			only: []string{"save_all", "sync_1000", "sync_1", "load_all", "mem_held", "mem_load", "disk_bytes"}},
+			only: []string{"save_all", "sync_1000", "sync_1", "change_sync_1000", "change_sync_1", "load_all", "mem_held", "mem_load", "disk_bytes"}},
 		{name: "floor-alias", open: openFloor(true), floor: true, only: []string{"load_all", "mem_load"}},
 	}
 }
@@ -55,6 +55,15 @@ func (h *held) Fill(n int) error {
 	h.entries = make(map[string][]byte, n)
 	for i := range n {
 		h.entries[keyOf(i)] = valueOf(i, 0)
+	}
+	return nil
+}
+
+func (h *held) Change(keys []string, values [][]byte) error {
+	if h.entries != nil {
+		for i, k := range keys {
+			h.entries[k] = values[i]
+		}
 	}
 	return nil
 }
