@@ -19,7 +19,7 @@ type alarms struct {
 
 type alarm struct {
 	at   int64
-	call func()
+	call func() // it reads nothing, or it would wait for itself
 }
 
 // set has f called when t has come, in place of what was set for the same.

@@ -59,7 +59,7 @@ func clock(m *Manager) (*Cache[int64, int64], error) {
 		return Spec[int64, int64]{Probe: func(_ context.Context, granularity, _ int64, _ bool) (int64, error) {
 			tick := m.now().Truncate(time.Duration(granularity))
 			m.alarms.set(time.Duration(granularity), tick.Add(time.Duration(granularity)), func() {
-				if c, err := clock(m); err == nil {
+				if c, err := Lookup[int64, int64](m, ours+clockCache); err == nil {
 					c.Recheck(granularity)
 				}
 			})
@@ -78,7 +78,7 @@ func deadlines(m *Manager) (*Cache[int64, bool], error) {
 				return true, nil
 			}
 			m.alarms.set(at, t, func() {
-				if c, err := deadlines(m); err == nil {
+				if c, err := Lookup[int64, bool](m, ours+deadlinesCache); err == nil {
 					c.Recheck(at)
 				}
 			})

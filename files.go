@@ -161,7 +161,7 @@ func OpenFiles(m *Manager) (*Files, error) {
 	modes, err4 := fileModes(m)
 	types, err5 := own(m, typesCache, func() Spec[string, fs.FileMode] {
 		return Spec[string, fs.FileMode]{Build: func(ctx context.Context, name string) (fs.FileMode, error) {
-			mode, err := modes.get(ctx, graph.FrameOf(ctx), name)
+			mode, err := modes.Get(ctx, name)
 			return mode.Type(), err
 		}}
 	})
@@ -205,7 +205,7 @@ func unseen(ctx context.Context, m *Manager, name string, err error) error {
 		return failed
 	}
 	for range 2 {
-		mode, failed := modes.get(ctx, graph.FrameOf(ctx), dir)
+		mode, failed := modes.Get(ctx, dir)
 		if failure(failed) != nil {
 			return failed
 		}

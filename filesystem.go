@@ -176,7 +176,7 @@ func (t trackedFS) stat(op, name string) (trackedInfo, error) {
 		return trackedInfo{}, err
 	}
 	typ, err := t.files.types.Get(t.ctx, p)
-	if e, ok := errors.AsType[*Error](err); ok && e.Err == ErrNotFound {
+	if isNone(err) {
 		// Which error that is may depend on what is in the way.
 		if _, why := t.files.Stat(t.ctx, p); why != nil {
 			err = why

@@ -353,6 +353,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 			return flight.Cause(ctx)
 		}
 	}
+	m.err = &Error{Op: "close", Err: exited} // unless hooks, and who observes, return
 	closeStore := sync.OnceValue(m.store.Close)
 	defer func() {
 		closeStore() // already, unless a hook or an observer has ended the goroutine
@@ -377,7 +378,6 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	m.cancel(ErrClosed)
 	m.graph.Close(ErrClosed)
 	m.stopTimers()
-	m.err = &Error{Op: "close", Err: exited} // unless hooks, and who observes, return
 	var errs error
 	func() {
 		defer func() {

@@ -6,7 +6,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
@@ -163,4 +166,48 @@ func TestKeysComeAndGo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKeysFasterThanAddedUp: a builder that reads which keys there are comes to an end, though they
+// come and go faster than anybody could add them up: who adds or removes one waits then.
+func TestKeysFasterThanAddedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := must(codec.Key[int]())
+		fast := slow.Append
+		slow.Append = func(dst []byte, k int) ([]byte, error) {
+			time.Sleep(time.Millisecond)
+			return fast(dst, k)
+		}
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{Memory: true, KeyCodec: slow}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			keys, err := in.CollectKeys(ctx)
+			return len(keys), err
+		}}))
+		const stay = 10
+		for k := range stay {
+			ok(t, in.Set(k, 1))
+		}
+		stop, stopped := make(chan bool), make(chan bool)
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+				must(0, in.Set(-1, 1))
+				must(0, in.Delete(-1))
+			}
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		n, err := top.Get(ctx, 0)
+		if err != nil || n != stay && n != stay+1 {
+			t.Errorf("%d keys, %v", n, err)
+		}
+		close(stop)
+		<-stopped
+	})
 }

@@ -120,6 +120,7 @@ func (f *Frame) Read(n *Node) Reading {
 func (f *Frame) Volatile() {
 	if r := f.lock(); r != nil {
 		r.volatile = true
+		r.missed = nil // it has been told of
 		r.graph().mu.Unlock()
 	}
 }

@@ -54,21 +54,21 @@ type Run struct {
 	writes     uint64             // those of the graph when the builder was called
 	call       uint64             // and which of the graph's calls of builders that was
 	began      uint64             // the revision at which it was called for the first time
-	poison     uint32             // counts writes to what was read
-	sane       uint32             // the poison at which the edges were last found unchanged
-	at         int32              // in the graph's list of runs
+	missed     *Node
+	waiter     *Run   // see Node.Patient
+	poison     uint32 // counts writes to what was read
+	sane       uint32 // the poison at which the edges were last found unchanged
+	at         int32  // in the graph's list of runs
 	outcome    Outcome
 	misses     uint8 // how often missed was not clean when it was to be read
-	missed     *Node
-	waiter     *Run // see Node.Patient
-	moved      bool // edges are not those that the node had
-	open       bool // reads are recorded
-	aborted    bool // an edge has changed: the builder is to run again
-	volatile   bool // it has read something that cannot be recorded
-	foreign    bool // that is of another graph
-	superseded bool // it is no longer its node's
-	patient    bool // writers are to wait for it
-	shown      bool // a writer may have it, without having joined
+	moved      bool  // edges are not those that the node had
+	open       bool  // reads are recorded
+	aborted    bool  // an edge has changed: the builder is to run again
+	volatile   bool  // it has read something that cannot be recorded
+	foreign    bool  // that is of another graph
+	superseded bool  // it is no longer its node's
+	patient    bool  // writers are to wait for it
+	shown      bool  // a writer may have it, without having joined
 }
 
 // Outcome says what became of a run.

@@ -67,6 +67,11 @@ var mutations = []mutation{
 		stops: true,
 	},
 	{
+		name:  "who overtakes what adds up keys waits for it",
+		edits: []edit{{"write.go", "cmp.Or(keys.Patient(), c.m.graph.Mark(keys), wait)", "cmp.Or(c.m.graph.Mark(keys), wait)"}},
+		tests: "^TestKeysFasterThanAddedUp$",
+	},
+	{
 		name:  "readers look whether a time has come",
 		edits: []edit{{"build.go", "c.m.ring()\n\t\tif v, ok := c.peek(k, true)", "if v, ok := c.peek(k, true)"}},
 		tests: "^TestClock$|^TestMapVocabulary$",
