@@ -39,15 +39,15 @@ func (s *Store) get(cache string, key []byte) (store.Record, error) {
 	}
 	t, e := v.find(key, hash, 0)
 	switch {
-	case e != nil && e.dead(), e == nil && v.snap == nil:
+	case e != none && t.at(e).dead(), e == none && v.snap == nil:
 		s.mu.RUnlock()
 		return store.Record{}, store.ErrNotFound
-	case e != nil:
-		ref, off := t.chunks[e.chunk], e.offset()
-		ref.j.pin()
+	case e != none:
+		p := t.place(e)
+		p.ref.j.pin()
 		s.mu.RUnlock()
-		defer ref.j.unpin()
-		return ref.get(cache, off)
+		defer p.ref.j.unpin()
+		return p.ref.get(cache, p.off)
 	default:
 		snap := v.snap
 		snap.pin()
@@ -213,7 +213,7 @@ func (s *Store) uncovered(v *version, recs []store.Record) []store.Record {
 	defer s.mu.RUnlock()
 	kept := recs[:0]
 	for _, r := range recs {
-		if _, e := v.find(r.Key, hashOf(r.Key), 0); e == nil {
+		if _, e := v.find(r.Key, hashOf(r.Key), 0); e == none {
 			kept = append(kept, r)
 		}
 	}
@@ -276,8 +276,7 @@ func (s *Store) places(v *version, k int, i uint32, places []place) ([]place, ui
 	t, end := v.layers[k].t, min(i+batch, v.layers[k].n)
 	for ; i < end; i++ {
 		if v.live(k, i) {
-			e := t.at(i)
-			places = append(places, place{t.chunks[e.chunk], e.offset()})
+			places = append(places, t.place(i))
 		}
 	}
 	return places, i

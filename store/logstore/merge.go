@@ -102,27 +102,27 @@ type sortedChange struct {
 	nth  uint32 // which entry it is, see nth
 }
 
-// nth returns the nth entry of all layers, in the order of the journal, and its
-// table.
-func (v *version) nth(n uint32) (*table, *entry) {
+// nth returns the table of the nth entry of all layers, in the order of the
+// journal, and which it is there.
+func (v *version) nth(n uint32) (*table, uint32) {
 	k := 0
 	for n >= v.layers[k].n {
 		n -= v.layers[k].n
 		k++
 	}
-	return v.layers[k].t, v.layers[k].t.at(n)
+	return v.layers[k].t, n
 }
 
 // keyOf returns the key of a change, and placeOf where its record is. The layers
 // do not change any more.
 func (v *version) keyOf(c sortedChange) []byte {
-	t, e := v.nth(c.nth)
-	return t.keyOf(e)
+	t, i := v.nth(c.nth)
+	return t.key(i)
 }
 
 func (v *version) placeOf(c sortedChange) place {
-	t, e := v.nth(c.nth)
-	return place{t.chunks[e.chunk], e.offset()}
+	t, i := v.nth(c.nth)
+	return t.place(i)
 }
 
 // headOf returns the first eight bytes of key, as a number. If those of two keys
@@ -145,7 +145,7 @@ func (s *Store) sorted(v *version) []sortedChange {
 			s.mu.RLock()
 			for end := min(i+batch, l.n); i < end; i++ {
 				if v.live(k, i) {
-					all = append(all, sortedChange{headOf(l.t.keyOf(l.t.at(i))), base + i})
+					all = append(all, sortedChange{headOf(l.t.key(i)), base + i})
 				}
 			}
 			s.mu.RUnlock()

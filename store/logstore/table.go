@@ -1,6 +1,10 @@
 package logstore
 
-import "hash/maphash"
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"sort"
+)
 
 // table is what a run of frames says about the keys of one cache: for each
 // change of a key, where its record is in a journal. It only grows, until it is
@@ -8,30 +12,46 @@ import "hash/maphash"
 // sees it as it was then: entries from that length on are not there for it.
 //
 // There are no pointers in what there is much of, so that the garbage collector
-// need not look at it.
+// need not look at it; and what is there stays where it is while a table grows, for
+// what it leaves behind would count as much while everything is saved.
 //
 // All of it is guarded by Store.mu.
 type table struct {
 	n      uint32    // the number of entries
+	used   int       // the number of keys
 	pages  [][]entry // in the order of the frames, so in the order of the files
+	links  [][]link  // of the entries in pages, as far as they have some
 	keys   [][]byte  // slabs with the keys of the entries
-	chunks []chunkRef
-	slots  []slot // open addressing with linear probing; a power of two
-	used   int    // slots that are not empty, which is the number of keys
+	chunks []span
+
+	// segments leads from a hash to its segment, by as many of its first bits as are
+	// needed to number these (extendible hashing: Fagin, Nievergelt, Pippenger and
+	// Strong, ACM Transactions on Database Systems 4, 1979). A segment whose hashes
+	// begin with fewer equal bits is there several times, in a row.
+	segments []*segment
+	bits     uint8  // there are 1<<bits
+	spare    []slot // segmentSize, for the next segment that is divided; nil before the first
 
 	touched uint32 // means nothing; see touch
 }
 
-// entry is one change of one key: 32 bytes, and 8 to 22 in slots.
+// entry is one change of one key: 12 bytes, and 11 to 22 in a segment.
 type entry struct {
-	slab   uint32 // in table.keys
-	key    uint32 // where the key starts in the slab
-	keyLen uint32
-	chunk  uint32 // in table.chunks
-	off    uint32 // of the record in the chunk's payload; with dead if it deletes
-	older  uint32 // the previous entry of this key, or none
-	newer  uint32 // the next entry of this key, or none
-	hash   uint32
+	slab uint32 // in table.keys, <<8, and the length of the key; long if that is before it
+	key  uint32 // where that starts in the slab
+	off  uint32 // of the record in the chunk's payload; with dead if it deletes
+}
+
+// link leads to other entries of the same key, plus one each; 0 if there is none.
+type link struct {
+	older uint32 // the previous
+	newer uint32 // the next
+}
+
+// span is a chunk with the entries from first on, up to the next one's.
+type span struct {
+	chunkRef
+	first uint32
 }
 
 const (
@@ -40,21 +60,50 @@ const (
 
 	pageSize = 2048     // entries
 	slabSize = 64 << 10 // bytes; a longer key has a slab of its own
+	long     = 1<<8 - 1
 )
 
-func (e *entry) dead() bool     { return e.off&dead != 0 }
-func (e *entry) offset() uint32 { return e.off &^ dead }
+func (e *entry) dead() bool { return e.off&dead != 0 }
 
 func (t *table) at(i uint32) *entry { return &t.pages[i/pageSize][i%pageSize] }
 
-func (t *table) keyOf(e *entry) []byte {
-	return t.keys[e.slab][e.key : e.key+e.keyLen : e.key+e.keyLen]
+// key returns the key of entry i.
+func (t *table) key(i uint32) []byte {
+	e := t.at(i)
+	b := t.keys[e.slab>>8][e.key:]
+	n := int(e.slab & long)
+	if n == long {
+		d := decoder{b: b}
+		return d.bytes(d.uvarint())
+	}
+	return b[:n:n]
 }
 
-// slot leads from a hash to the newest entry of a key.
-type slot struct {
-	hash  uint32
-	entry uint32 // plus one; 0 if the slot is empty
+// place returns where the record of entry i is.
+func (t *table) place(i uint32) place {
+	k := sort.Search(len(t.chunks), func(k int) bool { return t.chunks[k].first > i }) - 1
+	return place{t.chunks[k].chunkRef, t.at(i).off &^ dead}
+}
+
+// linked returns the links of entry i.
+func (t *table) linked(i uint32) link {
+	page, at := int(i/pageSize), int(i%pageSize)
+	if page >= len(t.links) || at >= len(t.links[page]) {
+		return link{}
+	}
+	return t.links[page][at]
+}
+
+// link returns the links of entry i, to be changed.
+func (t *table) link(i uint32) *link {
+	page, at := int(i/pageSize), int(i%pageSize)
+	if missing := page + 1 - len(t.links); missing > 0 {
+		t.links = append(t.links, make([][]link, missing)...)
+	}
+	if missing := at + 1 - len(t.links[page]); missing > 0 {
+		t.links[page] = append(t.links[page], make([]link, missing)...)
+	}
+	return &t.links[page][at]
 }
 
 // chunkRef is where a chunk of a journal is.
@@ -70,59 +119,82 @@ var hashSeed = maphash.MakeSeed()
 
 func hashOf(key []byte) uint32 { return uint32(maphash.Bytes(hashSeed, key)) }
 
-// newest returns the slot of key and its newest entry, or none and the slot
-// where it would go.
-func (t *table) newest(key []byte, hash uint32) (at, e uint32) {
-	mask := uint32(len(t.slots) - 1)
+// segment is the slots of keys whose hashes begin with the same bits.
+type segment struct {
+	slots []slot // open addressing with linear probing; a power of two
+	used  int    // of them, which is the number of keys
+	bits  uint8  // how many these are
+}
+
+// slot leads from a hash to the newest entry of a key.
+type slot struct {
+	hash  uint32
+	entry uint32 // plus one; 0 if the slot is empty
+}
+
+const (
+	segmentSize = 4096 // slots, from which on a segment is divided instead of made larger
+	mostBits    = 20   // unless that many do not tell its hashes apart
+)
+
+// segment returns that of a hash.
+func (t *table) segment(hash uint32) *segment { return t.segments[hash>>(32-t.bits)] }
+
+// newest returns the segment and the slot of key and its newest entry, or none and
+// the slot where it would go.
+func (t *table) newest(key []byte, hash uint32) (s *segment, at, e uint32) {
+	s = t.segment(hash)
+	mask := uint32(len(s.slots) - 1)
 	for at = hash & mask; ; at = (at + 1) & mask {
-		s := &t.slots[at]
-		if s.entry == 0 {
-			return at, none
+		x := &s.slots[at]
+		if x.entry == 0 {
+			return s, at, none
 		}
-		if s.hash == hash && string(t.keyOf(t.at(s.entry-1))) == string(key) {
-			return at, s.entry - 1
+		if x.hash == hash && string(t.key(x.entry-1)) == string(key) {
+			return s, at, x.entry - 1
 		}
 	}
 }
 
-// find returns the newest entry of key among the first n, or nil.
-func (t *table) find(key []byte, hash, n uint32) *entry {
+// find returns the newest entry of key among the first n, or none.
+func (t *table) find(key []byte, hash, n uint32) uint32 {
 	if n == 0 {
-		return nil
+		return none
 	}
-	_, e := t.newest(key, hash)
+	_, _, e := t.newest(key, hash)
 	for e != none && e >= n {
-		e = t.at(e).older
+		e = t.linked(e).older - 1
 	}
-	if e == none {
-		return nil
-	}
-	return t.at(e)
+	return e
 }
 
 // newestOf reports whether entry i was the newest of its key when the table
 // had n entries.
-func (t *table) newestOf(i, n uint32) bool { return t.at(i).newer >= n }
+func (t *table) newestOf(i, n uint32) bool { return t.linked(i).newer-1 >= n }
 
 // add appends an entry for key in the last chunk. It returns the entry of the
-// same key before it, or nil.
-func (t *table) add(key []byte, hash, off uint32) *entry {
-	if 4*(t.used+1) > 3*len(t.slots) {
-		t.grow()
+// same key before it, or none.
+func (t *table) add(key []byte, hash, off uint32) (before uint32) {
+	if t.n == 0 {
+		t.segments, t.bits = []*segment{{slots: make([]slot, 16)}}, 0
 	}
-	e := entry{chunk: uint32(len(t.chunks) - 1), off: off, older: none, newer: none, hash: hash}
-	at, before := t.newest(key, hash)
-	var old *entry
+	for s := t.segment(hash); 4*(s.used+1) > 3*len(s.slots); s = t.segment(hash) {
+		t.grow(s, hash)
+	}
+	e := entry{off: off}
+	s, at, before := t.newest(key, hash)
 	if before == none {
-		t.slots[at].hash = hash
+		s.slots[at].hash = hash
+		s.used++
 		t.used++
-		e.slab, e.key, e.keyLen = t.addKey(key)
+		e.slab, e.key = t.addKey(key)
 	} else {
-		old = t.at(before)
-		old.newer = t.n
-		e.older, e.slab, e.key, e.keyLen = before, old.slab, old.key, old.keyLen
+		old := t.at(before)
+		e.slab, e.key = old.slab, old.key
+		t.link(before).newer = t.n + 1
+		t.link(t.n).older = before + 1
 	}
-	t.slots[at].entry = t.n + 1
+	s.slots[at].entry = t.n + 1
 	last := t.n / pageSize
 	if t.n%pageSize == 0 {
 		// The first page starts small: most caches have few changes.
@@ -134,69 +206,115 @@ func (t *table) add(key []byte, hash, off uint32) *entry {
 	}
 	t.pages[last] = append(t.pages[last], e)
 	t.n++
-	return old
+	return before
 }
 
 // touch brings the slots of some hashes nearer. In a large table each is a cache
 // miss; here the processor can wait for many of them at a time, which halves
 // the time that add takes.
 func (t *table) touch(hashes []uint32) {
-	mask := uint32(len(t.slots) - 1)
-	if len(t.slots) == 0 {
+	if t.n == 0 {
 		return
 	}
 	var sum uint32
 	for _, h := range hashes {
-		sum += t.slots[h&mask].entry
+		s := t.segment(h)
+		sum += s.slots[h&uint32(len(s.slots)-1)].entry
 	}
 	t.touched = sum // so that the loop is not optimized away
 }
 
-func (t *table) addKey(key []byte) (slab, at, n uint32) {
+// addKey returns where it has put a key, as in an entry.
+func (t *table) addKey(key []byte) (slab, at uint32) {
 	last := len(t.keys) - 1
-	if last < 0 || cap(t.keys[last])-len(t.keys[last]) < len(key) {
-		size := slabSize
-		if last < 0 {
-			size = 128
-		} else {
-			size = min(size, 4*cap(t.keys[last]))
+	if size := binary.MaxVarintLen32 + len(key); last < 0 || cap(t.keys[last])-len(t.keys[last]) < size {
+		next := 128
+		if last >= 0 {
+			next = min(slabSize, 4*cap(t.keys[last]))
 		}
-		t.keys = append(t.keys, make([]byte, 0, max(size, len(key))))
+		t.keys = append(t.keys, make([]byte, 0, max(next, size)))
 		last++
 	}
 	at = uint32(len(t.keys[last]))
-	t.keys[last] = append(t.keys[last], key...)
-	return uint32(last), at, uint32(len(key))
+	if len(key) < long {
+		t.keys[last] = append(t.keys[last], key...)
+	} else {
+		t.keys[last] = appendBytes(t.keys[last], key)
+	}
+	return uint32(last)<<8 | uint32(min(len(key), long)), at
 }
 
-func (t *table) grow() {
-	old := t.slots
-	t.slots = make([]slot, max(16, 2*len(old)))
-	mask := uint32(len(t.slots) - 1)
-	for _, s := range old {
-		if s.entry == 0 {
-			continue
+// grow makes room in the segment of a hash, if not for this one then for others.
+func (t *table) grow(s *segment, hash uint32) {
+	if old := s.slots; len(old) < segmentSize || s.bits == mostBits {
+		s.slots, s.used = make([]slot, 2*len(old)), 0
+		for _, x := range old {
+			s.add(x)
 		}
-		at := s.hash & mask
-		for t.slots[at].entry != 0 {
-			at = (at + 1) & mask
-		}
-		t.slots[at] = s
+		return
 	}
+	if s.bits == t.bits {
+		twice := make([]*segment, 0, 2*len(t.segments))
+		for _, s := range t.segments {
+			twice = append(twice, s, s)
+		}
+		t.segments = twice
+		t.bits++
+	}
+	// Those with the next bit set go to a segment of their own.
+	s.bits++
+	other := &segment{slots: make([]slot, segmentSize), bits: s.bits}
+	if t.spare == nil {
+		t.spare = make([]slot, segmentSize)
+	}
+	old := s.slots
+	s.slots, s.used = t.spare, 0
+	bit := uint32(1) << (32 - s.bits)
+	for _, x := range old {
+		if x.hash&bit != 0 {
+			other.add(x)
+		} else {
+			s.add(x)
+		}
+	}
+	clear(old)
+	t.spare = old
+	first := (hash | bit) >> (32 - s.bits) << (t.bits - s.bits)
+	for i := range uint32(1) << (t.bits - s.bits) {
+		t.segments[first+i] = other
+	}
+}
+
+// add copies a slot of another array, unless it is empty.
+func (s *segment) add(x slot) {
+	if x.entry == 0 {
+		return
+	}
+	mask := uint32(len(s.slots) - 1)
+	at := x.hash & mask
+	for s.slots[at].entry != 0 {
+		at = (at + 1) & mask
+	}
+	s.slots[at] = x
+	s.used++
 }
 
 // truncate takes the newest entries back until n are left.
 func (t *table) truncate(n uint32) {
 	for t.n > n {
-		e := t.at(t.n - 1)
-		at, _ := t.newest(t.keyOf(e), e.hash)
-		if e.older == none {
-			t.empty(at)
-			t.keys = t.keys[:e.slab+1]
-			t.keys[e.slab] = t.keys[e.slab][:e.key]
+		i := t.n - 1
+		key := t.key(i)
+		s, at, _ := t.newest(key, hashOf(key))
+		if l := t.linked(i); l.older == 0 {
+			s.empty(at)
+			t.used--
+			e := t.at(i)
+			t.keys = t.keys[:e.slab>>8+1]
+			t.keys[e.slab>>8] = t.keys[e.slab>>8][:e.key]
 		} else {
-			t.at(e.older).newer = none
-			t.slots[at].entry = e.older + 1
+			t.link(l.older - 1).newer = 0
+			t.link(i).older = 0
+			s.slots[at].entry = l.older
 		}
 		t.n--
 		if last := t.n / pageSize; t.n%pageSize == 0 {
@@ -205,22 +323,22 @@ func (t *table) truncate(n uint32) {
 			t.pages[last] = t.pages[last][:t.n%pageSize]
 		}
 	}
-	for len(t.chunks) > 0 && (n == 0 || t.at(n-1).chunk < uint32(len(t.chunks)-1)) {
+	for len(t.chunks) > 0 && t.chunks[len(t.chunks)-1].first >= n {
 		t.chunks = t.chunks[:len(t.chunks)-1]
 	}
 }
 
 // empty empties a slot and moves those behind it up, so that probing finds
 // them.
-func (t *table) empty(at uint32) {
-	t.used--
-	mask := uint32(len(t.slots) - 1)
-	for next := (at + 1) & mask; t.slots[next].entry != 0; next = (next + 1) & mask {
-		home := t.slots[next].hash & mask
+func (s *segment) empty(at uint32) {
+	s.used--
+	mask := uint32(len(s.slots) - 1)
+	for next := (at + 1) & mask; s.slots[next].entry != 0; next = (next + 1) & mask {
+		home := s.slots[next].hash & mask
 		if (next-home)&mask >= (next-at)&mask {
-			t.slots[at] = t.slots[next]
+			s.slots[at] = s.slots[next]
 			at = next
 		}
 	}
-	t.slots[at] = slot{}
+	s.slots[at] = slot{}
 }

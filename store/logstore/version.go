@@ -49,14 +49,14 @@ func (v *version) overlaid() (n int) {
 }
 
 // find returns the entry of key in the newest of the layers that has one, from
-// layer number from on. Store.mu is held.
-func (v *version) find(key []byte, hash uint32, from int) (*table, *entry) {
+// layer number from on; none if there is none. Store.mu is held.
+func (v *version) find(key []byte, hash uint32, from int) (*table, uint32) {
 	for i := len(v.layers) - 1; i >= from; i-- {
-		if e := v.layers[i].t.find(key, hash, v.layers[i].n); e != nil {
+		if e := v.layers[i].t.find(key, hash, v.layers[i].n); e != none {
 			return v.layers[i].t, e
 		}
 	}
-	return nil, nil
+	return nil, none
 }
 
 // live reports whether entry i of layer k is the last word on its key, and not
@@ -75,9 +75,9 @@ func (v *version) current(k int, i uint32) bool {
 	if v.emptyAfter(k) {
 		return true
 	}
-	e := l.t.at(i)
-	_, later := v.find(l.t.keyOf(e), e.hash, k+1)
-	return later == nil
+	key := l.t.key(i)
+	_, later := v.find(key, hashOf(key), k+1)
+	return later == none
 }
 
 func (v *version) emptyAfter(k int) bool {
@@ -200,29 +200,29 @@ func (st *stage) enter(t *table, ref chunkRef) {
 	if _, ok := st.grown[t]; !ok {
 		st.grown[t] = t.n
 	}
-	if n := len(t.chunks); n == 0 || t.chunks[n-1] != ref {
-		t.chunks = append(t.chunks, ref)
+	if n := len(t.chunks); n == 0 || t.chunks[n-1].chunkRef != ref {
+		t.chunks = append(t.chunks, span{ref, t.n})
 	}
 }
 
 // change adds a change to the last layer, and counts. Store.mu is held.
 func (v *version) change(c change, key []byte, hash uint32) {
 	top := v.top()
-	old := top.t.add(key, hash, c.at)
-	top.n = top.t.n
+	t, old := top.t, top.t.add(key, hash, c.at)
+	top.n = t.n
 	v.bytes += int64(c.size)
 	if v.records < 0 {
 		return
 	}
-	if old == nil && len(v.layers) > 1 {
+	if old == none && len(v.layers) > 1 {
 		below := version{layers: v.layers[:len(v.layers)-1]}
-		_, old = below.find(key, hash, 0)
+		t, old = below.find(key, hash, 0)
 	}
-	if old == nil && v.snap != nil {
+	if old == none && v.snap != nil {
 		v.records = -1 // only a read could tell whether it is in there
 		return
 	}
-	if old != nil && !old.dead() {
+	if old != none && !t.at(old).dead() {
 		v.records--
 	}
 	if c.at&dead == 0 {
