@@ -275,13 +275,13 @@ func (c *checker) snapshot(x *snapshot) bool {
 			return false
 		}
 		b := index[i]
-		total += int(b.count)
+		total += b.count
 		i++
 		if err == nil {
 			err = x.ordered(b, recs, last)
 		}
 		if err != nil {
-			if !c.report(err, int64(b.size), int(b.count)) {
+			if !c.report(err, b.size, b.count) {
 				return false
 			}
 			continue
@@ -312,7 +312,7 @@ func (x *snapshot) header() error {
 
 // ordered checks what a search in the file relies on.
 func (x *snapshot) ordered(b block, recs []store.Record, last []byte) error {
-	if len(recs) != int(b.count) || len(recs) == 0 || !bytes.Equal(recs[0].Key, b.first) {
+	if len(recs) != b.count || len(recs) == 0 || !bytes.Equal(recs[0].Key, b.first) {
 		return x.damage(b.off, "block does not agree with the index")
 	}
 	for i, r := range recs {

@@ -15,7 +15,7 @@ import (
 
 // formatVersion is written to every file. A file with a higher one was written
 // by a newer program.
-const formatVersion = 2
+const formatVersion = 3
 
 // file is a file of the store that may be read while it is already obsolete:
 // it is closed, and removed if it is doomed, when the last one who pinned it

@@ -76,21 +76,39 @@ func FuzzManifest(f *testing.F) {
 }
 
 func FuzzSnapshot(f *testing.F) {
-	f.Add(appendIndex(nil, 100, 2, []byte("k")), appendRecord(nil, []byte("k"), []byte("m"), []byte("v")))
+	entry := func(size, count uint64, first string) []byte {
+		return appendBytes(appendUvarints(nil, size, count), first)
+	}
+	f.Add(entry(100, 2, "k"), appendRecord(nil, []byte("k"), []byte("m"), []byte("v")))
 	f.Add([]byte{255, 255, 3}, []byte{3, 0, 0})
+	f.Add(append(entry(60, 1, "k"), entry(40, 1, "l")...), []byte{3, 0, 0})
 	f.Fuzz(func(t *testing.T, index, block []byte) {
-		x, err := parseIndex(index, snapshotHeader+100)
+		all := blockOf(snapshotHeader, 100, 2)
+		blocks, err := parseIndex(index, all)
 		end := int64(snapshotHeader)
 		if err == nil {
-			for _, b := range x.blocks() {
+			for _, b := range blocks {
 				if b.off != end {
 					t.Fatalf("a block at %d, not %d", b.off, end)
 				}
-				end += int64(b.size)
+				end += b.size
 			}
 		}
 		if err == nil && end != snapshotHeader+100 {
 			t.Fatalf("blocks end at %d", end)
+		}
+		if parts, ok := parseRoot(index, 500); ok {
+			end, at := int64(snapshotHeader), parts[0].off
+			for i := range parts {
+				p := &parts[i]
+				if p.all.off != end || p.off != at || p.size < blockHeader || p.all.size < blockHeader {
+					t.Fatalf("a part at %d of the blocks at %d, not %d and %d", p.off, p.all.off, at, end)
+				}
+				end, at = end+p.all.size, at+p.size
+			}
+			if end != parts[0].off || at != 500 {
+				t.Fatalf("blocks end at %d, parts at %d", end, at)
+			}
 		}
 		recs, err := parseBlock(block, nil)
 		var again []byte
@@ -102,6 +120,8 @@ func FuzzSnapshot(f *testing.F) {
 		}
 	})
 }
+
+func blockOf(off, size int64, count int) block { return block{off: off, size: size, count: count} }
 
 // FuzzJournal: whatever is in a journal, the store opens and works.
 func FuzzJournal(f *testing.F) {
@@ -196,8 +216,8 @@ func FuzzUnpack(f *testing.F) {
 // what was written, or is not there, with a reason.
 func FuzzSnapshotFile(f *testing.F) {
 	fs := faultfs.New()
-	const dir, name = "testdata/golden/v2/", "c2-3.snap"
-	for _, file := range []string{"MANIFEST-5", "j-2.log", name} {
+	const dir, name = "testdata/golden/v3/", "c2-3.snap"
+	for _, file := range []string{"MANIFEST-6", "j-2.log", name} {
 		data, err := os.ReadFile(dir + file)
 		if err != nil {
 			f.Fatal(err)
@@ -209,7 +229,7 @@ func FuzzSnapshotFile(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for r, err := range s.Load(context.Background(), "many") {
+	for r, err := range s.Load(context.Background(), "long") {
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -230,7 +250,7 @@ func FuzzSnapshotFile(f *testing.F) {
 		}
 		defer s.Close()
 		n, bad := 0, 0
-		for r, err := range s.Load(t.Context(), "many") {
+		for r, err := range s.Load(t.Context(), "long") {
 			switch {
 			case errors.Is(err, store.ErrCorrupt):
 				bad++
@@ -246,7 +266,7 @@ func FuzzSnapshotFile(f *testing.F) {
 			t.Fatalf("%d records of %d, without a reason", n, len(written))
 		}
 		for key, value := range written {
-			r, err := s.Get(t.Context(), "many", []byte(key))
+			r, err := s.Get(t.Context(), "long", []byte(key))
 			if err == nil && string(r.Value) != value || err != nil && !errors.Is(err, store.ErrCorrupt) {
 				t.Fatalf("Get(%q) = %q, %v", key, r.Value, err)
 			}
@@ -294,7 +314,7 @@ func FuzzChunk(f *testing.F) {
 // FuzzFooter: whatever an index and a footer say, under a right checksum, is refused
 // or leads to blocks that lie in the file one after the other.
 func FuzzFooter(f *testing.F) {
-	f.Add(appendIndex(nil, 100, 2, []byte("k")), uint64(snapshotHeader+100), uint64(2))
+	f.Add(appendBytes(appendUvarints(nil, 100, 2), "k"), uint64(snapshotHeader+100), uint64(2))
 	f.Add([]byte{}, uint64(snapshotHeader), uint64(0))
 	f.Add([]byte{255}, uint64(1)<<63, uint64(1)<<63)
 	f.Fuzz(func(t *testing.T, index []byte, at, total uint64) {
@@ -323,7 +343,7 @@ func FuzzFooter(f *testing.F) {
 			if b.off != off {
 				t.Fatalf("a block at %d, not %d", b.off, off)
 			}
-			off += int64(b.size)
+			off += b.size
 			if _, err := x.load(b, nil); err != nil && !errors.Is(err, store.ErrCorrupt) {
 				t.Fatal(err)
 			}

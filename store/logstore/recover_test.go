@@ -351,7 +351,7 @@ func TestNewerFormat(t *testing.T) {
 		fs := fs.Clone()
 		fs.WriteFile(name, logstore.WithVersion(data, 7, strings.HasPrefix(name, "j-")))
 		_, err := logstore.Open("dir", logstore.Options{FS: fs})
-		if !errors.Is(err, store.ErrFormat) || !strings.Contains(err.Error(), "7") || !strings.Contains(err.Error(), "up to 2") {
+		if !errors.Is(err, store.ErrFormat) || !strings.Contains(err.Error(), "7") || !strings.Contains(err.Error(), fmt.Sprint("up to ", logstore.FormatVersion)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		// The lock is not kept.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -16,12 +15,9 @@ import (
 const (
 	snapshotMagic  = "CMANSNAP"
 	snapshotHeader = 64
-	snapshotFooter = 48
 
 	blockMagic  = 0x4b434c42 // "BLCK"
 	packedMagic = 0x5a434c42 // "BLCZ", a compressed block
-	indexMagic  = 0x58444e49 // "INDX"
-	footerMagic = 0x544f4f46 // "FOOT"
 	blockHeader = 32
 	blockTarget = 32 << 10 // a block has less payload than this, or one record
 )
@@ -40,40 +36,15 @@ type snapshot struct {
 	indexMu sync.Mutex
 	index   *index // nil until read
 
-	// What single records were read from last, by the number of the block modulo
-	// how many these are: who reads one often reads its neighbours.
+	// What single records were read from last, by the number of the block in its part of
+	// the index, modulo how many these are: who reads one often reads its neighbours.
 	recent [16]atomic.Pointer[unpacked]
 }
 
-// unpacked is the payload of a block, which is never changed.
+// unpacked is the payload of the block at off, which is never changed.
 type unpacked struct {
-	number  int
+	off     int64
 	payload []byte
-}
-
-// block is where a block of records is.
-type block struct {
-	off   int64
-	size  uint32 // with the header
-	count uint32
-	first []byte // the lowest key in it
-}
-
-// index is where the blocks of a snapshot are, as it stands in the file. Who wants
-// one record looks at a few places of it: to make a block of every entry would take
-// several times what reading one does.
-type index struct {
-	raw   []byte
-	n     int    // blocks
-	marks []mark // every markEvery-th of them
-}
-
-const markEvery = 16
-
-// mark is where in index.raw the entry of a block is, and where the block.
-type mark struct {
-	at  int
-	off int64
 }
 
 func openSnapshot(dir vfs.FS, c *manifestCache) *snapshot {
@@ -151,114 +122,11 @@ func putBlockHeader(b []byte, magic uint32, count uint32, tag uint64, off int64)
 	le.PutUint32(b[4:], checksum(b[8:]))
 }
 
-// find returns where the blocks are.
-func (x *snapshot) find() (*index, error) {
-	x.indexMu.Lock()
-	defer x.indexMu.Unlock()
-	if x.index != nil {
-		return x.index, nil
-	}
-	if x.size < snapshotHeader+snapshotFooter {
-		return nil, x.damage(0, "impossible size")
-	}
-	end := x.size - snapshotFooter
-	footer, err := x.read(footerMagic, end, snapshotFooter)
-	if err != nil {
-		return nil, err
-	}
-	at := int64(le.Uint64(footer))
-	if at < snapshotHeader || at > end-blockHeader {
-		return nil, x.damage(end, "footer makes no sense")
-	}
-	b, err := x.read(indexMagic, at, end-at)
-	if err != nil {
-		return nil, err
-	}
-	if x.index, err = parseIndex(b, at); err != nil {
-		return nil, x.damage(at, err.Error())
-	}
-	return x.index, nil
-}
-
-// blocks returns where all blocks are.
-func (x *snapshot) blocks() ([]block, error) {
-	index, err := x.find()
-	if err != nil {
-		return nil, err
-	}
-	return index.blocks(), nil
-}
-
-// parseIndex checks the payload of an index that lies at offset end.
-func parseIndex(b []byte, end int64) (*index, error) {
-	x := &index{raw: b}
-	d, off := decoder{b: b}, int64(snapshotHeader)
-	for len(d.b) > 0 {
-		if x.n%markEvery == 0 {
-			x.marks = append(x.marks, mark{len(b) - len(d.b), off})
-		}
-		size, count := d.uvarint(), d.uvarint()
-		d.bytes(d.uvarint())
-		if d.bad || size < blockHeader || size > uint64(end-off) || size > 1<<31 || count > size {
-			return nil, errors.New("index makes no sense")
-		}
-		off += int64(size)
-		x.n++
-	}
-	if off != end {
-		return nil, errors.New("index is incomplete")
-	}
-	return x, nil
-}
-
-// indexed takes the next block, which lies at off, from the front of an index.
-func (d *decoder) indexed(off int64) block {
-	size, count := d.uvarint(), d.uvarint()
-	return block{off: off, size: uint32(size), count: uint32(count), first: d.bytes(d.uvarint())}
-}
-
-// from returns the block at a mark, and what to go on with.
-func (x *index) from(m mark) (decoder, block) {
-	d := decoder{b: x.raw[m.at:]}
-	b := d.indexed(m.off)
-	return d, b
-}
-
-func (x *index) blocks() []block {
-	all := make([]block, 0, x.n)
-	d, off := decoder{b: x.raw}, int64(snapshotHeader)
-	for len(d.b) > 0 {
-		all = append(all, d.indexed(off))
-		off += int64(all[len(all)-1].size)
-	}
-	return all
-}
-
-// search returns the block that key would be in, and its number; -1 if it would be
-// before all.
-func (x *index) search(key []byte) (block, int) {
-	at := sort.Search(len(x.marks), func(i int) bool {
-		_, b := x.from(x.marks[i])
-		return bytes.Compare(b.first, key) > 0
-	}) - 1
-	if at < 0 {
-		return block{}, -1
-	}
-	d, b := x.from(x.marks[at])
-	for number := at * markEvery; ; number++ {
-		if len(d.b) == 0 {
-			return b, number
-		}
-		next := d.indexed(b.off + int64(b.size))
-		if bytes.Compare(next.first, key) > 0 {
-			return b, number
-		}
-		b = next
-	}
-}
-
 // payload reads the records of a block, as they follow each other in it.
 func (x *snapshot) payload(b block) ([]byte, error) {
+	if b.lost != nil {
+		return nil, b.lost
+	}
 	buf := getBuffer(int(b.size))
 	defer putBuffer(buf)
 	if err := x.fetch(b.off, *buf); err != nil {
@@ -279,7 +147,7 @@ func (x *snapshot) load(b block, recs []store.Record) ([]store.Record, error) {
 		return nil, err
 	}
 	// The count is from the index; a record has three bytes at least.
-	recs = slices.Grow(recs[:0], min(int(b.count), len(p)/3))
+	recs = slices.Grow(recs[:0], min(b.count, len(p)/3))
 	if recs, err = parseBlock(p, recs); err != nil {
 		return nil, x.damage(b.off, err.Error())
 	}
@@ -300,21 +168,20 @@ func parseBlock(p []byte, recs []store.Record) ([]store.Record, error) {
 
 // get returns the record of key.
 func (x *snapshot) get(key []byte) (store.Record, error) {
-	index, err := x.find()
+	b, i, err := x.search(key)
 	if err != nil {
 		return store.Record{}, err
 	}
-	b, i := index.search(key)
 	if i < 0 {
 		return store.Record{}, store.ErrNotFound
 	}
 	u := x.recent[i%len(x.recent)].Load()
-	if u == nil || u.number != i {
+	if u == nil || u.off != b.off {
 		p, err := x.payload(b)
 		if err != nil {
 			return store.Record{}, err
 		}
-		u = &unpacked{i, p}
+		u = &unpacked{b.off, p}
 		if len(p) <= 2*blockTarget { // and not one huge record
 			x.recent[i%len(x.recent)].Store(u)
 		}

@@ -29,7 +29,7 @@ type snapshotWriter struct {
 	pace   func()  // called after each write
 	buf    []byte  // what is not written yet: some blocks
 	base   int64   // where in the file buf goes
-	index  []byte
+	index  indexWriter
 	err    error
 }
 
@@ -112,12 +112,7 @@ func (w *snapshotWriter) pack(b rawBlock) {
 		w.buf = append(w.buf, b.payload...)
 	}
 	putBlockHeader(w.buf[at:], magic, b.count, w.tag, w.base+int64(at))
-	w.index = appendIndex(w.index, len(w.buf)-at, b.count, b.first)
-}
-
-func appendIndex(b []byte, size int, count uint32, first []byte) []byte {
-	b = appendUvarints(b, uint64(size), uint64(count))
-	return appendBytes(b, first)
+	w.index.add(len(w.buf)-at, b.count, b.first)
 }
 
 func (w *snapshotWriter) flush() {
@@ -149,17 +144,7 @@ func (w *snapshotWriter) finish() (int64, error) {
 	if err := w.stop(); err != nil {
 		return 0, err
 	}
-	at := len(w.buf)
-	indexAt := w.base + int64(at)
-	w.buf = append(w.buf, make([]byte, blockHeader)...)
-	w.buf = append(w.buf, w.index...)
-	putBlockHeader(w.buf[at:], indexMagic, 0, w.tag, indexAt)
-
-	at = len(w.buf)
-	w.buf = append(w.buf, make([]byte, snapshotFooter)...)
-	le.PutUint64(w.buf[at+blockHeader:], uint64(indexAt))
-	le.PutUint64(w.buf[at+blockHeader+8:], w.total)
-	putBlockHeader(w.buf[at:], footerMagic, 0, w.tag, w.base+int64(at))
+	w.buf = w.index.append(w.buf, w.base+int64(len(w.buf)), w.tag, w.total)
 	if w.flush(); w.err != nil {
 		return 0, w.err
 	}
