@@ -3,7 +3,6 @@ package logstore
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"sort"
 	"sync/atomic"
 )
@@ -167,6 +166,9 @@ func parseIndex(b []byte, all block) ([]block, error) {
 		if d.bad || size < blockHeader || size > uint64(end-off) || size > 1<<31 || count > left {
 			return nil, errors.New("index makes no sense")
 		}
+		if blocks == nil {
+			blocks = make([]block, 0, len(b)/(len(b)-len(d.b))+8) // entries are about as long
+		}
 		blocks = append(blocks, block{off: off, size: int64(size), count: int(count), first: first})
 		off += int64(size)
 		left -= count
@@ -174,7 +176,7 @@ func parseIndex(b []byte, all block) ([]block, error) {
 	if off != end || left != 0 || all.first != nil && (len(blocks) == 0 || !bytes.Equal(blocks[0].first, all.first)) {
 		return nil, errors.New("index is incomplete")
 	}
-	return slices.Clip(blocks), nil
+	return blocks, nil
 }
 
 // blocks returns where all blocks are; in the place of those whose part of the index cannot
