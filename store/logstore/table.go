@@ -17,11 +17,11 @@ import (
 //
 // All of it is guarded by Store.mu.
 type table struct {
-	n      uint32    // the number of entries
-	used   int       // the number of keys
-	pages  [][]entry // in the order of the frames, so in the order of the files
-	links  [][]link  // of the entries in pages, as far as they have some
-	keys   [][]byte  // slabs with the keys of the entries
+	n      uint32     // the number of entries
+	used   int        // the number of keys
+	pages  [][]entry  // in the order of the frames, so in the order of the files
+	older  [][]uint32 // the previous entry of the same key, plus one; shorter than pages where there is none
+	keys   [][]byte   // slabs with the keys of the entries
 	chunks []span
 
 	// segments leads from a hash to its segment, by as many of its first bits as are
@@ -38,14 +38,8 @@ type table struct {
 // entry is one change of one key: 12 bytes, and 11 to 22 in a segment.
 type entry struct {
 	slab uint32 // in table.keys, <<8, and the length of the key; long if that is before it
-	key  uint32 // where that starts in the slab
+	key  uint32 // where that starts in the slab; with later if there is another of this key
 	off  uint32 // of the record in the chunk's payload; with dead if it deletes
-}
-
-// link leads to other entries of the same key, plus one each; 0 if there is none.
-type link struct {
-	older uint32 // the previous
-	newer uint32 // the next
 }
 
 // span is a chunk with the entries from first on, up to the next one's.
@@ -55,8 +49,9 @@ type span struct {
 }
 
 const (
-	dead = 1 << 31 // fits: a payload is shorter than 1<<31
-	none = 1<<32 - 1
+	dead  = 1 << 31 // fits: a payload is shorter than 1<<31
+	later = 1 << 31
+	none  = 1<<32 - 1
 
 	pageSize = 2048     // entries
 	slabSize = 64 << 10 // bytes; a longer key has a slab of its own
@@ -70,7 +65,7 @@ func (t *table) at(i uint32) *entry { return &t.pages[i/pageSize][i%pageSize] }
 // key returns the key of entry i.
 func (t *table) key(i uint32) []byte {
 	e := t.at(i)
-	b := t.keys[e.slab>>8][e.key:]
+	b := t.keys[e.slab>>8][e.key&^later:]
 	n := int(e.slab & long)
 	if n == long {
 		d := decoder{b: b}
@@ -85,25 +80,25 @@ func (t *table) place(i uint32) place {
 	return place{t.chunks[k].chunkRef, t.at(i).off &^ dead}
 }
 
-// linked returns the links of entry i.
-func (t *table) linked(i uint32) link {
+// before returns the entry of the same key before entry i, or none.
+func (t *table) before(i uint32) uint32 {
 	page, at := int(i/pageSize), int(i%pageSize)
-	if page >= len(t.links) || at >= len(t.links[page]) {
-		return link{}
+	if page >= len(t.older) || at >= len(t.older[page]) {
+		return none
 	}
-	return t.links[page][at]
+	return t.older[page][at] - 1
 }
 
-// link returns the links of entry i, to be changed.
-func (t *table) link(i uint32) *link {
+// setBefore says that of the last entry.
+func (t *table) setBefore(i, before uint32) {
 	page, at := int(i/pageSize), int(i%pageSize)
-	if missing := page + 1 - len(t.links); missing > 0 {
-		t.links = append(t.links, make([][]link, missing)...)
+	if missing := page + 1 - len(t.older); missing > 0 {
+		t.older = append(t.older, make([][]uint32, missing)...)
 	}
-	if missing := at + 1 - len(t.links[page]); missing > 0 {
-		t.links[page] = append(t.links[page], make([]link, missing)...)
+	if missing := at + 1 - len(t.older[page]); missing > 0 {
+		t.older[page] = append(t.older[page], make([]uint32, missing)...)
 	}
-	return &t.links[page][at]
+	t.older[page][at] = before + 1
 }
 
 // chunkRef is where a chunk of a journal is.
@@ -163,14 +158,23 @@ func (t *table) find(key []byte, hash, n uint32) uint32 {
 	}
 	_, _, e := t.newest(key, hash)
 	for e != none && e >= n {
-		e = t.linked(e).older - 1
+		e = t.before(e)
 	}
 	return e
 }
 
 // newestOf reports whether entry i was the newest of its key when the table
 // had n entries.
-func (t *table) newestOf(i, n uint32) bool { return t.linked(i).newer-1 >= n }
+func (t *table) newestOf(i, n uint32) bool {
+	if t.at(i).key&later == 0 {
+		return true
+	}
+	if n == t.n {
+		return false
+	}
+	key := t.key(i)
+	return t.find(key, hashOf(key), n) == i
+}
 
 // add appends an entry for key in the last chunk. It returns the entry of the
 // same key before it, or none.
@@ -191,8 +195,8 @@ func (t *table) add(key []byte, hash, off uint32) (before uint32) {
 	} else {
 		old := t.at(before)
 		e.slab, e.key = old.slab, old.key
-		t.link(before).newer = t.n + 1
-		t.link(t.n).older = before + 1
+		old.key |= later
+		t.setBefore(t.n, before)
 	}
 	s.slots[at].entry = t.n + 1
 	last := t.n / pageSize
@@ -305,16 +309,16 @@ func (t *table) truncate(n uint32) {
 		i := t.n - 1
 		key := t.key(i)
 		s, at, _ := t.newest(key, hashOf(key))
-		if l := t.linked(i); l.older == 0 {
+		if before := t.before(i); before == none {
 			s.empty(at)
 			t.used--
 			e := t.at(i)
 			t.keys = t.keys[:e.slab>>8+1]
 			t.keys[e.slab>>8] = t.keys[e.slab>>8][:e.key]
 		} else {
-			t.link(l.older - 1).newer = 0
-			t.link(i).older = 0
-			s.slots[at].entry = l.older
+			t.at(before).key &^= later
+			t.setBefore(i, none)
+			s.slots[at].entry = before + 1
 		}
 		t.n--
 		if last := t.n / pageSize; t.n%pageSize == 0 {

@@ -50,8 +50,10 @@ func TestTable(t *testing.T) {
 					if e != i || ok && (tab.at(e).off != i || string(tab.key(e)) != key) {
 						t.Fatalf("%s %d: find(%s, %d) = %d, want %d", name, round, key, n, e, i)
 					}
-					if ok && !tab.newestOf(i, uint32(n)) {
-						t.Fatalf("%s %d: entry %d of %d is not the newest", name, round, i, n)
+				}
+				for i, key := range added[:n] {
+					if want := newest[key] == uint32(i); tab.newestOf(uint32(i), uint32(n)) != want {
+						t.Fatalf("%s %d: entry %d of %d is said to be the newest: %v", name, round, i, n, !want)
 					}
 				}
 			}
