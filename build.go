@@ -362,8 +362,9 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 		if quiet = compared.identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, e.lockedVersion)
 		}
-		if st.kind.held() != e.kind.held() {
-			c.keysChanged()
+		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
+			m.graph.Mark(keys)
+			c.keyChanged(keys, b.k, st.kind.held())
 		}
 		b.Commit(compared.same, b.none, c.derived())
 		n.SetTook(b.took)

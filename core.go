@@ -28,6 +28,7 @@ type core struct {
 	described description // what the store is to know of it; dependencies are in slot
 
 	keys     atomic.Pointer[graph.Node] // stands for which keys there are; nil as long as nobody has asked
+	keyLog   keyLog                     // of when they came and went since
 	formerly []string                   // the names in Spec.Formerly
 
 	heirOf *slot // what is saved there is what is saved of c, as long as nothing is under its own name; guarded by the gate

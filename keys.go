@@ -2,23 +2,12 @@ package cacheman
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
-	"iter"
-	"math/bits"
 	"slices"
 
 	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
-
-// digest stands for a set of keys: the sum of their hashes, and their number.
-// Equal sets have equal digests, also after a restart.
-type digest struct {
-	Hi, Lo uint64
-	Count  int
-}
 
 // The caches that stand for keys have types that do not depend on those of the cache whose
 // keys they stand for, and are out of sight of functions that have: whoever compiles these
@@ -163,62 +152,6 @@ func (c *Cache[K, V]) keyCodec() codec.Codec[any] {
 		all.Decode = func(src []byte) (any, error) { return keys.Decode(src) }
 	}
 	return all
-}
-
-// digest implements typed.
-func (c *Cache[K, V]) digest(ctx context.Context) (digest, error) {
-	b, err := c.volatile(ctx, true)
-	if err != nil {
-		return digest{}, err
-	}
-	if b != nil {
-		graph.FrameOf(ctx).Volatile()
-		keys, _ := b.all()
-		return c.digestOf(slices.Values(keys))
-	}
-	if c.all != nil && !c.derives {
-		// The keys are those that BuildAll would make now, and so is any entry.
-		var k K
-		if _, err := c.Get(ctx, k); err != nil && !errors.Is(err, ErrNotFound) {
-			return digest{}, err
-		}
-	}
-	return c.digestOf(c.Keys())
-}
-
-// keysChanged says that a key has come or gone. What was computed from the keys is marked,
-// before the change. The graph is locked.
-func (c *Cache[K, V]) keysChanged() {
-	if keys := c.keys.Load(); keys != nil {
-		c.m.graph.Mark(keys)
-		keys.Force(graph.Probed, graph.Changed)
-	}
-}
-
-func (c *Cache[K, V]) digestOf(keys iter.Seq[K]) (d digest, err error) {
-	if c.spec.KeyCodec.Append == nil {
-		d.Hi = c.m.graph.Next() // different from all others
-		for range keys {
-			d.Count++
-		}
-		return d, nil
-	}
-	var buf []byte
-	for k := range keys {
-		guard(&err, func() (err error) {
-			buf, err = c.spec.KeyCodec.Append(buf[:0], k)
-			return err
-		})
-		if err != nil {
-			return d, err
-		}
-		sum := sha256.Sum256(buf)
-		var carry uint64
-		d.Lo, carry = bits.Add64(d.Lo, binary.BigEndian.Uint64(sum[:]), 0)
-		d.Hi, _ = bits.Add64(d.Hi, binary.BigEndian.Uint64(sum[8:]), carry)
-		d.Count++
-	}
-	return d, nil
 }
 
 // CollectKeys returns the keys of the cache, in the order of their encoded

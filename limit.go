@@ -397,7 +397,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		if g.Needed(keys) || g.Mark(keys) != nil {
 			return 0, false // some other time
 		}
-		keys.Force(graph.Probed, graph.Changed)
+		c.keyChanged(keys, k, false)
 	}
 	if st.kind == absent && (g.Needed(e.node) || g.Mark(e.node) != nil) {
 		return 0, false

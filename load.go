@@ -542,7 +542,10 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 		s.live--
 		g := c.m.graph
 		g.Lock()
-		c.keysChanged()
+		if keys := c.keys.Load(); keys != nil {
+			g.Mark(keys)
+			c.keyChanged(keys, e.key, false)
+		}
 		if n := e.node; n != nil {
 			g.Mark(n)
 			if c.derives {

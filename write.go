@@ -186,7 +186,7 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 		}
 	}
 	if keys != nil {
-		keys.Force(graph.Probed, graph.Changed)
+		c.keyChanged(keys, e.key, st.kind.held())
 	}
 	e.hold(st)
 	e.stamp.Store(stamp)
@@ -265,7 +265,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	g.Lock()
 	g.Wrote()
 	c.owner.Replace()
-	c.keysChanged()
+	c.keysReplaced()
 	for i := range t.shards {
 		for _, e := range t.shards[i].entries {
 			if e.node != nil {
