@@ -39,7 +39,7 @@ func (m *Manager) newLane(s store.Store) *lane {
 func (m *Manager) laneOf(s store.Store) *lane {
 	l := m.lanes[s]
 	if l == nil {
-		l = m.newLane(s)
+		l = m.newLane(m.annotate(s))
 		m.lanes[s] = l
 	}
 	return l

@@ -26,6 +26,7 @@ const (
 	keysCache      = "keys of "     // and the name of the cache
 	keysCount      = "number of "   // likewise
 	presenceCache  = "presence in " // likewise
+	notesCache     = "notes on "    // likewise; of no registered cache, see annotated
 )
 
 // own returns the cache that the package has registered under a name, after

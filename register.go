@@ -76,7 +76,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	if err := spec.complete(); err != nil {
 		return nil, nil, err
 	}
-	elsewhere, err := m.elsewhere(spec.Store, name)
+	elsewhere, err := m.elsewhere(spec.Store)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,8 +140,8 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	return c, c.depends(spec.DependsOn, spec.DependsOnChange), nil
 }
 
-// elsewhere returns what s, if it is not nil, a store of its own, has of a cache.
-func (m *Manager) elsewhere(s store.Store, name string) (*store.Info, error) {
+// elsewhere returns what s, if it is not nil, a store of its own for a cache, has.
+func (m *Manager) elsewhere(s store.Store) (map[string]store.Info, error) {
 	if s == nil {
 		return nil, nil
 	}
@@ -155,14 +155,12 @@ func (m *Manager) elsewhere(s store.Store, name string) (*store.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	there := &store.Info{}
+	there := make(map[string]store.Info, len(infos))
 	for _, info := range infos {
 		if info.Cache == revisions {
 			m.graph.Raise(revisionOf(info.Description))
 		}
-		if info.Cache == name {
-			there = &info
-		}
+		there[info.Cache] = info
 	}
 	return there, nil
 }
@@ -193,7 +191,7 @@ func (m *Manager) admits(name, typeName string, formerly, dependsOn []string) er
 
 // settle gives a new cache the slot of its name, and brings what is saved under that to
 // its lane. The gate is held exclusively.
-func (c *core) settle(name string, elsewhere *store.Info, autosync *Autosync) {
+func (c *core) settle(name string, elsewhere map[string]store.Info, autosync *Autosync) {
 	m := c.m
 	c.slot = m.slot(name)
 	m.graph.Lock()
@@ -204,7 +202,20 @@ func (c *core) settle(name string, elsewhere *store.Info, autosync *Autosync) {
 	m.graph.Unlock()
 	c.slot.former = nil
 	if c.lane != nil {
-		m.move(c.slot, c.lane, elsewhere)
+		var there *store.Info
+		if elsewhere != nil {
+			info := elsewhere[name]
+			there = &info
+		}
+		m.move(c.slot, c.lane, there)
+		for _, former := range c.formerly {
+			if info, ok := elsewhere[former]; ok {
+				if s := m.slot(former); s.lane == nil {
+					s.lane = c.lane
+					s.know(info)
+				}
+			}
+		}
 		if autosync != nil {
 			c.triggers = autosync.triggers()
 		} else {
