@@ -276,3 +276,32 @@ func TestPlanOfWhole(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// TestExplainDependents: dependents are listed once each, in whatever order they have read, and
+// not those that may be stale because other contents were replaced.
+func TestExplainDependents(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	later := must(Register(m, "later", Spec[int, int]{}))
+	other := must(Register(m, "other", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (n int, err error) {
+		if l, _ := later.Get(ctx, k); l > 0 {
+			other.Get(ctx, k)
+		}
+		return in.Get(ctx, 0)
+	}}))
+	ok(t, in.Set(0, 1))
+	const n = 30
+	for i := range 2 {
+		for k := range n {
+			ok(t, later.Set(k, i))
+			must(c.Get(ctx, k))
+		}
+		equal(t, "dependents", len(in.Explain(0).Dependents), n)
+		equal(t, "planned", len(in.Plan(0)), n)
+	}
+	ok(t, other.Clear())
+	equal(t, "state", c.Explain(0).State, Check)
+	equal(t, "dependents in doubt", len(in.Explain(0).Dependents), 0)
+}
