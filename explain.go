@@ -67,7 +67,7 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 		if e != nil && e.kind.held() {
 			x.State, x.Why, x.Stamp, x.Built = Clean, "it was set", e.current(), e.current()
 			if c.all != nil && !c.all.Fresh() {
-				x.State, x.Why = Check, "the contents as a whole are to be checked"
+				x.State, x.Why = Check, wholeInDoubt
 			}
 		}
 		s.mu.RUnlock()
@@ -149,8 +149,14 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 	if n.Doubtful() >= 0 {
 		return ""
 	}
-	return "contents that it was built from were replaced"
+	if n.Kind() == graph.Input {
+		return wholeInDoubt
+	}
+	return "what it was built from was in doubt, and has not changed"
 }
+
+// wholeInDoubt is why what a BuildAll has made is not known to be clean.
+const wholeInDoubt = "the contents as a whole are to be checked"
 
 func stateOf(n *graph.Node) EntryState {
 	if n.Building() {

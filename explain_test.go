@@ -277,6 +277,19 @@ func TestPlanOfWhole(t *testing.T) {
 	}
 }
 
+// TestExplainInDoubt: an entry that was marked, of which nothing that it was built from turned
+// out to have changed, is not said to have been built from what was replaced.
+func TestExplainInDoubt(t *testing.T) {
+	_, open := explained(t)
+	in, mid, top := open()
+	must(top.Get(t.Context(), "k"))
+	in.Set("k", 2)
+	must(mid.Get(t.Context(), "k")) // the same
+	x := top.Explain("k")
+	equal(t, "why", fmt.Sprint(x.State, ": ", x.Why), "check: what it was built from was in doubt, and has not changed")
+	equal(t, "changed", x.Dependencies[0].Changed, false)
+}
+
 // TestExplainDependents: dependents are listed once each, in whatever order they have read, and
 // not those that may be stale because other contents were replaced.
 func TestExplainDependents(t *testing.T) {
