@@ -23,22 +23,6 @@ func (as whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: as.of}
 // keyOf implements keyed.
 func (as whole[K, V]) keyOf(any) any { return nil }
 
-// entryNodes returns the nodes of the entries, which are to be checked with the whole.
-func (as whole[K, V]) entryNodes() (nodes []*graph.Node) {
-	t := as.of.table.Load()
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.RLock()
-		for _, e := range s.entries {
-			if e.node != nil {
-				nodes = append(nodes, e.node)
-			}
-		}
-		s.mu.RUnlock()
-	}
-	return nodes
-}
-
 // buildingAll is a run of BuildAll.
 type buildingAll[K comparable, V any] struct {
 	graph.Run

@@ -87,6 +87,7 @@ type typed interface {
 	evict(ctx context.Context, entry any, age uint64, whole bool) (left int64, ok bool)
 	reload(ctx context.Context) error
 	keysToRebuild() []any
+	entryNodes() []*graph.Node // the gate may be held shared
 	rebuild(ctx context.Context, keys []any) error
 	callDelete(ctx context.Context) error      // the Delete hook
 	stale(ctx context.Context) (doubts, error) // what may have to be built

@@ -238,9 +238,14 @@ func (x Explanation) String() string {
 }
 
 // Plan returns what would have to be checked if the entries of keys were
-// invalidated or changed, nearest first, without doing anything. It knows what
-// has been read or built since the Manager was opened.
+// invalidated or changed, nearest first, without doing anything. That includes what was
+// computed from which keys there are, and caches that are declared to depend on changes,
+// which are listed without a key and with their entries. It knows what has been read or
+// built since the Manager was opened.
 func (c *Cache[K, V]) Plan(keys ...K) []Reached {
+	if len(keys) == 0 {
+		return nil
+	}
 	var found []*graph.Node
 	depth := make(map[*graph.Node]int)
 	for _, k := range keys {
@@ -252,28 +257,65 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 		s.mu.RUnlock()
 	}
 	start := len(found)
-	g := c.m.graph
+	m := c.m
+	next := []*graph.Node{c.keys.Load()} // what is reached from the entries besides what has read them
+	var plan []Reached
+	m.gate.RLock()
+	gone := dependentsOf([]*slot{c.slot}, true)
+	for _, s := range gone {
+		plan = append(plan, Reached{s.name, nil, 1})
+		if s.cache != nil {
+			next = append(append(next, s.cache.keys.Load()), s.cache.typed.entryNodes()...)
+		}
+	}
+	m.gate.RUnlock()
+	g := m.graph
 	g.Lock()
 	defer g.Unlock()
-	for i := 0; i < len(found); i++ {
-		above := found[i].Above()
-		if c, ok := found[i].Owner().Type.(interface{ entryNodes() []*graph.Node }); ok { // shards come before the graph
-			g.Unlock()
-			above = append(above, c.entryNodes()...)
-			g.Lock()
-		}
-		for _, y := range above {
-			if _, known := depth[y]; !known && !y.Dead() {
-				depth[y] = depth[found[i]] + 1
+	reach := func(nodes []*graph.Node, d int) {
+		for _, y := range nodes {
+			if y == nil || y.Dead() || y.State() != graph.Clean && !y.Building() {
+				continue
+			}
+			if _, known := depth[y]; !known {
+				depth[y] = d
 				found = append(found, y)
 			}
 		}
 	}
-	var plan []Reached
+	for i := 0; i < start; i++ {
+		reach(found[i].Above(), 1)
+	}
+	reach(next, 1)
+	for i := start; i < len(found); i++ {
+		above := found[i].Above()
+		if of := found[i].Owner().Type.(keyed).cache(); found[i] == of.all { // shards come before the graph
+			g.Unlock()
+			above = append(above, of.typed.entryNodes()...)
+			g.Lock()
+		}
+		reach(above, depth[found[i]]+1)
+	}
 	for _, n := range found[start:] {
 		plan = append(plan, reached(n, depth[n]))
 	}
 	return plan
+}
+
+// entryNodes implements typed.
+func (c *Cache[K, V]) entryNodes() (nodes []*graph.Node) {
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, e := range s.entries {
+			if e.node != nil {
+				nodes = append(nodes, e.node)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return nodes
 }
 
 // Check verifies what must always hold of the entries in memory and of what

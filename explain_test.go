@@ -134,6 +134,45 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanOfKeys: what was computed from which keys there are would have to be checked as well.
+func TestPlanOfKeys(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	size := must(Register(m, "size", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) { return in.Count(ctx) }}))
+	ok(t, in.Set(1, 1))
+	must(size.Get(ctx, 0))
+	want := []Reached{{"keys of in", Single{}, 1}, {"number of in", Single{}, 2}, {"size", 0, 3}}
+	for _, k := range []int{1, 2} { // one that would go, and one that would come
+		if got := in.Plan(k); !slices.Equal(got, want) {
+			t.Errorf("of %d: %v", k, got)
+		}
+	}
+	equal(t, "of none", len(in.Plan()), 0)
+	ok(t, in.Invalidate(1))
+	equal(t, "state", size.Explain(0).State, Check)
+	equal(t, "of what is marked already", len(in.Plan(1)), 0)
+}
+
+// TestPlanOfDeclared: a cache that depends on changes goes with them.
+func TestPlanOfDeclared(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	mid := must(Register(m, "mid", Spec[int, int]{DependsOnChange: []string{"in"}, Build: func(_ context.Context, k int) (int, error) { return k, nil }}))
+	must(Register(m, "last", Spec[int, int]{DependsOn: []string{"mid"}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: mid.Get}))
+	ok(t, in.Set(1, 1))
+	must(top.Get(ctx, 5))
+	want := []Reached{{"mid", nil, 1}, {"last", nil, 1}, {"mid", 5, 1}, {"top", 5, 2}}
+	if got := in.Plan(1); !slices.Equal(got, want) {
+		t.Error(got)
+	}
+	ok(t, in.Set(1, 2))
+	equal(t, "entries", mid.Len(), 0)
+	equal(t, "state", top.Explain(5).State, Check)
+}
+
 // TestCheckFindsFaults breaks invariants on purpose, one at a time.
 func TestCheckFindsFaults(t *testing.T) {
 	for name, spoil := range map[string]func(in, top *entry[string, int]){
