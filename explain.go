@@ -107,7 +107,7 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 			x.Why = err.Error()
 		}
 		for _, e := range edges {
-			d := Dependency{Cache: strings.TrimPrefix(e.cache, ours), Seen: e.stamp, State: Check}
+			d := Dependency{Cache: plainName(e.cache), Seen: e.stamp, State: Check}
 			if on, err := c.m.lookup(e.cache); err == nil {
 				d.Key = on.owner.Type.(keyed).decodeKey(e.key)
 			}
@@ -180,7 +180,7 @@ func dependencyOn(e graph.Edge) Dependency {
 
 func reached(n *graph.Node, depth int) Reached {
 	t := n.Owner().Type.(keyed)
-	return Reached{strings.TrimPrefix(t.cache().slot.name, ours), t.keyOf(n.Entry()), depth}
+	return Reached{plainName(t.cache().slot.name), t.keyOf(n.Entry()), depth}
 }
 
 // shownAtMost is how many dependencies String shows.
@@ -327,7 +327,7 @@ func (m *Manager) Check() iter.Seq[error] {
 			if f.on != nil {
 				f.what += ": " + f.on.Owner().Type.Name(f.on) // without locks, for it may call code of the user's
 			}
-			err := &Error{Op: "check", Cache: f.c.slot.name, Key: f.key, Err: fmt.Errorf("%w: %s", ErrInvariant, f.what)}
+			err := &Error{Op: "check", Cache: plainName(f.c.slot.name), Key: f.key, Err: fmt.Errorf("%w: %s", ErrInvariant, f.what)}
 			if !yield(err) {
 				return
 			}
