@@ -410,11 +410,7 @@ func (b *building[K, V]) Done() {
 	c.trust()
 	switch {
 	case err != nil && err != graph.ErrStale:
-		e := Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: err}
-		if inner, ok := errors.AsType[*Error](err); ok {
-			e.Err = inner.Err
-		}
-		c.m.emit(e)
+		c.m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: c.said(b.k, err)})
 	case c.m.watched(EventBuilt):
 		c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: b.k, Duration: b.took, Reason: c.m.reason(b.Why)})
 	}

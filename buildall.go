@@ -3,7 +3,6 @@ package cacheman
 import (
 	"cmp"
 	"context"
-	"errors"
 	"runtime/debug"
 	"time"
 
@@ -153,10 +152,7 @@ func (b *buildingAll[K, V]) Done() {
 	c.built(b.took, b.Err)
 	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
 	if b.Err != nil {
-		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: b.Err}
-		if inner, ok := errors.AsType[*Error](b.Err); ok {
-			e.Err = inner.Err
-		}
+		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: c.said(nil, b.Err)}
 	}
 	c.m.emit(e)
 }

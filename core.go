@@ -154,3 +154,11 @@ func (c *core) writable() error {
 func (c *core) err(ctx context.Context, op string, key any, err error) error {
 	return wrap(ctx, op, c.slot.name, key, err)
 }
+
+// said returns what err, of the builder of key, says beside whose builder it is of.
+func (c *core) said(key any, err error) error {
+	if e, is := err.(*Error); is && e.Op == "build" && e.Cache == plainName(c.slot.name) && e.Key == key {
+		return e.Err
+	}
+	return err
+}

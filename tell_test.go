@@ -59,3 +59,40 @@ func TestOwnCachesAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestFailureIsToldWhole: the event of a builder that failed has what it has said, and says
+// where an error came from that it has passed on.
+func TestFailureIsToldWhole(t *testing.T) {
+	ctx := t.Context()
+	var all told
+	m := newDisk().open(t, Options{Observe: all.observe})
+	in := must(Register(m, "in", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return 0, errPlanned }}))
+	var c *Cache[int, int]
+	c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (n int, err error) {
+		if k == 0 {
+			n, err = c.Get(ctx, k)
+		} else {
+			n, err = in.Get(ctx, k)
+		}
+		if err != nil {
+			err = fmt.Errorf("page %d: %w", k, err)
+		}
+		return n, err
+	}}))
+	for k := range 2 {
+		if _, err := c.Get(ctx, k); err == nil {
+			t.Error("no error")
+		}
+	}
+	events := all.of(EventBuildFailed)
+	for i, want := range []string{
+		"c[0]: page 0: cacheman: get c[0]: needs itself: c[0] → c[0]",
+		"in[1]: planned",
+		"c[1]: page 1: cacheman: build in[1]: planned",
+	} {
+		e := events[i]
+		equal(t, "event", fmt.Sprint(entryName(e.Cache, e.Key), ": ", e.Err), want)
+	}
+	equal(t, "a circle", errors.Is(events[0].Err, ErrCycle), true)
+	equal(t, "not by itself", errors.Is(events[1].Err, errPlanned), true)
+}
