@@ -149,6 +149,9 @@ func (b *buildingAll[K, V]) Done() {
 	if b.Exited() {
 		b.Err = c.err(context.Background(), "build", nil, &PanicError{Stack: debug.Stack()})
 	}
+	if b.Err == graph.ErrStale {
+		return // as for one entry
+	}
 	c.built(b.took, b.Err)
 	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
 	if b.Err != nil {

@@ -96,3 +96,40 @@ func TestFailureIsToldWhole(t *testing.T) {
 	equal(t, "a circle", errors.Is(events[0].Err, ErrCycle), true)
 	equal(t, "not by itself", errors.Is(events[1].Err, errPlanned), true)
 }
+
+// TestBuildsAreToldAsCounted: a run that nobody gets the result of, because its entry was
+// invalidated when it had been told that what it has read has changed, is neither a build nor a
+// failure.
+func TestBuildsAreToldAsCounted(t *testing.T) {
+	ctx := t.Context()
+	var all told
+	m := newDisk().open(t, Options{Observe: all.observe})
+	in := must(Register(m, "in", Spec[int, int]{}))
+	ok(t, in.Set(1, 1))
+	reading, changed := make(chan bool, 1), make(chan bool, 1)
+	reading <- true
+	begun := make(chan bool)
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		n, err := in.Get(ctx, k)
+		if err != nil {
+			return n, err
+		}
+		select {
+		case <-reading: // the first time
+			close(begun)
+			<-changed
+		default:
+		}
+		return in.Get(ctx, k)
+	}}))
+	go func() {
+		<-begun
+		in.Set(1, 2)
+		c.Invalidate(1)
+		changed <- true
+	}()
+	equal(t, "value", must(c.Get(ctx, 1)), 2)
+	st := c.Stats()
+	equal(t, "counted", fmt.Sprint(st.Builds, st.BuildErrors, st.LastError), "1 0 <nil>")
+	equal(t, "told", fmt.Sprint(len(all.of(EventBuilt)), len(all.of(EventBuildFailed))), "1 0")
+}
