@@ -190,7 +190,7 @@ type recorder struct {
 	g     *graph.Graph
 	c     *core                        // whose records they are
 	by    []savedEdge                  // for what edges pass through
-	known map[*graph.Node][2]savedEdge // of what they may pass through
+	known map[*graph.Node][3]savedEdge // of what they may pass through
 	edges []graph.Edge
 	names []string
 	key   []byte
@@ -248,7 +248,7 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 	for n := range through {
 		if by, ok := r.m.handEdges(n.Owner().Type.(keyed), n.Entry()); ok {
 			if r.known == nil {
-				r.known = make(map[*graph.Node][2]savedEdge)
+				r.known = make(map[*graph.Node][3]savedEdge)
 			}
 			r.known[n] = by
 		}
@@ -346,7 +346,7 @@ func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.N
 			if by := r.known[e.Node]; known {
 				if o := e.Node.Owner(); !whole[o] {
 					whole[o] = true
-					r.by = append(r.by, by[0])
+					r.by = append(r.by, by[0], by[2])
 				}
 				r.by = append(r.by, by[1])
 			}
