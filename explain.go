@@ -60,12 +60,12 @@ type Reached struct {
 func (c *Cache[K, V]) Explain(k K) Explanation {
 	c.m.ring()
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
-	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: true}
+	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
 	_, s := c.rlock(k)
 	e := s.entries[k]
 	if e == nil || e.node == nil {
 		if e != nil && e.kind.held() {
-			x.State, x.Why, x.Stamp, x.Built = Clean, "it was set", e.current(), e.current()
+			x.State, x.Why, x.Stamp, x.Built, x.Input = Clean, "it was set", e.current(), e.current(), true
 			if c.all != nil && !c.all.Fresh() {
 				x.State, x.Why = Check, wholeInDoubt
 			}

@@ -357,3 +357,15 @@ func TestExplainDependents(t *testing.T) {
 	equal(t, "state", c.Explain(0).State, Check)
 	equal(t, "dependents in doubt", len(in.Explain(0).Dependents), 0)
 }
+
+// TestExplainInput: only what was set, or has no builder, is an input.
+func TestExplainInput(t *testing.T) {
+	_, open := explained(t)
+	in, mid, _ := open()
+	equal(t, "without a builder", in.Explain("none").Input, true)
+	equal(t, "not built yet", mid.Explain("k").Input, false)
+	must(mid.Get(t.Context(), "k"))
+	equal(t, "built", mid.Explain("k").Input, false)
+	ok(t, mid.Set("other", 1))
+	equal(t, "set", mid.Explain("other").Input, true)
+}
