@@ -109,6 +109,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	c.replace(t, stateReady)
 	m.graph.Lock()
 	b.Settle()
+	b.Node().SetTook(b.took)
 	m.graph.Unlock()
 	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))

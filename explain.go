@@ -63,34 +63,36 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
 	_, s := c.rlock(k)
 	e := s.entries[k]
-	if e == nil || e.node == nil {
+	g := c.m.graph
+	g.Lock()
+	n := c.madeBy(e)
+	if n == nil {
 		if e != nil && e.kind.held() {
 			x.State, x.Why, x.Stamp, x.Built, x.Input = Clean, "it was set", e.current(), e.current(), true
-			if c.all != nil && !c.all.Fresh() {
+			if c.all != nil && c.all.State() != graph.Clean {
 				x.State, x.Why = Check, wholeInDoubt
 			}
 		}
+		x.Revision = g.Revision()
+		g.Unlock()
 		s.mu.RUnlock()
-		x.Revision = c.m.graph.Revision()
 		return x
 	}
-	kind := e.kind
-	n := e.node
-	g := c.m.graph
-	g.Lock()
 	x.Input = n.Kind() == graph.Input
-	x.Stamp, x.Built, x.Took, x.Revision = n.Stamp, n.Built, n.Took(), g.Revision()
+	x.Stamp, x.Built, x.Took, x.Revision = e.current(), n.Built, n.Took(), g.Revision()
 	x.State = stateOf(n)
 	saved := n.Saved()
 	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
 	}
-	for _, y := range n.Above() {
-		if !y.Dead() {
-			x.Dependents = append(x.Dependents, reached(y, 1))
+	if e.node != nil {
+		for _, y := range e.node.Above() {
+			if !y.Dead() {
+				x.Dependents = append(x.Dependents, reached(y, 1))
+			}
 		}
 	}
-	x.Why = c.m.why(n, kind)
+	x.Why = c.m.why(n, e.kind)
 	doubtful := n.Doubtful()
 	g.Unlock()
 	s.mu.RUnlock()
@@ -115,6 +117,19 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 		}
 	}
 	return x
+}
+
+// madeBy returns the node that says where e comes from: that of the contents as a whole,
+// if a BuildAll has made it. If it was set, or there is none, there may be no node. The
+// entry and the graph are locked.
+func (c *Cache[K, V]) madeBy(e *entry[K, V]) *graph.Node {
+	switch {
+	case e == nil:
+		return nil
+	case c.all != nil && e.kind.held() && (e.node == nil || e.node.Kind() == graph.Input) && e.current() <= max(c.all.Stamp, c.base()):
+		return c.all // what was set since has a later stamp
+	}
+	return e.node
 }
 
 // why says why n is in its state, or nothing if that is because of a dependency that is

@@ -279,7 +279,8 @@ func TestCheckWhileForgetting(t *testing.T) {
 	s.dirty = nil
 }
 
-// TestExplainWhole: an entry of contents that are built as a whole is what that is.
+// TestExplainWhole: an entry of contents that are built as a whole is what that is, and comes
+// from what that was built from.
 func TestExplainWhole(t *testing.T) {
 	m := newManager(t)
 	in := must(Register(m, "in", Spec[int, int]{}))
@@ -287,14 +288,21 @@ func TestExplainWhole(t *testing.T) {
 		v, err := in.Get(ctx, 1)
 		return map[int]int{1: v}, err
 	}}))
+	said := func() string { return fmt.Sprint(all.Explain(1).State, ": ", all.Explain(1).Why) }
 	for i := range 2 {
 		ok(t, in.Set(1, i))
 		if i > 0 {
-			equal(t, "state after a change", all.Explain(1).State, Check)
+			equal(t, "after a change", said(), "check: in[1] has changed")
 		}
 		must(all.Get(t.Context(), 1))
-		equal(t, "state", all.Explain(1).State, Clean)
+		equal(t, "state", said(), "clean: nothing that it was built from has changed")
+		equal(t, "input", all.Explain(1).Input, false)
+		equal(t, "dependencies", fmt.Sprint(all.Explain(1).Dependencies), fmt.Sprint([]Dependency{{"in", 1, in.Explain(1).Stamp, in.Explain(1).Stamp, Clean, false}}))
 	}
+	ok(t, all.Set(2, 2))
+	equal(t, "state of another", fmt.Sprint(all.Explain(2).Why, ", ", all.Explain(2).Input), "it was set, true")
+	ok(t, in.Set(1, 2))
+	equal(t, "state of another, after a change", all.Explain(2).Why, wholeInDoubt)
 }
 
 // TestPlanOfWhole: what was computed from entries that a BuildAll has made would have to be
