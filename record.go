@@ -419,6 +419,8 @@ func (m *Manager) reason(why graph.Cause) string {
 		return why.Node.Owner().Type.Name(why.Node) + " has changed"
 	case graph.Failed:
 		return why.Node.Owner().Type.Name(why.Node) + " cannot be built"
+	case graph.Unkept:
+		return why.Node.Owner().Type.Name(why.Node) + " cannot be kept"
 	case graph.Invalidated:
 		return "it was invalidated"
 	case graph.Outdated:

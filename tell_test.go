@@ -133,3 +133,32 @@ func TestBuildsAreToldAsCounted(t *testing.T) {
 	equal(t, "counted", fmt.Sprint(st.Builds, st.BuildErrors, st.LastError), "1 0 <nil>")
 	equal(t, "told", fmt.Sprint(len(all.of(EventBuilt)), len(all.of(EventBuildFailed))), "1 0")
 }
+
+// TestCauseThatCannotBeKept: what was built of a dependency, and cannot be kept, is not said to
+// be what could not be built.
+func TestCauseThatCannotBeKept(t *testing.T) {
+	ctx := t.Context()
+	var all told
+	m := newDisk().open(t, Options{Observe: all.observe})
+	fail := false
+	in := must(Register(m, "in", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		if fail {
+			return 0, errPlanned
+		}
+		return 1, nil
+	}}))
+	mid := must(Register(m, "mid", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		n, _ := in.Get(ctx, k) // and makes do
+		return n, nil
+	}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: mid.Get}))
+	must(top.Get(ctx, 1))
+	fail = true
+	ok(t, in.Invalidate(1))
+	equal(t, "value", must(top.Get(ctx, 1)), 0)
+	var causes []string
+	for _, e := range all.of(EventBuilt)[3:] {
+		causes = append(causes, entryName(e.Cache, e.Key)+": "+e.Reason)
+	}
+	equal(t, "causes", strings.Join(causes, ", "), "mid[1]: in[1] cannot be built, top[1]: mid[1] cannot be kept")
+}
