@@ -97,7 +97,7 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	g.Unlock()
 	s.mu.RUnlock()
 	if x.Why == "" { // the key, which may have a String method, is named without locks
-		d := x.Dependencies[doubtful]
+		d := c.m.shown(x.Dependencies[doubtful])
 		x.Why = entryName(d.Cache, d.Key) + " may have changed"
 		if d.State == Clean {
 			x.Why = entryName(d.Cache, d.Key) + " has changed"
@@ -109,14 +109,37 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 			x.Why = err.Error()
 		}
 		for _, e := range edges {
-			d := Dependency{Cache: plainName(e.cache), Seen: e.stamp, State: Check}
+			d := Dependency{Cache: e.cache, Key: e.key, Seen: e.stamp, State: Check}
+			if e.cache == ours+handCache {
+				x.Dependencies = append(x.Dependencies, d)
+				continue
+			}
+			d.Key = nil
 			if on, err := c.m.lookup(e.cache); err == nil {
 				d.Key = on.owner.Type.(keyed).decodeKey(e.key)
 			}
 			x.Dependencies = append(x.Dependencies, d)
 		}
 	}
+	listed := x.Dependencies[:0]
+	for _, d := range x.Dependencies {
+		byHand := d.Cache == ours+handCache
+		if d = c.m.shown(d); !byHand || d.Key != nil || d.Changed { // no builder has read the version of a cache in memory
+			listed = append(listed, d)
+		}
+	}
+	x.Dependencies = listed
 	return x
+}
+
+// shown returns d as people see it. In place of what was noted of a cache in memory there is
+// what that is about. No lock is held.
+func (m *Manager) shown(d Dependency) Dependency {
+	if key, is := d.Key.(string); is && d.Cache == ours+handCache {
+		d.Cache, d.Key = m.handOf(key)
+	}
+	d.Cache = plainName(d.Cache)
+	return d
 }
 
 // madeBy returns the node that says where e comes from: that of the contents as a whole,
@@ -187,8 +210,8 @@ func stateOf(n *graph.Node) EntryState {
 }
 
 func dependencyOn(e graph.Edge) Dependency {
-	r := reached(e.Node, 0)
-	d := Dependency{Cache: r.Cache, Key: r.Key, Seen: e.Stamp, Stamp: e.Node.Stamp, State: stateOf(e.Node)}
+	t := e.Node.Owner().Type.(keyed)
+	d := Dependency{Cache: t.cache().slot.name, Key: t.keyOf(e.Node.Entry()), Seen: e.Stamp, Stamp: e.Node.Stamp, State: stateOf(e.Node)}
 	d.Changed = d.State == Clean && d.Seen != d.Stamp
 	return d
 }

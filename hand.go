@@ -47,6 +47,17 @@ func (m *Manager) handNow(key string) (string, error) {
 	return handKey(name, nil, false) + d.rest, nil
 }
 
+// handOf returns what the entry of key stands for: an entry of a cache, or without a key all
+// of it. No lock is held.
+func (m *Manager) handOf(key string) (cache string, k any) {
+	d := decoder{key}
+	cache = d.text()
+	if c, err := m.lookup(m.nameNow(cache)); err == nil && strings.HasPrefix(d.rest, "\x00") {
+		k = c.keyed().decodeKey(d.rest[1:])
+	}
+	return plainName(cache), k
+}
+
 // versionMark begins, after the name of a cache, what stands for its version.
 const versionMark = "\x01"
 

@@ -416,11 +416,11 @@ func (m *Manager) reason(why graph.Cause) string {
 		if why.Node == nil {
 			return "keys were added or removed"
 		}
-		return why.Node.Owner().Type.Name(why.Node) + " has changed"
+		return m.called(why.Node) + " has changed"
 	case graph.Failed:
-		return why.Node.Owner().Type.Name(why.Node) + " cannot be built"
+		return m.called(why.Node) + " cannot be built"
 	case graph.Unkept:
-		return why.Node.Owner().Type.Name(why.Node) + " cannot be kept"
+		return m.called(why.Node) + " cannot be kept"
 	case graph.Invalidated:
 		return "it was invalidated"
 	case graph.Outdated:
@@ -431,4 +431,12 @@ func (m *Manager) reason(why graph.Cause) string {
 		return "its value was evicted"
 	}
 	return "what it was built from cannot be found out"
+}
+
+// called is how n is named as a cause. No lock is held.
+func (m *Manager) called(n *graph.Node) string {
+	if t := n.Owner().Type.(keyed); t.cache().slot.name == ours+handCache {
+		return entryName(m.handOf(t.keyOf(n.Entry()).(string)))
+	}
+	return n.Owner().Type.Name(n)
 }

@@ -162,3 +162,41 @@ func TestCauseThatCannotBeKept(t *testing.T) {
 	}
 	equal(t, "causes", strings.Join(causes, ", "), "mid[1]: in[1] cannot be built, top[1]: mid[1] cannot be kept")
 }
+
+// TestMemoryIsNamed: what was built through a cache in memory names that, and not what was
+// noted of it.
+func TestMemoryIsNamed(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	var all told
+	open := func() (half, top *Cache[int, int], m *Manager) {
+		m = d.open(t, Options{Observe: all.observe})
+		in := must(Register(m, "in", Spec[int, int]{}))
+		half = must(Register(m, "half", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) {
+			in.Get(ctx, k)
+			return 0, nil
+		}}))
+		return half, must(Register(m, "top", Spec[int, int]{Build: half.Get})), m
+	}
+	_, top, m := open()
+	must(top.Get(ctx, 1))
+	ok(t, m.Close())
+	half, top, _ := open()
+	names := func() string {
+		var names []string
+		for _, d := range top.Explain(1).Dependencies {
+			names = append(names, entryName(d.Cache, d.Key))
+		}
+		return strings.Join(names, " ")
+	}
+	equal(t, "as it was saved", names(), "half[1] in[1]")
+	must(top.Get(ctx, 1))
+	equal(t, "when it was looked at", names(), "half[1] in[1]")
+	ok(t, half.Set(1, 2))
+	equal(t, "why", top.Explain(1).Why, "half[1] has changed")
+	must(top.Get(ctx, 1))
+	built := all.of(EventBuilt)
+	equal(t, "cause", built[len(built)-1].Reason, "half[1] has changed")
+	ok(t, half.Set(1, 0))
+	equal(t, "read itself", names(), "half[1]")
+}
