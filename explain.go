@@ -61,10 +61,17 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	c.m.ring()
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
 	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
+	noted := c.handNode(k)
 	_, s := c.rlock(k)
 	e := s.entries[k]
 	g := c.m.graph
 	g.Lock()
+	if e != nil && e.node != nil {
+		x.Dependents = appendReached(nil, e.node.Above())
+	}
+	if noted != nil { // what was built through an entry in memory, before it was lost
+		x.Dependents = appendReached(x.Dependents, noted.Above())
+	}
 	n := c.madeBy(e)
 	if n == nil {
 		if e != nil && e.kind.held() {
@@ -84,13 +91,6 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	saved := n.Saved()
 	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
-	}
-	if e.node != nil {
-		for _, y := range e.node.Above() {
-			if !y.Dead() {
-				x.Dependents = append(x.Dependents, reached(y, 1))
-			}
-		}
 	}
 	x.Why = c.m.why(n, e.kind)
 	doubtful := n.Doubtful()
@@ -140,6 +140,16 @@ func (m *Manager) shown(d Dependency) Dependency {
 	}
 	d.Cache = plainName(d.Cache)
 	return d
+}
+
+// appendReached appends those of nodes that are alive. The graph is locked.
+func appendReached(all []Reached, nodes []*graph.Node) []Reached {
+	for _, y := range nodes {
+		if !y.Dead() {
+			all = append(all, reached(y, 1))
+		}
+	}
+	return all
 }
 
 // madeBy returns the node that says where e comes from: that of the contents as a whole,
@@ -284,9 +294,12 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 	if len(keys) == 0 {
 		return nil
 	}
-	var found []*graph.Node
+	var found, noted []*graph.Node
 	depth := make(map[*graph.Node]int)
 	for _, k := range keys {
+		if n := c.handNode(k); n != nil {
+			noted = append(noted, n)
+		}
 		_, s := c.rlock(k)
 		if e := s.entries[k]; e != nil && e.node != nil {
 			found = append(found, e.node)
@@ -323,6 +336,9 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 	}
 	for i := 0; i < start; i++ {
 		reach(found[i].Above(), 1)
+	}
+	for _, n := range noted {
+		reach(n.Above(), 1)
 	}
 	reach(next, 1)
 	for i := start; i < len(found); i++ {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // A cache in memory that has a builder is lost with the process, so records of
@@ -56,6 +58,29 @@ func (m *Manager) handOf(key string) (cache string, k any) {
 		k = c.keyed().decodeKey(d.rest[1:])
 	}
 	return plainName(cache), k
+}
+
+// handNode returns the node of what was noted of the entry of k, if something has read
+// that. No lock is held.
+func (c *Cache[K, V]) handNode(k K) *graph.Node {
+	if !c.passes() || c.spec.KeyCodec.Append == nil {
+		return nil
+	}
+	hand, err := Lookup[string, uint64](c.m, ours+handCache)
+	if err != nil {
+		return nil
+	}
+	var key []byte
+	guard(&err, func() (err error) {
+		key, err = c.spec.KeyCodec.Append(nil, k)
+		return err
+	})
+	_, s := hand.rlock(handKey(c.slot.name, key, true))
+	defer s.mu.RUnlock()
+	if e := s.entries[handKey(c.slot.name, key, true)]; e != nil && err == nil {
+		return e.node
+	}
+	return nil
 }
 
 // versionMark begins, after the name of a cache, what stands for its version.

@@ -192,6 +192,7 @@ func TestMemoryIsNamed(t *testing.T) {
 	equal(t, "as it was saved", names(), "half[1] in[1]")
 	must(top.Get(ctx, 1))
 	equal(t, "when it was looked at", names(), "half[1] in[1]")
+	equal(t, "dependents", fmt.Sprint(half.Explain(1).Dependents, half.Plan(1)), "[{top 1 1}] [{top 1 1}]")
 	ok(t, half.Set(1, 2))
 	equal(t, "why", top.Explain(1).Why, "half[1] has changed")
 	must(top.Get(ctx, 1))
