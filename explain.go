@@ -121,15 +121,21 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 			x.Dependencies = append(x.Dependencies, d)
 		}
 	}
-	listed := x.Dependencies[:0]
-	for _, d := range x.Dependencies {
+	x.Dependencies = c.m.listed(x.Dependencies)
+	return x
+}
+
+// listed returns what is shown of dependencies, in their memory: no builder has read the
+// version of a cache in memory, or all of it. No lock is held.
+func (m *Manager) listed(of []Dependency) []Dependency {
+	listed := of[:0]
+	for _, d := range of {
 		byHand := d.Cache == ours+handCache
-		if d = c.m.shown(d); !byHand || d.Key != nil || d.Changed { // no builder has read the version of a cache in memory
+		if d = m.shown(d); !byHand || d.Key != nil || d.Changed {
 			listed = append(listed, d)
 		}
 	}
-	x.Dependencies = listed
-	return x
+	return listed
 }
 
 // shown returns d as people see it. In place of what was noted of a cache in memory there is

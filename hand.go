@@ -66,18 +66,26 @@ func (c *Cache[K, V]) handNode(k K) *graph.Node {
 	if !c.passes() || c.spec.KeyCodec.Append == nil {
 		return nil
 	}
-	hand, err := Lookup[string, uint64](c.m, ours+handCache)
-	if err != nil {
-		return nil
-	}
 	var key []byte
+	var err error
 	guard(&err, func() (err error) {
 		key, err = c.spec.KeyCodec.Append(nil, k)
 		return err
 	})
-	_, s := hand.rlock(handKey(c.slot.name, key, true))
+	if err != nil {
+		return nil // it is in no record either
+	}
+	return c.m.noted(handKey(c.slot.name, key, true))
+}
+
+func (m *Manager) noted(key string) *graph.Node {
+	c, err := Lookup[string, uint64](m, ours+handCache)
+	if err != nil {
+		return nil
+	}
+	_, s := c.rlock(key)
 	defer s.mu.RUnlock()
-	if e := s.entries[handKey(c.slot.name, key, true)]; e != nil && err == nil {
+	if e := s.entries[key]; e != nil {
 		return e.node
 	}
 	return nil
