@@ -403,19 +403,18 @@ func (b *building[K, V]) Done() {
 	if b.Exited() {
 		b.Err = b.failure(&PanicError{Stack: debug.Stack()})
 	}
+	c.trust()
+	if b.Err == graph.ErrStale {
+		return // nobody gets what it has made, and it has not failed
+	}
 	err := b.Err
 	if b.none || b.kept != nil {
 		err = nil
 	}
 	c.built(b.took, err)
-	c.trust()
 	switch {
-	case err != nil && err != graph.ErrStale:
-		e := Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: err}
-		if inner, ok := errors.AsType[*Error](err); ok {
-			e.Err = inner.Err
-		}
-		c.m.emit(e)
+	case err != nil:
+		c.m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: c.said(b.k, err)})
 	case c.m.watched(EventBuilt):
 		c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: b.k, Duration: b.took, Reason: c.m.reason(b.Why)})
 	}

@@ -3,7 +3,6 @@ package cacheman
 import (
 	"cmp"
 	"context"
-	"errors"
 	"runtime/debug"
 	"time"
 
@@ -22,22 +21,6 @@ func (as whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: as.of}
 
 // keyOf implements keyed.
 func (as whole[K, V]) keyOf(any) any { return nil }
-
-// entryNodes returns the nodes of the entries, which are to be checked with the whole.
-func (as whole[K, V]) entryNodes() (nodes []*graph.Node) {
-	t := as.of.table.Load()
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.RLock()
-		for _, e := range s.entries {
-			if e.node != nil {
-				nodes = append(nodes, e.node)
-			}
-		}
-		s.mu.RUnlock()
-	}
-	return nodes
-}
 
 // buildingAll is a run of BuildAll.
 type buildingAll[K comparable, V any] struct {
@@ -126,6 +109,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	c.replace(t, stateReady)
 	m.graph.Lock()
 	b.Settle()
+	b.Node().SetTook(b.took)
 	m.graph.Unlock()
 	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))
@@ -166,13 +150,13 @@ func (b *buildingAll[K, V]) Done() {
 	if b.Exited() {
 		b.Err = c.err(context.Background(), "build", nil, &PanicError{Stack: debug.Stack()})
 	}
+	if b.Err == graph.ErrStale {
+		return // as for one entry
+	}
 	c.built(b.took, b.Err)
 	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
 	if b.Err != nil {
-		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: b.Err}
-		if inner, ok := errors.AsType[*Error](b.Err); ok {
-			e.Err = inner.Err
-		}
+		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: c.said(nil, b.Err)}
 	}
 	c.m.emit(e)
 }

@@ -88,6 +88,7 @@ type typed interface {
 	evict(ctx context.Context, entry any, age uint64, whole bool) (left int64, ok bool)
 	reload(ctx context.Context) error
 	keysToRebuild() []any
+	entryNodes() []*graph.Node // the gate may be held shared
 	rebuild(ctx context.Context, keys []any) error
 	callDelete(ctx context.Context) error      // the Delete hook
 	stale(ctx context.Context) (doubts, error) // what may have to be built
@@ -153,4 +154,12 @@ func (c *core) writable() error {
 // err puts err under an *Error about c.
 func (c *core) err(ctx context.Context, op string, key any, err error) error {
 	return wrap(ctx, op, c.slot.name, key, err)
+}
+
+// said returns what err, of the builder of key, says beside whose builder it is of.
+func (c *core) said(key any, err error) error {
+	if e, is := err.(*Error); is && e.Op == "build" && e.Cache == plainName(c.slot.name) && e.Key == key {
+		return e.Err
+	}
+	return err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strings"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -122,12 +121,12 @@ func wrap(ctx context.Context, op, cache string, key any, err error) error {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
-	return &Error{Op: op, Cache: cache, Key: key, Err: err}
+	return &Error{Op: op, Cache: plainName(cache), Key: key, Err: err}
 }
 
 // entryName is how an entry is written in errors, paths and logs.
 func entryName(cache string, key any) string {
-	cache = strings.TrimPrefix(cache, ours)
+	cache = plainName(cache)
 	switch k := key.(type) {
 	case nil, Single:
 		return cache

@@ -53,6 +53,7 @@ func (k EventKind) level() slog.Level {
 
 // emit hands e to the logger and the observer. It is called without locks.
 func (m *Manager) emit(e Event) {
+	e.Cache = plainName(e.Cache)
 	if m.opts.Logger != nil {
 		m.tell(func() { m.log(e) })
 	}

@@ -60,42 +60,44 @@ type Reached struct {
 func (c *Cache[K, V]) Explain(k K) Explanation {
 	c.m.ring()
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
-	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: true}
+	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
+	noted := c.handNode(k)
 	_, s := c.rlock(k)
 	e := s.entries[k]
-	if e == nil || e.node == nil {
-		if e != nil && e.kind.held() {
-			x.State, x.Why, x.Stamp, x.Built = Clean, "it was set", e.current(), e.current()
-			if c.all != nil && !c.all.Fresh() {
-				x.State, x.Why = Check, "the contents as a whole are to be checked"
-			}
-		}
-		s.mu.RUnlock()
-		x.Revision = c.m.graph.Revision()
-		return x
-	}
-	kind := e.kind
-	n := e.node
 	g := c.m.graph
 	g.Lock()
+	if e != nil && e.node != nil {
+		x.Dependents = appendReached(nil, e.node.Above())
+	}
+	if noted != nil { // what was built through an entry in memory, before it was lost
+		x.Dependents = appendReached(x.Dependents, noted.Above())
+	}
+	n := c.madeBy(e)
+	if n == nil {
+		if e != nil && e.kind.held() {
+			x.State, x.Why, x.Stamp, x.Built, x.Input = Clean, "it was set", e.current(), e.current(), true
+			if c.all != nil && c.all.State() != graph.Clean {
+				x.State, x.Why = Check, wholeInDoubt
+			}
+		}
+		x.Revision = g.Revision()
+		g.Unlock()
+		s.mu.RUnlock()
+		return x
+	}
 	x.Input = n.Kind() == graph.Input
-	x.Stamp, x.Built, x.Took, x.Revision = n.Stamp, n.Built, n.Took(), g.Revision()
+	x.Stamp, x.Built, x.Took, x.Revision = e.current(), n.Built, n.Took(), g.Revision()
 	x.State = stateOf(n)
 	saved := n.Saved()
 	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
 	}
-	for _, y := range n.Above() {
-		if !y.Dead() {
-			x.Dependents = append(x.Dependents, reached(y, 1))
-		}
-	}
-	x.Why = c.m.why(n, kind)
+	x.Why = c.m.why(n, e.kind)
 	doubtful := n.Doubtful()
 	g.Unlock()
 	s.mu.RUnlock()
 	if x.Why == "" { // the key, which may have a String method, is named without locks
-		d := x.Dependencies[doubtful]
+		d := c.m.shown(x.Dependencies[doubtful])
 		x.Why = entryName(d.Cache, d.Key) + " may have changed"
 		if d.State == Clean {
 			x.Why = entryName(d.Cache, d.Key) + " has changed"
@@ -107,14 +109,66 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 			x.Why = err.Error()
 		}
 		for _, e := range edges {
-			d := Dependency{Cache: strings.TrimPrefix(e.cache, ours), Seen: e.stamp, State: Check}
+			d := Dependency{Cache: e.cache, Key: e.key, Seen: e.stamp, State: Check}
+			if e.cache == ours+handCache {
+				x.Dependencies = append(x.Dependencies, d)
+				continue
+			}
+			d.Key = nil
 			if on, err := c.m.lookup(e.cache); err == nil {
 				d.Key = on.owner.Type.(keyed).decodeKey(e.key)
 			}
 			x.Dependencies = append(x.Dependencies, d)
 		}
 	}
+	x.Dependencies = c.m.listed(x.Dependencies)
 	return x
+}
+
+// listed returns what is shown of dependencies, in their memory: no builder has read the
+// version of a cache in memory, or all of it. No lock is held.
+func (m *Manager) listed(of []Dependency) []Dependency {
+	listed := of[:0]
+	for _, d := range of {
+		byHand := d.Cache == ours+handCache
+		if d = m.shown(d); !byHand || d.Key != nil || d.Changed {
+			listed = append(listed, d)
+		}
+	}
+	return listed
+}
+
+// shown returns d as people see it. In place of what was noted of a cache in memory there is
+// what that is about. No lock is held.
+func (m *Manager) shown(d Dependency) Dependency {
+	if key, is := d.Key.(string); is && d.Cache == ours+handCache {
+		d.Cache, d.Key = m.handOf(key)
+	}
+	d.Cache = plainName(d.Cache)
+	return d
+}
+
+// appendReached appends those of nodes that are alive. The graph is locked.
+func appendReached(all []Reached, nodes []*graph.Node) []Reached {
+	for _, y := range nodes {
+		if !y.Dead() {
+			all = append(all, reached(y, 1))
+		}
+	}
+	return all
+}
+
+// madeBy returns the node that says where e comes from: that of the contents as a whole,
+// if a BuildAll has made it. If it was set, or there is none, there may be no node. The
+// entry and the graph are locked.
+func (c *Cache[K, V]) madeBy(e *entry[K, V]) *graph.Node {
+	switch {
+	case e == nil:
+		return nil
+	case c.all != nil && e.kind.held() && (e.node == nil || e.node.Kind() == graph.Input) && e.current() <= max(c.all.Stamp, c.base()):
+		return c.all // what was set since has a later stamp
+	}
+	return e.node
 }
 
 // why says why n is in its state, or nothing if that is because of a dependency that is
@@ -149,8 +203,14 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 	if n.Doubtful() >= 0 {
 		return ""
 	}
-	return "contents that it was built from were replaced"
+	if n.Kind() == graph.Input {
+		return wholeInDoubt
+	}
+	return "what it was built from was in doubt, and has not changed"
 }
+
+// wholeInDoubt is why what a BuildAll has made is not known to be clean.
+const wholeInDoubt = "the contents as a whole are to be checked"
 
 func stateOf(n *graph.Node) EntryState {
 	if n.Building() {
@@ -166,15 +226,15 @@ func stateOf(n *graph.Node) EntryState {
 }
 
 func dependencyOn(e graph.Edge) Dependency {
-	r := reached(e.Node, 0)
-	d := Dependency{Cache: r.Cache, Key: r.Key, Seen: e.Stamp, Stamp: e.Node.Stamp, State: stateOf(e.Node)}
+	t := e.Node.Owner().Type.(keyed)
+	d := Dependency{Cache: t.cache().slot.name, Key: t.keyOf(e.Node.Entry()), Seen: e.Stamp, Stamp: e.Node.Stamp, State: stateOf(e.Node)}
 	d.Changed = d.State == Clean && d.Seen != d.Stamp
 	return d
 }
 
 func reached(n *graph.Node, depth int) Reached {
 	t := n.Owner().Type.(keyed)
-	return Reached{strings.TrimPrefix(t.cache().slot.name, ours), t.keyOf(n.Entry()), depth}
+	return Reached{plainName(t.cache().slot.name), t.keyOf(n.Entry()), depth}
 }
 
 // shownAtMost is how many dependencies String shows.
@@ -232,12 +292,20 @@ func (x Explanation) String() string {
 }
 
 // Plan returns what would have to be checked if the entries of keys were
-// invalidated or changed, nearest first, without doing anything. It knows what
-// has been read or built since the Manager was opened.
+// invalidated or changed, nearest first, without doing anything. That includes what was
+// computed from which keys there are, and caches that are declared to depend on changes,
+// which are listed without a key and with their entries. It knows what has been read or
+// built since the Manager was opened.
 func (c *Cache[K, V]) Plan(keys ...K) []Reached {
-	var found []*graph.Node
+	if len(keys) == 0 {
+		return nil
+	}
+	var found, noted []*graph.Node
 	depth := make(map[*graph.Node]int)
 	for _, k := range keys {
+		if n := c.handNode(k); n != nil {
+			noted = append(noted, n)
+		}
 		_, s := c.rlock(k)
 		if e := s.entries[k]; e != nil && e.node != nil {
 			found = append(found, e.node)
@@ -246,28 +314,68 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 		s.mu.RUnlock()
 	}
 	start := len(found)
-	g := c.m.graph
+	m := c.m
+	next := []*graph.Node{c.keys.Load()} // what is reached from the entries besides what has read them
+	var plan []Reached
+	m.gate.RLock()
+	gone := dependentsOf([]*slot{c.slot}, true)
+	for _, s := range gone {
+		plan = append(plan, Reached{s.name, nil, 1})
+		if s.cache != nil {
+			next = append(append(next, s.cache.keys.Load()), s.cache.typed.entryNodes()...)
+		}
+	}
+	m.gate.RUnlock()
+	g := m.graph
 	g.Lock()
 	defer g.Unlock()
-	for i := 0; i < len(found); i++ {
-		above := found[i].Above()
-		if c, ok := found[i].Owner().Type.(interface{ entryNodes() []*graph.Node }); ok { // shards come before the graph
-			g.Unlock()
-			above = append(above, c.entryNodes()...)
-			g.Lock()
-		}
-		for _, y := range above {
-			if _, known := depth[y]; !known && !y.Dead() {
-				depth[y] = depth[found[i]] + 1
+	reach := func(nodes []*graph.Node, d int) {
+		for _, y := range nodes {
+			if y == nil || y.Dead() || y.State() != graph.Clean && !y.Building() {
+				continue
+			}
+			if _, known := depth[y]; !known {
+				depth[y] = d
 				found = append(found, y)
 			}
 		}
 	}
-	var plan []Reached
+	for i := 0; i < start; i++ {
+		reach(found[i].Above(), 1)
+	}
+	for _, n := range noted {
+		reach(n.Above(), 1)
+	}
+	reach(next, 1)
+	for i := start; i < len(found); i++ {
+		above := found[i].Above()
+		if of := found[i].Owner().Type.(keyed).cache(); found[i] == of.all { // shards come before the graph
+			g.Unlock()
+			above = append(above, of.typed.entryNodes()...)
+			g.Lock()
+		}
+		reach(above, depth[found[i]]+1)
+	}
 	for _, n := range found[start:] {
 		plan = append(plan, reached(n, depth[n]))
 	}
 	return plan
+}
+
+// entryNodes implements typed.
+func (c *Cache[K, V]) entryNodes() (nodes []*graph.Node) {
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, e := range s.entries {
+			if e.node != nil {
+				nodes = append(nodes, e.node)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return nodes
 }
 
 // Check verifies what must always hold of the entries in memory and of what
@@ -279,7 +387,7 @@ func (m *Manager) Check() iter.Seq[error] {
 			if f.on != nil {
 				f.what += ": " + f.on.Owner().Type.Name(f.on) // without locks, for it may call code of the user's
 			}
-			err := &Error{Op: "check", Cache: f.c.slot.name, Key: f.key, Err: fmt.Errorf("%w: %s", ErrInvariant, f.what)}
+			err := &Error{Op: "check", Cache: plainName(f.c.slot.name), Key: f.key, Err: fmt.Errorf("%w: %s", ErrInvariant, f.what)}
 			if !yield(err) {
 				return
 			}

@@ -134,6 +134,45 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanOfKeys: what was computed from which keys there are would have to be checked as well.
+func TestPlanOfKeys(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	size := must(Register(m, "size", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) { return in.Count(ctx) }}))
+	ok(t, in.Set(1, 1))
+	must(size.Get(ctx, 0))
+	want := []Reached{{"keys of in", Single{}, 1}, {"number of in", Single{}, 2}, {"size", 0, 3}}
+	for _, k := range []int{1, 2} { // one that would go, and one that would come
+		if got := in.Plan(k); !slices.Equal(got, want) {
+			t.Errorf("of %d: %v", k, got)
+		}
+	}
+	equal(t, "of none", len(in.Plan()), 0)
+	ok(t, in.Invalidate(1))
+	equal(t, "state", size.Explain(0).State, Check)
+	equal(t, "of what is marked already", len(in.Plan(1)), 0)
+}
+
+// TestPlanOfDeclared: a cache that depends on changes goes with them.
+func TestPlanOfDeclared(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	mid := must(Register(m, "mid", Spec[int, int]{DependsOnChange: []string{"in"}, Build: func(_ context.Context, k int) (int, error) { return k, nil }}))
+	must(Register(m, "last", Spec[int, int]{DependsOn: []string{"mid"}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: mid.Get}))
+	ok(t, in.Set(1, 1))
+	must(top.Get(ctx, 5))
+	want := []Reached{{"mid", nil, 1}, {"last", nil, 1}, {"mid", 5, 1}, {"top", 5, 2}}
+	if got := in.Plan(1); !slices.Equal(got, want) {
+		t.Error(got)
+	}
+	ok(t, in.Set(1, 2))
+	equal(t, "entries", mid.Len(), 0)
+	equal(t, "state", top.Explain(5).State, Check)
+}
+
 // TestCheckFindsFaults breaks invariants on purpose, one at a time.
 func TestCheckFindsFaults(t *testing.T) {
 	for name, spoil := range map[string]func(in, top *entry[string, int]){
@@ -240,7 +279,8 @@ func TestCheckWhileForgetting(t *testing.T) {
 	s.dirty = nil
 }
 
-// TestExplainWhole: an entry of contents that are built as a whole is what that is.
+// TestExplainWhole: an entry of contents that are built as a whole is what that is, and comes
+// from what that was built from.
 func TestExplainWhole(t *testing.T) {
 	m := newManager(t)
 	in := must(Register(m, "in", Spec[int, int]{}))
@@ -248,14 +288,21 @@ func TestExplainWhole(t *testing.T) {
 		v, err := in.Get(ctx, 1)
 		return map[int]int{1: v}, err
 	}}))
+	said := func() string { return fmt.Sprint(all.Explain(1).State, ": ", all.Explain(1).Why) }
 	for i := range 2 {
 		ok(t, in.Set(1, i))
 		if i > 0 {
-			equal(t, "state after a change", all.Explain(1).State, Check)
+			equal(t, "after a change", said(), "check: in[1] has changed")
 		}
 		must(all.Get(t.Context(), 1))
-		equal(t, "state", all.Explain(1).State, Clean)
+		equal(t, "state", said(), "clean: nothing that it was built from has changed")
+		equal(t, "input", all.Explain(1).Input, false)
+		equal(t, "dependencies", fmt.Sprint(all.Explain(1).Dependencies), fmt.Sprint([]Dependency{{"in", 1, in.Explain(1).Stamp, in.Explain(1).Stamp, Clean, false}}))
 	}
+	ok(t, all.Set(2, 2))
+	equal(t, "state of another", fmt.Sprint(all.Explain(2).Why, ", ", all.Explain(2).Input), "it was set, true")
+	ok(t, in.Set(1, 2))
+	equal(t, "state of another, after a change", all.Explain(2).Why, wholeInDoubt)
 }
 
 // TestPlanOfWhole: what was computed from entries that a BuildAll has made would have to be
@@ -275,4 +322,58 @@ func TestPlanOfWhole(t *testing.T) {
 	if got := in.Plan("k"); !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
+}
+
+// TestExplainInDoubt: an entry that was marked, of which nothing that it was built from turned
+// out to have changed, is not said to have been built from what was replaced.
+func TestExplainInDoubt(t *testing.T) {
+	_, open := explained(t)
+	in, mid, top := open()
+	must(top.Get(t.Context(), "k"))
+	in.Set("k", 2)
+	must(mid.Get(t.Context(), "k")) // the same
+	x := top.Explain("k")
+	equal(t, "why", fmt.Sprint(x.State, ": ", x.Why), "check: what it was built from was in doubt, and has not changed")
+	equal(t, "changed", x.Dependencies[0].Changed, false)
+}
+
+// TestExplainDependents: dependents are listed once each, in whatever order they have read, and
+// not those that may be stale because other contents were replaced.
+func TestExplainDependents(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	later := must(Register(m, "later", Spec[int, int]{}))
+	other := must(Register(m, "other", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (n int, err error) {
+		if l, _ := later.Get(ctx, k); l > 0 {
+			other.Get(ctx, k)
+		}
+		return in.Get(ctx, 0)
+	}}))
+	ok(t, in.Set(0, 1))
+	const n = 30
+	for i := range 2 {
+		for k := range n {
+			ok(t, later.Set(k, i))
+			must(c.Get(ctx, k))
+		}
+		equal(t, "dependents", len(in.Explain(0).Dependents), n)
+		equal(t, "planned", len(in.Plan(0)), n)
+	}
+	ok(t, other.Clear())
+	equal(t, "state", c.Explain(0).State, Check)
+	equal(t, "dependents in doubt", len(in.Explain(0).Dependents), 0)
+}
+
+// TestExplainInput: only what was set, or has no builder, is an input.
+func TestExplainInput(t *testing.T) {
+	_, open := explained(t)
+	in, mid, _ := open()
+	equal(t, "without a builder", in.Explain("none").Input, true)
+	equal(t, "not built yet", mid.Explain("k").Input, false)
+	must(mid.Get(t.Context(), "k"))
+	equal(t, "built", mid.Explain("k").Input, false)
+	ok(t, mid.Set("other", 1))
+	equal(t, "set", mid.Explain("other").Input, true)
 }

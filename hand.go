@@ -4,13 +4,17 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"strings"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // A cache in memory that has a builder is lost with the process, so records of
 // what was computed through it name what its entries were computed from. What
 // was written to it by hand, or invalidated, would then be forgotten. That is why
 // a cache of our own keeps, for each such write, a revision; records have a
-// dependency on it beside those that take the place of the entry.
+// dependency on it beside those that take the place of the entry, and one on an
+// entry that is never there and has the version of the cache in its key.
 
 // byHand returns the cache of these revisions.
 func byHand(m *Manager) (*Cache[string, uint64], error) {
@@ -35,11 +39,68 @@ func (m *Manager) handNow(key string) (string, error) {
 	if d.rest == failed {
 		return "", errRecord
 	}
-	if c, err := m.lookup(name); err == nil && !c.passes() && !c.off {
+	c, err := m.lookup(name)
+	switch {
+	case err == nil && !c.passes() && !c.off:
 		return "", errUnnoted
+	case err == nil && strings.HasPrefix(d.rest, versionMark) && d.rest != c.handVersion():
+		return "", errOutdated
 	}
 	return handKey(name, nil, false) + d.rest, nil
 }
+
+// handOf returns what the entry of key stands for: an entry of a cache, or without a key all
+// of it. No lock is held.
+func (m *Manager) handOf(key string) (cache string, k any) {
+	d := decoder{key}
+	cache = d.text()
+	if c, err := m.lookup(m.nameNow(cache)); err == nil && strings.HasPrefix(d.rest, "\x00") {
+		k = c.keyed().decodeKey(d.rest[1:])
+	}
+	return plainName(cache), k
+}
+
+// handNode returns the node of what was noted of the entry of k, if something has read
+// that. No lock is held.
+func (c *Cache[K, V]) handNode(k K) *graph.Node {
+	if !c.passes() || c.spec.KeyCodec.Append == nil {
+		return nil
+	}
+	var key []byte
+	var err error
+	guard(&err, func() (err error) {
+		key, err = c.spec.KeyCodec.Append(nil, k)
+		return err
+	})
+	if err != nil {
+		return nil // it is in no record either
+	}
+	return c.m.noted(handKey(c.slot.name, key, true))
+}
+
+func (m *Manager) noted(key string) *graph.Node {
+	c, err := Lookup[string, uint64](m, ours+handCache)
+	if err != nil {
+		return nil
+	}
+	_, s := c.rlock(key)
+	defer s.mu.RUnlock()
+	if e := s.entries[key]; e != nil {
+		return e.node
+	}
+	return nil
+}
+
+// versionMark begins, after the name of a cache, what stands for its version.
+const versionMark = "\x01"
+
+func (c *core) handVersion() string {
+	return string(binary.BigEndian.AppendUint64([]byte(versionMark), c.version))
+}
+
+// errOutdated is why an edge cannot be linked that says which version of a cache in
+// memory made what was read.
+var errOutdated = errors.New("what was read was made by another version")
 
 // errUnnoted is why an edge cannot be linked that says whether something was written by
 // hand to a cache that was in memory and had a builder then.
@@ -106,7 +167,7 @@ func (m *Manager) loadHand(ctx context.Context) {
 // handEdges returns the dependencies that records have for passing through an
 // entry. They are looked up before the entry is, so that they are not newer. ok
 // is false if there is no telling.
-func (m *Manager) handEdges(t keyed, entry any) (edges [2]savedEdge, ok bool) {
+func (m *Manager) handEdges(t keyed, entry any) (edges [3]savedEdge, ok bool) {
 	key, err := t.appendKey(nil, entry)
 	if err != nil {
 		return edges, false
@@ -125,8 +186,8 @@ func (m *Manager) handEdges(t keyed, entry any) (edges [2]savedEdge, ok bool) {
 	if !is || !c.loaded() {
 		return edges, false
 	}
-	name := t.cache().slot.name
-	for i, k := range []string{handKey(name, nil, false), handKey(name, key, true)} {
+	whole := handKey(t.cache().slot.name, nil, false)
+	for i, k := range []string{whole, handKey(t.cache().slot.name, key, true), whole + t.cache().handVersion()} {
 		_, _, stamp, err := c.look(k)
 		if err != nil {
 			return edges, false

@@ -387,10 +387,11 @@ func (o *oracle) reader(read func(int) (int, error)) oracleReader {
 	}}
 }
 
-// handEntry and handWhole number what the ideal notes of an entry, or all, of a
-// cache in memory with a builder: edges on it have these instead of an entry.
+// handEntry, handWhole and handVersion number what the ideal notes of an entry, all, or the
+// version of a cache in memory with a builder: edges on it have these instead of an entry.
 func handEntry(id int) int   { return -1 - id }
 func handWhole(c int) int    { return -1000 - c }
+func handVersion(c int) int  { return -2000 - c }
 func (o *oracle) note(n int) { o.stamp++; o.hand[n] = o.stamp }
 
 func (o *oracle) cache(id int) int { return id % len(o.kinds) }
@@ -711,7 +712,7 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 			}
 			n := &o.nodes[e.id]
 			if c := o.kinds[o.cache(e.id)]; c.memory && !c.input && !c.probe && c.facet != oracleKeys && !n.told && !n.forced && n.there() && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
-				for _, h := range []int{handWhole(o.cache(e.id)), handEntry(e.id)} {
+				for _, h := range []int{handWhole(o.cache(e.id)), handVersion(o.cache(e.id)), handEntry(e.id)} {
 					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
 				}
 				walk(n.edges)
@@ -731,6 +732,9 @@ func (o *oracle) restart() {
 	clear(o.dropped)
 	clear(o.epochs)
 	o.hand = maps.Clone(o.handDisk)
+	for c, v := range o.versions {
+		o.hand[handVersion(c)] = v // records from before are built again
+	}
 	for id, r := range o.disk {
 		n, c := &o.nodes[id], o.cache(id)
 		switch {
@@ -1008,8 +1012,11 @@ func (o *oracle) step(op, key, val byte) {
 		note("new version")
 		o.ok(o.m.Close())
 		o.save(-1)
-		if k := o.kinds[c]; !k.input && !k.memory && k.facet == 0 {
+		if k := o.kinds[c]; !k.input && k.facet == 0 {
 			o.versions[c]++
+			if k.memory {
+				o.saved[c]++
+			}
 		}
 		o.open()
 	case 19:

@@ -11,6 +11,9 @@ import (
 // are caches like others, but in no list of names.
 const ours = "\x00cacheman "
 
+// plainName is how a cache is called where people see it.
+func plainName(name string) string { return strings.TrimPrefix(name, ours) }
+
 // The caches of our own, by what follows ours in their names.
 const (
 	filesCache     = "files"

@@ -190,7 +190,7 @@ type recorder struct {
 	g     *graph.Graph
 	c     *core                        // whose records they are
 	by    []savedEdge                  // for what edges pass through
-	known map[*graph.Node][2]savedEdge // of what they may pass through
+	known map[*graph.Node][3]savedEdge // of what they may pass through
 	edges []graph.Edge
 	names []string
 	key   []byte
@@ -248,7 +248,7 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 	for n := range through {
 		if by, ok := r.m.handEdges(n.Owner().Type.(keyed), n.Entry()); ok {
 			if r.known == nil {
-				r.known = make(map[*graph.Node][2]savedEdge)
+				r.known = make(map[*graph.Node][3]savedEdge)
 			}
 			r.known[n] = by
 		}
@@ -346,7 +346,7 @@ func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.N
 			if by := r.known[e.Node]; known {
 				if o := e.Node.Owner(); !whole[o] {
 					whole[o] = true
-					r.by = append(r.by, by[0])
+					r.by = append(r.by, by[0], by[2])
 				}
 				r.by = append(r.by, by[1])
 			}
@@ -416,9 +416,11 @@ func (m *Manager) reason(why graph.Cause) string {
 		if why.Node == nil {
 			return "keys were added or removed"
 		}
-		return why.Node.Owner().Type.Name(why.Node) + " has changed"
+		return m.called(why.Node) + " has changed"
 	case graph.Failed:
-		return why.Node.Owner().Type.Name(why.Node) + " cannot be built"
+		return m.called(why.Node) + " cannot be built"
+	case graph.Unkept:
+		return m.called(why.Node) + " cannot be kept"
 	case graph.Invalidated:
 		return "it was invalidated"
 	case graph.Outdated:
@@ -429,4 +431,12 @@ func (m *Manager) reason(why graph.Cause) string {
 		return "its value was evicted"
 	}
 	return "what it was built from cannot be found out"
+}
+
+// called is how n is named as a cause. No lock is held.
+func (m *Manager) called(n *graph.Node) string {
+	if t := n.Owner().Type.(keyed); t.cache().slot.name == ours+handCache {
+		return entryName(m.handOf(t.keyOf(n.Entry()).(string)))
+	}
+	return n.Owner().Type.Name(n)
 }

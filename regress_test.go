@@ -803,6 +803,53 @@ func TestWrittenByHandInMemory(t *testing.T) {
 	}
 }
 
+// What was computed through a cache in memory is built anew when that has another version, as
+// if it were saved, and not otherwise.
+func TestVersionInMemory(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	built := ""
+	run := func(version string, value int) {
+		t.Helper()
+		m := d.open(t, Options{})
+		in := must(Register(m, "in", Spec[int, int]{}))
+		half := must(Register(m, "half", Spec[int, int]{Memory: true, Version: version, Build: func(ctx context.Context, k int) (int, error) {
+			n, err := in.Get(ctx, k)
+			return n + len(version), err
+		}}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			built += "top "
+			return half.Get(ctx, k)
+		}}))
+		above := must(Register(m, "above", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			built += "above "
+			return top.Get(ctx, k)
+		}}))
+		ok(t, in.Set(1, value))
+		equal(t, "value", must(above.Get(ctx, 1)), value+len(version))
+		ok(t, m.Close())
+	}
+	for _, c := range []struct {
+		version string
+		value   int
+		built   string
+	}{
+		{"", 1, "above top "},
+		{"", 1, ""},
+		{"v", 1, "top above "},
+		{"v", 1, ""},
+		{"w", 1, "top "},
+		{"w", 1, ""},
+		{"w", 2, "top above "},
+		{"", 2, "top above "},
+		{"w", 2, "top above "},
+	} {
+		built = ""
+		run(c.version, c.value)
+		equal(t, fmt.Sprintf("built in version %q", c.version), built, c.built)
+	}
+}
+
 // So it is if the cache has another name when it is written to, or is saved, or has no
 // builder any more.
 func TestWrittenByHandElsewhere(t *testing.T) {

@@ -2,11 +2,13 @@ package graph
 
 import "fmt"
 
-// Above returns the nodes that have read n, as far as they are clean or being
+// Above returns the nodes that have read n, each once, as far as they are clean or being
 // built. The graph is locked.
 func (n *Node) Above() (above []*Node) {
+	seen := make(map[*Node]bool)
 	for _, y := range n.readers() {
-		if y.active() && y.reads(n) {
+		if !seen[y] && (y.clean() || y.run() != nil) && y.reads(n) {
+			seen[y] = true
 			above = append(above, y)
 		}
 	}

@@ -92,7 +92,8 @@ type Reason uint8
 const (
 	Missing     = Reason(iota) // there was no value
 	Changed                    // a dependency has changed
-	Failed                     // a dependency cannot be brought up to date
+	Failed                     // a dependency cannot be built
+	Unkept                     // what was built of a dependency is right but cannot be kept
 	Invalidated                // by call
 	Outdated                   // the builder has another version
 	Unknown                    // what it was built from cannot be found out

@@ -72,12 +72,16 @@ func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Nod
 	}
 	// failed ends the search of the top, which is not final: who has read it is to
 	// be built, as it is for its builder to say what the failure means.
-	failed := func(n *Node) {
+	failed := func(n *Node, err error) {
 		stack = stack[:len(stack)-1]
 		if n.owner.covers != nil && stack[len(stack)-1].node.owner == n.owner.covers && len(stack) > 1 {
 			stack = stack[:len(stack)-1] // an entry cannot be built by itself
 		}
-		stack[len(stack)-1].why = &Cause{Failed, n}
+		why := &Cause{Failed, n}
+		if err == nil {
+			why.Reason = Unkept
+		}
+		stack[len(stack)-1].why = why
 	}
 	asker := runOf(of)
 	if asker != nil && asker.graph() != g {
@@ -116,10 +120,11 @@ search:
 			continue
 		}
 		if r := q.knows(x, of, asks && len(stack) == 1); r != nil {
-			if err := r.failure(); final(err) {
+			err := r.failure()
+			if final(err) {
 				return told(r, err)
 			}
-			failed(x)
+			failed(x, err)
 			continue
 		}
 		if w := x.owner.whole; w != nil && x.kind == Input && top.why == nil {
@@ -252,7 +257,7 @@ search:
 		case last || !kept && final(err):
 			return told(r, err)
 		case !kept:
-			failed(x)
+			failed(x, err)
 		}
 	}
 	return nil, nil

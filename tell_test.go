@@ -1,0 +1,203 @@
+package cacheman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// told collects events.
+type told struct {
+	mu     sync.Mutex
+	events []Event
+}
+
+func (t *told) observe(e Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.events = append(t.events, e)
+}
+
+// of returns the events of one kind.
+func (t *told) of(kind EventKind) (of []Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.events {
+		if e.Kind == kind {
+			of = append(of, e)
+		}
+	}
+	return of
+}
+
+// TestOwnCachesAreNamed: caches of our own have names for people, also in events and errors.
+func TestOwnCachesAreNamed(t *testing.T) {
+	ctx := t.Context()
+	var all told
+	m := newDisk().open(t, Options{Observe: all.observe})
+	files := must(OpenFiles(m))
+	in := must(Register(m, "in", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return 0, errPlanned }}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		if _, err := in.Contains(ctx, 7); !errors.Is(err, errPlanned) {
+			t.Error(err)
+		}
+		n, err := in.Count(ctx)
+		return n, err
+	}}))
+	must(c.Get(ctx, 1))
+	_, err := files.Get(ctx, "no such file")
+	e, is := errors.AsType[*Error](err)
+	equal(t, "error", is, true)
+	equal(t, "cache of the error", e.Cache, "files")
+	equal(t, "events", fmt.Sprint(len(all.of(EventBuilt)) > 0, len(all.of(EventBuildFailed)) > 0), "true true")
+	for _, e := range all.events {
+		if strings.Contains(e.Cache, "\x00") {
+			t.Errorf("%s of %q", e.Kind, e.Cache)
+		}
+	}
+}
+
+// TestFailureIsToldWhole: the event of a builder that failed has what it has said, and says
+// where an error came from that it has passed on.
+func TestFailureIsToldWhole(t *testing.T) {
+	ctx := t.Context()
+	var all told
+	m := newDisk().open(t, Options{Observe: all.observe})
+	in := must(Register(m, "in", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return 0, errPlanned }}))
+	var c *Cache[int, int]
+	c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (n int, err error) {
+		if k == 0 {
+			n, err = c.Get(ctx, k)
+		} else {
+			n, err = in.Get(ctx, k)
+		}
+		if err != nil {
+			err = fmt.Errorf("page %d: %w", k, err)
+		}
+		return n, err
+	}}))
+	for k := range 2 {
+		if _, err := c.Get(ctx, k); err == nil {
+			t.Error("no error")
+		}
+	}
+	events := all.of(EventBuildFailed)
+	for i, want := range []string{
+		"c[0]: page 0: cacheman: get c[0]: needs itself: c[0] → c[0]",
+		"in[1]: planned",
+		"c[1]: page 1: cacheman: build in[1]: planned",
+	} {
+		e := events[i]
+		equal(t, "event", fmt.Sprint(entryName(e.Cache, e.Key), ": ", e.Err), want)
+	}
+	equal(t, "a circle", errors.Is(events[0].Err, ErrCycle), true)
+	equal(t, "not by itself", errors.Is(events[1].Err, errPlanned), true)
+}
+
+// TestBuildsAreToldAsCounted: a run that nobody gets the result of, because its entry was
+// invalidated when it had been told that what it has read has changed, is neither a build nor a
+// failure.
+func TestBuildsAreToldAsCounted(t *testing.T) {
+	ctx := t.Context()
+	var all told
+	m := newDisk().open(t, Options{Observe: all.observe})
+	in := must(Register(m, "in", Spec[int, int]{}))
+	ok(t, in.Set(1, 1))
+	reading, changed := make(chan bool, 1), make(chan bool, 1)
+	reading <- true
+	begun := make(chan bool)
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		n, err := in.Get(ctx, k)
+		if err != nil {
+			return n, err
+		}
+		select {
+		case <-reading: // the first time
+			close(begun)
+			<-changed
+		default:
+		}
+		return in.Get(ctx, k)
+	}}))
+	go func() {
+		<-begun
+		in.Set(1, 2)
+		c.Invalidate(1)
+		changed <- true
+	}()
+	equal(t, "value", must(c.Get(ctx, 1)), 2)
+	st := c.Stats()
+	equal(t, "counted", fmt.Sprint(st.Builds, st.BuildErrors, st.LastError), "1 0 <nil>")
+	equal(t, "told", fmt.Sprint(len(all.of(EventBuilt)), len(all.of(EventBuildFailed))), "1 0")
+}
+
+// TestCauseThatCannotBeKept: what was built of a dependency, and cannot be kept, is not said to
+// be what could not be built.
+func TestCauseThatCannotBeKept(t *testing.T) {
+	ctx := t.Context()
+	var all told
+	m := newDisk().open(t, Options{Observe: all.observe})
+	fail := false
+	in := must(Register(m, "in", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		if fail {
+			return 0, errPlanned
+		}
+		return 1, nil
+	}}))
+	mid := must(Register(m, "mid", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		n, _ := in.Get(ctx, k) // and makes do
+		return n, nil
+	}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: mid.Get}))
+	must(top.Get(ctx, 1))
+	fail = true
+	ok(t, in.Invalidate(1))
+	equal(t, "value", must(top.Get(ctx, 1)), 0)
+	var causes []string
+	for _, e := range all.of(EventBuilt)[3:] {
+		causes = append(causes, entryName(e.Cache, e.Key)+": "+e.Reason)
+	}
+	equal(t, "causes", strings.Join(causes, ", "), "mid[1]: in[1] cannot be built, top[1]: mid[1] cannot be kept")
+}
+
+// TestMemoryIsNamed: what was built through a cache in memory names that, and not what was
+// noted of it.
+func TestMemoryIsNamed(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	var all told
+	open := func() (half, top *Cache[int, int], m *Manager) {
+		m = d.open(t, Options{Observe: all.observe})
+		in := must(Register(m, "in", Spec[int, int]{}))
+		half = must(Register(m, "half", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) {
+			in.Get(ctx, k)
+			return 0, nil
+		}}))
+		return half, must(Register(m, "top", Spec[int, int]{Build: half.Get})), m
+	}
+	_, top, m := open()
+	must(top.Get(ctx, 1))
+	ok(t, m.Close())
+	half, top, _ := open()
+	names := func() string {
+		var names []string
+		for _, d := range top.Explain(1).Dependencies {
+			names = append(names, entryName(d.Cache, d.Key))
+		}
+		return strings.Join(names, " ")
+	}
+	equal(t, "as it was saved", names(), "half[1] in[1]")
+	must(top.Get(ctx, 1))
+	equal(t, "when it was looked at", names(), "half[1] in[1]")
+	equal(t, "dependents", fmt.Sprint(half.Explain(1).Dependents, half.Plan(1)), "[{top 1 1}] [{top 1 1}]")
+	ok(t, half.Set(1, 2))
+	equal(t, "why", top.Explain(1).Why, "half[1] has changed")
+	must(top.Get(ctx, 1))
+	built := all.of(EventBuilt)
+	equal(t, "cause", built[len(built)-1].Reason, "half[1] has changed")
+	ok(t, half.Set(1, 0))
+	equal(t, "read itself", names(), "half[1]")
+}
