@@ -28,7 +28,7 @@ type annotated struct {
 
 // annotate returns s, or if it keeps values only and the Manager's own keeps more, both.
 func (m *Manager) annotate(s store.Store) store.Store {
-	if s == m.store || s.Caps().Described || !m.store.Caps().Described {
+	if s == m.store || s.Caps().Described || !m.annotates() {
 		return s
 	}
 	return &annotated{Store: s, m: m, there: make(map[string]map[string]string)}
@@ -40,38 +40,9 @@ func (s *annotated) Caps() store.Caps {
 	return caps
 }
 
-// noted is what is kept beside the value of a key.
-type noted struct {
-	value string // its fingerprint; or in the place of a value that there is none of, what stands for it
-	meta  []byte // empty if it is not known what was written
-}
-
-// holds reports whether n is about an entry that has a value.
-func (n noted) holds() bool {
-	return len(n.meta) > 0 && n.meta[0]&(flagNone|flagError|flagDropped) == 0
-}
-
-// notes returns what is kept beside the values of a cache, by their keys.
-func (s *annotated) notes(ctx context.Context, cache string) (map[string]noted, error) {
-	all := make(map[string]noted)
-	for rec, err := range s.m.store.Load(ctx, ours+notesCache+cache) {
-		switch {
-		case err == nil:
-			all[string(rec.Key)] = noted{string(rec.Value), rec.Meta}
-		case errors.Is(err, store.ErrNotFound):
-			return all, nil
-		case errors.Is(err, store.ErrCorrupt):
-			s.m.emit(Event{Kind: EventDamaged, Cache: cache, Reason: "what was kept beside a value cannot be read", Err: err})
-		default:
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
 func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
-		notes, err := s.notes(ctx, cache)
+		notes, err := s.m.readNotes(ctx, cache)
 		if err != nil {
 			yield(store.Record{}, err)
 			return
@@ -99,7 +70,7 @@ func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Reco
 		s.there[cache] = there
 		s.mu.Unlock()
 		for key, n := range notes {
-			if len(n.meta) > 0 && !n.holds() && !yield(store.Record{Key: []byte(key), Value: []byte(n.value), Meta: n.meta}, nil) {
+			if rec, ok := n.without(key); ok && !yield(rec, nil) {
 				return
 			}
 		}
@@ -123,7 +94,7 @@ func (s *annotated) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) e
 		b.add(op)
 	}
 	if len(b.values) > 0 {
-		if err := s.note(ctx, b.before); err != nil {
+		if err := s.m.keepNotes(ctx, b.before); err != nil {
 			return err
 		}
 		err := s.Store.Apply(ctx, given(b.values))
@@ -138,43 +109,7 @@ func (s *annotated) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) e
 			return err
 		}
 	}
-	return s.note(ctx, b.notes)
-}
-
-// note applies ops to the Manager's own store, with a revision that no stamp among them is
-// above. The lane of s is held.
-func (s *annotated) note(ctx context.Context, ops []store.Op) error {
-	if len(ops) == 0 {
-		return nil
-	}
-	m := s.m
-	if err := m.main.lock(ctx); err != nil { // nobody who has this one waits for another
-		return err
-	}
-	defer m.main.unlock()
-	if err := m.reserveStamps(ctx, m.store); err != nil {
-		return err
-	}
-	mark := m.mark.Load()
-	if !shared(m.store) {
-		mark = m.graph.Revision()
-		ops = append(ops, markOf(mark))
-	}
-	err := m.store.Apply(ctx, given(ops))
-	if err == nil {
-		m.mark.Store(mark)
-	}
-	return err
-}
-
-func given(ops []store.Op) iter.Seq2[store.Op, error] {
-	return func(yield func(store.Op, error) bool) {
-		for _, op := range ops {
-			if !yield(op, nil) {
-				return
-			}
-		}
-	}
+	return s.m.keepNotes(ctx, b.notes)
 }
 
 // annotatedBatch is a batch, divided among the two stores.
@@ -199,11 +134,11 @@ func (b *annotatedBatch) add(op store.Op) {
 	}
 	op.Key, op.Value, op.Meta = bytes.Clone(op.Key), bytes.Clone(op.Value), bytes.Clone(op.Meta)
 	note := op
-	note.Cache = ours + notesCache + op.Cache
+	note.Cache = notesOn(op.Cache)
 	was, known := there[string(op.Key)]
 	switch op.Kind {
 	case store.Put:
-		if len(op.Meta) > 0 && !(noted{meta: op.Meta}).holds() {
+		if len(op.Meta) > 0 && !(annotation{meta: op.Meta}).holds() {
 			if there == nil || known {
 				b.values = append(b.values, store.Op{Kind: store.Delete, Cache: op.Cache, Key: op.Key})
 				delete(there, string(op.Key))

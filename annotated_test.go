@@ -238,6 +238,12 @@ func TestValuesEdited(t *testing.T) {
 		ok(t, x.double.Invalidate("b"))
 		x.want("ab", 24, "double b", "sum ab")
 		ok(t, x.m.Close())
+		must(0, x.s.Store.Apply(t.Context(), given([]store.Op{{Kind: store.Delete, Cache: "double", Key: []byte("a")}})))
+		x.open() // what was built and is gone was evicted, so to say
+		x.want("ab", 24)
+		must(x.double.Get(t.Context(), "a"))
+		x.want("ab", 24)
+		ok(t, x.m.Close())
 		// Somebody has put back what it was once, in the same form.
 		edit("in", "a", record("in", "a"))
 		x.open()
@@ -321,4 +327,170 @@ func TestValuesHalfSaved(t *testing.T) {
 			}
 		}
 	})
+}
+
+// hookRun is a program of three caches: numbers that a hook loads, their doubles, which hooks
+// load and save, and sums of these in the Manager's own store.
+type hookRun struct {
+	annotatedRun
+	data  map[string]int // what there is to load
+	saved map[string]int // what was saved
+	saves int
+	fail  func() error // called when something has been saved
+}
+
+func newHookRun(t *testing.T) *hookRun {
+	x := &hookRun{data: map[string]int{"a": 1, "b": 2, "c": 3}}
+	x.t, x.d, x.version, x.runs = t, newDisk(), "1", map[string]int{}
+	x.open()
+	return x
+}
+
+func (x *hookRun) open() {
+	x.m = x.d.open(x.t, Options{Autosync: &Autosync{Off: true}})
+	x.in = must(Register(x.m, "in", Spec[string, int]{Load: func(context.Context) (map[string]int, error) { return maps.Clone(x.data), nil }}))
+	x.double = must(Register(x.m, "double", Spec[string, int]{
+		Version: x.version,
+		Load: func(context.Context) (map[string]int, error) {
+			if x.saved == nil {
+				return nil, ErrNotFound
+			}
+			return maps.Clone(x.saved), nil
+		},
+		Save: func(_ context.Context, all map[string]int) error {
+			x.saves++
+			x.saved = all
+			if x.fail != nil {
+				return x.fail()
+			}
+			return nil
+		},
+		Build: func(ctx context.Context, k string) (int, error) {
+			x.runs["double "+k]++
+			v, err := x.in.Get(ctx, k)
+			return 2 * v, err
+		},
+	}))
+	x.sum = must(Register(x.m, "sum", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		x.runs["sum "+k]++
+		one, err1 := x.double.Get(ctx, k[:1])
+		two, err2 := x.double.Get(ctx, k[1:])
+		return one + two, errors.Join(err1, err2)
+	}}))
+}
+
+func (x *hookRun) reopen() {
+	x.t.Helper()
+	ok(x.t, x.m.Close())
+	x.open()
+}
+
+// TestHooks: what hooks load is what it was, if it is the same, and what it was built from
+// is known.
+func TestHooks(t *testing.T) {
+	x := newHookRun(t)
+	x.want("ab", 6, "double a", "double b", "sum ab")
+	x.want("bc", 10, "double c", "sum bc")
+	x.reopen()
+	equal(t, "saves", x.saves, 1)
+	x.want("ab", 6)
+	x.want("bc", 10)
+	x.reopen()
+	equal(t, "saves", x.saves, 1)
+	x.data["c"] = 4
+	x.reopen()
+	x.want("ab", 6)
+	x.want("bc", 12, "double c", "sum bc")
+	x.reopen()
+	equal(t, "saves", x.saves, 2)
+	x.want("bc", 12)
+	x.version = "2"
+	x.reopen()
+	x.want("ab", 6, "double a", "double b")
+	x.reopen()
+	x.want("ab", 6)
+	x.want("bc", 12, "double c")
+	ok(t, x.m.Sync(t.Context()))
+	x.saved["a"] = 100 // somebody else has
+	x.reopen()
+	x.want("ab", 104, "sum ab")
+	x.data["a"] = 7
+	x.reopen()
+	x.want("ab", 104)
+	ok(t, x.double.Invalidate("a"))
+	x.want("ab", 18, "double a", "sum ab")
+	x.reopen()
+	x.want("ab", 18)
+	ok(t, x.double.InvalidateAll())
+	x.reopen()
+	x.want("ab", 18, "double a", "double b", "sum ab")
+	x.reopen()
+	x.want("ab", 18)
+}
+
+// TestHooksReadElsewhere: notes on what a hook has loaded are saved also if nothing else is,
+// in the Manager's own store.
+func TestHooksReadElsewhere(t *testing.T) {
+	d, other, runs := newDisk(), newDisk(), 0
+	for range 3 {
+		m := d.open(t, Options{})
+		in := must(Register(m, "in", Spec[int, int]{Load: func(context.Context) (map[int]int, error) { return map[int]int{1: 1}, nil }}))
+		c := must(Register(m, "c", Spec[int, int]{Store: other, Build: func(ctx context.Context, k int) (int, error) {
+			runs++
+			return in.Get(ctx, k)
+		}}))
+		equal(t, "c", must(c.Get(t.Context(), 1)), 1)
+		ok(t, c.Sync(t.Context()))
+		ok(t, m.Close())
+		equal(t, "runs", runs, 1)
+	}
+}
+
+// TestHooksHalfSaved: a process dies, or saving fails, between the Save hook and what is kept
+// beside it.
+func TestHooksHalfSaved(t *testing.T) {
+	x := newHookRun(t)
+	for i, n := range []int{1, 10, 1, 7} {
+		for _, at := range []string{"hook", "notes"} {
+			for _, dies := range []bool{false, true} {
+				x.data["a"] = n
+				x.reopen()
+				must(x.sum.Get(t.Context(), "ab"))
+				x.data["a"] = n + 100
+				x.reopen()
+				x.want("ab", 2*n+204, "double a", "sum ab")
+				x.fail = func() error {
+					if at == "hook" {
+						return errPlanned
+					}
+					x.d.setFail(errPlanned)
+					return nil
+				}
+				if err := x.m.Sync(t.Context(), Only("double")); !errors.Is(err, errPlanned) {
+					t.Fatal(i, at, err)
+				}
+				if dies {
+					x.d.setFail(errPlanned)
+					saved := maps.Clone(x.saved)
+					x.fail = func() error { x.saved = saved; return errPlanned }
+					dead := x.m
+					x.d = &disk{Store: x.d.Store}
+					x.data["a"] = n + 200
+					x.open()
+					dead.Close()
+					x.fail = nil
+				} else {
+					x.d.setFail(nil)
+					x.fail = nil
+				}
+				a := must(x.in.Get(t.Context(), "a"))
+				for range 2 {
+					equal(t, "double", must(x.double.Get(t.Context(), "a")), 2*a)
+					equal(t, "sum", must(x.sum.Get(t.Context(), "ab")), 2*a+4)
+					x.reopen()
+				}
+				x.want("ab", 2*a+4)
+			}
+		}
+	}
 }

@@ -209,10 +209,10 @@
 // [Manager.Follow]). Values are shared and must be treated as immutable. A
 // [Limit] does not bound what memory holds of entries besides their values. A builder that reads
 // caches of another Manager makes results that are not kept; and who has read what cannot
-// be recorded, as that or a failure, is not told if it changes meanwhile. Stores that keep
-// values only, and Load hooks, do not bring back what an entry was built from: it
-// counts as set by hand then, and what is promised of builders and of a Version is
-// not promised of it, until it is invalidated. In a cache with a Probe it is asked
-// for again, also if it was set. A restart is a change there: builders that have read
-// from it run once after each.
+// be recorded, as that or a failure, is not told if it changes meanwhile. What a store that
+// keeps values only or a Load hook gives back is recognized if it is what was saved: what
+// it was built from is kept in the Manager's own store, unless that keeps values only, too.
+// Another value counts as set by hand, and what is promised of builders and of a Version is
+// not promised of it, until it is invalidated. So does what BuildAll had made. In a cache
+// with a Probe it is asked for again, also if it was set.
 package cacheman

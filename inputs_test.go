@@ -1286,9 +1286,9 @@ func TestProbeInPlaceOfBuild(t *testing.T) {
 	}
 }
 
-// TestBuiltInStoreOfValues: what was built and comes back from a store that keeps
-// values only, or from a Load hook, counts as set by hand: until it is invalidated
-// nothing makes it anew. What a Probe has said is asked for again.
+// TestBuiltInStoreOfValues: where nothing can be kept beside values, for the Manager's own
+// store keeps values only, too, what was built counts as set by hand when it comes back: until it
+// is invalidated nothing makes it anew. What a Probe has said is asked for again.
 func TestBuiltInStoreOfValues(t *testing.T) {
 	var saved map[string]int
 	for name, spec := range map[string]Spec[string, int]{
@@ -1300,10 +1300,12 @@ func TestBuiltInStoreOfValues(t *testing.T) {
 	} {
 		for _, probes := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, probe %v", name, probes), func(t *testing.T) {
-				d := newDisk()
+				d := must(csvstore.Open(t.TempDir(), csvstore.Options{}))
+				t.Cleanup(func() { d.Close() })
 				version, last := "1", 0
 				open := func() (m *Manager, in, c *Cache[string, int]) {
-					m = d.open(t, Options{})
+					m = must(Open("", Options{Store: notClosed{d}}))
+					t.Cleanup(func() { m.Close() })
 					in = must(Register(m, "in", Spec[string, int]{}))
 					s := spec
 					s.Version = version
@@ -1343,6 +1345,11 @@ func TestBuiltInStoreOfValues(t *testing.T) {
 		}
 	}
 }
+
+// notClosed is a store that outlives its Managers.
+type notClosed struct{ store.Store }
+
+func (notClosed) Close() error { return nil }
 
 func TestUntracked(t *testing.T) {
 	x := newDerived(t, func(m *Manager) func(context.Context) (string, error) {

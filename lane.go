@@ -222,7 +222,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 	ctx, done := l.m.untilClosed(caller)
 	defer done()
 	cuts, unread := l.cut(ctx, take, only)
-	if len(cuts) == 0 {
+	if len(cuts) == 0 && !l.notes() {
 		if unread != nil {
 			l.rearm(true)
 		}
@@ -236,6 +236,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 			err = &Error{Op: "sync", Err: &PanicError{Stack: debug.Stack()}}
 		}
 		l.finish(b.cuts, err)
+		if err != nil {
+			l.m.noteLater.putBack(b.notes)
+		}
 		b.errs.add(unread)
 		b.errs.add(err)
 		err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
@@ -264,7 +267,7 @@ func (l *lane) save(ctx context.Context, b *batch) (err error) {
 	}
 	if l.store == nil {
 		err = b.callSave(ctx)
-	} else if len(b.cuts) > 0 {
+	} else if len(b.cuts) > 0 || l.notes() {
 		guard(&err, func() error {
 			if err := l.m.reserveStamps(ctx, l.store); err != nil {
 				return err
@@ -277,6 +280,9 @@ func (l *lane) save(ctx context.Context, b *batch) (err error) {
 	}
 	return err
 }
+
+// notes reports whether there are some that l is to save.
+func (l *lane) notes() bool { return l == l.m.main && l.m.noteLater.any() }
 
 // cut takes from the caches what they have to save, in one step, but for those that
 // cannot be loaded although they must be, of which the error tells.

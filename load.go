@@ -301,17 +301,60 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 	if errors.Is(err, ErrNotFound) {
 		return t, false, nil
 	}
+	var notes hookNotes
+	if err == nil {
+		notes, err = c.hookNotes(ctx)
+	}
 	nodes := c.restorer(min(256, max(1, len(contents))))
+	records := recorder{m: c.m, g: c.m.graph, c: &c.core}
 	for k, v := range contents {
 		if err != nil {
 			break
 		}
-		if v, err = c.afterLoad(ctx, k, v); err == nil {
-			s, e := t.fill(k)
-			c.restore(t, s, e, state[V]{value: v, kind: decoded}, record{}, false, nodes)
+		var r record
+		var fresh func(meta []byte)
+		there := true
+		if notes.known != nil {
+			if key, value, err := c.encodeBoth(k, v); err == nil {
+				r, there, fresh = notes.recognize(key, value)
+			}
+		}
+		if v, err = c.afterLoad(ctx, k, v); err != nil || !there {
+			continue
+		}
+		s, e := t.fill(k)
+		c.restore(t, s, e, state[V]{value: v, kind: decoded}, r, false, nodes)
+		if fresh != nil {
+			v := e.version()
+			if meta, err := records.append(nil, &v.trace, v.state.kind, c.version); err == nil {
+				fresh(meta)
+			}
 		}
 	}
+	for key, n := range notes.known { // the hook has no value of these
+		rec, ok := n.without(key)
+		if k, is := c.keyed().decodeKey(key).(K); ok && is && c.derives && c.fits(k) == nil && err == nil {
+			if st, r, err := parseEntry[V](rec); err == nil {
+				s, e := t.fill(k)
+				c.restore(t, s, e, st, r, false, nodes)
+			}
+		}
+	}
+	if err == nil && c.writable() == nil {
+		c.m.noteLater.add(notes.fresh...)
+	}
 	return t.settle(), err == nil, err
+}
+
+// encodeBoth encodes a key and its value as a Load hook has given it.
+func (c *Cache[K, V]) encodeBoth(k K, v V) (key, value []byte, err error) {
+	guard(&err, func() (err error) {
+		if key, err = c.spec.KeyCodec.Append(nil, k); err == nil {
+			value, err = c.spec.Codec.Append(nil, v)
+		}
+		return err
+	})
+	return key, value, err
 }
 
 func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool, err error) {

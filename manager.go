@@ -77,10 +77,13 @@ type Manager struct {
 	// contents as a whole, or several caches, and must be seen as one step.
 	// No user code runs and nothing blocks while it is held. Reads of
 	// entries do not take it. Locks of shards and lanes are taken after it.
-	gate   sync.RWMutex
-	slots  map[string]*slot      // guarded by gate
-	lanes  map[store.Store]*lane // of the stores in use; guarded by gate
-	closed bool                  // guarded by gate
+	gate  sync.RWMutex
+	slots map[string]*slot      // guarded by gate
+	lanes map[store.Store]*lane // of the stores in use; guarded by gate
+
+	closed bool // guarded by gate
+
+	noteLater noteLater
 
 	unloadable map[*core]error // what Close could not load; guarded by gate
 

@@ -20,6 +20,8 @@ type batch struct {
 	entries int   // put or deleted
 	bytes   int64 // of keys and values
 	meta    int64 // of what is kept beside them
+
+	notes []store.Op // that go with it
 }
 
 // write gives all ops. The store may stop it at any of them.
@@ -31,6 +33,14 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 			b.meta += int64(len(op.Meta))
 		}
 		return yield(op, err)
+	}
+	if !b.elsewhere {
+		b.notes = b.m.noteLater.take()
+	}
+	for _, op := range b.notes {
+		if !yield(op, nil) {
+			return
+		}
 	}
 	for _, c := range b.cuts { // first, for a cache that is moved away and back is in two cuts
 		if c.dropped && !give(store.Op{Kind: store.Drop, Cache: c.slot.name}, nil) {
@@ -52,7 +62,7 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 		c.cache.bytes.Add(b.bytes - before)
 		c.bytes = b.bytes - before + b.meta - meta
 	}
-	if b.described && len(b.cuts) > 0 { // last, so that no stamp in the batch is above it
+	if b.described && len(b.cuts)+len(b.notes) > 0 { // last, so that no stamp in the batch is above it
 		if b.elsewhere {
 			if err := b.reserve(ctx); err != nil {
 				yield(store.Op{}, err)
@@ -105,6 +115,9 @@ func (b *batch) callDelete(ctx context.Context, c *cut) error {
 		return nil
 	}
 	err := c.cache.typed.callDelete(ctx)
+	if err == nil && c.cache.lane.store == nil && b.m.annotates() {
+		err = b.m.keepNotes(ctx, []store.Op{{Kind: store.Drop, Cache: notesOn(c.slot.name)}})
+	}
 	b.errs.add(err)
 	return err
 }
@@ -359,8 +372,56 @@ func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
 		}
 		contents[e.key] = v
 	}
+	before, after := p.notes(ctx, contents)
+	if err := p.c.m.keepNotes(ctx, before); err != nil {
+		return err
+	}
 	guard(&err, func() error { return p.c.spec.Save(ctx, contents) })
+	if err == nil {
+		err = p.c.m.keepNotes(ctx, after)
+	}
 	return err
+}
+
+// notes returns what is to be noted of the entries that have changed before the contents
+// are given to the Save hook, and after that.
+func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, after []store.Op) {
+	if !p.c.m.annotates() {
+		return nil, nil
+	}
+	name := notesOn(p.c.slot.name)
+	if p.cleared {
+		after = append(after, store.Op{Kind: store.Clear, Cache: name})
+	}
+	records := recorder{m: p.c.m, g: p.c.m.graph, c: &p.c.core}
+	for i := range p.t.shards {
+		s := &p.t.shards[i]
+		some := make([]saving[K, V], len(s.taken))
+		p.collect(s, s.taken, some)
+		for _, e := range some {
+			op := store.Op{Kind: store.Put, Cache: name}
+			var err error
+			if op.Key, err = p.encodeKey(nil, &e); err != nil {
+				continue // there is no note on it either
+			}
+			if v, given := contents[e.key]; given && !e.forced && e.version.state.kind.held() {
+				if _, op.Value, err = p.c.encodeBoth(e.key, v); err == nil {
+					op.Value = []byte(fingerprint(op.Value))
+					op.Meta, err = records.append(nil, &e.trace, e.version.state.kind, p.c.version)
+				}
+				if err == nil && len(op.Meta) > 0 && op.Meta[0]&flagBuilt != 0 {
+					before = append(before, store.Op{Kind: store.Put, Cache: name, Key: op.Key})
+				}
+			} else {
+				op.Value, op.Meta, err = p.encode(ctx, &e, &records, nil, nil)
+			}
+			if err != nil || len(op.Meta) == 0 {
+				op.Kind, op.Value, op.Meta = store.Delete, nil, nil
+			}
+			after = append(after, op)
+		}
+	}
+	return before, after
 }
 
 // finish implements part.

@@ -87,10 +87,12 @@ type Spec[K comparable, V any] struct {
 
 	// Load replaces reading the contents from the store. An error means that
 	// there is nothing valid to load; return ErrNotFound to say that nothing
-	// was saved, which is no failure. What it returns counts as set by hand, also
-	// what a builder had made: it is not built anew when something that it was
-	// computed from changes, nor for another Version, until it is invalidated. With
-	// Probe it counts as what that gave last, and is asked for again.
+	// was saved, which is no failure. A value that is the one that Load gave or Save
+	// was given the last time, as Codec encodes it, is what it was: what it was built from
+	// is known, and what was computed from it stays valid. Any other counts as set by hand,
+	// also in a cache with a builder: it is not built anew when something changes, nor for
+	// another Version, until it is invalidated. With Probe it counts as what that gave
+	// last, and is asked for again.
 	Load func(ctx context.Context) (map[K]V, error)
 
 	// Save replaces writing changes to the store: it gets the whole contents,
@@ -163,8 +165,8 @@ type Spec[K comparable, V any] struct {
 	// store.Sharer. Caches that share a Store are synced in one batch. What is saved
 	// of the cache anywhere else is out of date when it is registered, and deleted
 	// there, also if an Eager build fails then. What comes back from a store that
-	// keeps values only (its Caps do not say Described: csvstore, jsonstore) counts
-	// as set by hand, as for Load. Who deletes the Manager's directory is to delete
+	// keeps values only (its Caps do not say Described: csvstore, jsonstore) is
+	// recognized, as for Load, by what is kept in the Manager's store. Who deletes the Manager's directory is to delete
 	// what is in such stores as well, where it depends on other caches.
 	Store store.Store
 

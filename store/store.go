@@ -93,8 +93,9 @@ type Caps struct {
 	// Persistent: records survive Close and can be read by another Open.
 	Persistent bool
 	// Described: descriptions and metadata come back as they were given. A
-	// store without it keeps keys and values only: what it gives back counts as
-	// set by hand, also what a builder has made.
+	// store without it keeps keys and values only. A Manager keeps the rest in its own
+	// store; if that is not Described either, what it gives back counts as set by hand,
+	// also what a builder has made.
 	Described bool
 }
 

@@ -1,0 +1,167 @@
+package cacheman
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// What cannot be kept beside values that a store or a hook keeps is kept in the Manager's
+// own store, as records of a cache that is not registered: notes.
+
+// annotates reports whether the Manager's own store can keep what others cannot.
+func (m *Manager) annotates() bool { return m.store.Caps().Described }
+
+func notesOn(cache string) string { return ours + notesCache + cache }
+
+// annotation is what is kept beside the value of a key.
+type annotation struct {
+	value string // its fingerprint; or in the place of a value that there is none of, what stands for it
+	meta  []byte // empty if it is not known what was written
+}
+
+// holds reports whether n is about an entry that has a value.
+func (n annotation) holds() bool {
+	return len(n.meta) > 0 && n.meta[0]&(flagNone|flagError|flagDropped) == 0
+}
+
+// without returns the record of an entry that has no value there: of a result without one,
+// or as if it were evicted of what a builder has made. ok is false if there is nothing to say.
+func (n annotation) without(key string) (rec store.Record, ok bool) {
+	rec = store.Record{Key: []byte(key), Value: []byte(n.value), Meta: n.meta}
+	if n.holds() {
+		rec.Meta = bytes.Clone(n.meta)
+		rec.Meta[0] |= flagDropped
+		return rec, n.meta[0]&(flagBuilt|flagProbed) == flagBuilt
+	}
+	return rec, len(n.meta) > 0
+}
+
+// readNotes returns what is kept beside the values of a cache, by their keys.
+func (m *Manager) readNotes(ctx context.Context, cache string) (map[string]annotation, error) {
+	all := make(map[string]annotation)
+	for rec, err := range m.store.Load(ctx, notesOn(cache)) {
+		switch {
+		case err == nil:
+			all[string(rec.Key)] = annotation{string(rec.Value), rec.Meta}
+		case errors.Is(err, store.ErrNotFound):
+			return all, nil
+		case errors.Is(err, store.ErrCorrupt):
+			m.emit(Event{Kind: EventDamaged, Cache: cache, Reason: "what was kept beside a value cannot be read", Err: err})
+		default:
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// keepNotes makes ops durable in the Manager's own store, with a revision that no stamp among
+// them is above.
+func (m *Manager) keepNotes(ctx context.Context, ops []store.Op) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	if err := m.main.lock(ctx); err != nil { // nobody who has this one waits for another
+		return err
+	}
+	defer m.main.unlock()
+	if err := m.reserveStamps(ctx, m.store); err != nil {
+		return err
+	}
+	earlier := m.noteLater.take()
+	ops = append(earlier, ops...)
+	mark := m.mark.Load()
+	if !shared(m.store) {
+		mark = m.graph.Revision()
+		ops = append(ops, markOf(mark))
+	}
+	err := m.store.Apply(ctx, given(ops))
+	if err != nil {
+		m.noteLater.putBack(earlier)
+		return err
+	}
+	m.mark.Store(mark)
+	return nil
+}
+
+func given(ops []store.Op) iter.Seq2[store.Op, error] {
+	return func(yield func(store.Op, error) bool) {
+		for _, op := range ops {
+			if !yield(op, nil) {
+				return
+			}
+		}
+	}
+}
+
+// noteLater is notes that go with the next batch of the Manager's own store, for that is
+// when what was computed from what they are about is saved.
+type noteLater struct {
+	mu  sync.Mutex
+	ops []store.Op
+}
+
+func (l *noteLater) add(ops ...store.Op) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ops = append(l.ops, ops...)
+}
+
+func (l *noteLater) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ops) > 0
+}
+
+// take returns the notes, which are no longer there. The main lane is held.
+func (l *noteLater) take() []store.Op {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ops := l.ops
+	l.ops = nil
+	return ops
+}
+
+// putBack is for those that could not be saved.
+func (l *noteLater) putBack(ops []store.Op) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ops = append(slices.Clip(ops), l.ops...)
+}
+
+// hookNotes is what is known of the values that a Load hook gives.
+type hookNotes struct {
+	of    string // the name of the cache
+	known map[string]annotation
+	fresh []store.Op // notes on values of which nothing was known
+}
+
+func (c *core) hookNotes(ctx context.Context) (h hookNotes, err error) {
+	h.of = notesOn(c.slot.name)
+	if c.m.annotates() {
+		h.known, err = c.m.readNotes(ctx, c.slot.name)
+	}
+	return h, err
+}
+
+// recognize returns what is known of the value of a key, both encoded. If that is nothing, fresh is to
+// be called with what is. A value that is not there is one that a builder has made, it is not
+// known of what.
+func (h *hookNotes) recognize(key, value []byte) (r record, there bool, fresh func(meta []byte)) {
+	print := fingerprint(value)
+	n, known := h.known[string(key)]
+	delete(h.known, string(key))
+	if known && n.holds() && n.value == print {
+		if r, err := parseRecord(n.meta); err == nil {
+			return r, true, nil
+		}
+	}
+	return record{}, !known || len(n.meta) > 0, func(meta []byte) {
+		h.fresh = append(h.fresh, store.Op{Kind: store.Put, Cache: h.of, Key: key, Value: []byte(print), Meta: meta})
+	}
+}
