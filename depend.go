@@ -188,6 +188,13 @@ func (m *Manager) drop(slots []*slot, change func()) {
 	m.graph.Unlock()
 	for _, s := range slots {
 		c := s.cache
+		if c != nil {
+			for former := range c.formerSlots { // or else that is what c would have after a restart
+				former.dropped = true
+				former.lane.add(former)
+				former.lane.armDefault()
+			}
+		}
 		saves := c != nil && c.lane != nil
 		if saves || s.stored {
 			s.dropped = true

@@ -86,6 +86,17 @@ func (c *core) takeOver() {
 	}
 }
 
+// formerSlots yields the slots of the names that c had formerly under which something is
+// saved: if nothing is under its own, that is what c has. The gate is held.
+func (c *core) formerSlots(yield func(*slot) bool) {
+	for _, name := range c.formerly {
+		s := c.m.slots[name]
+		if s != nil && s.cache == nil && s.stored && c.m.heir(name) == c && !yield(s) {
+			return
+		}
+	}
+}
+
 // savedAs returns the slot under which c is saved. The gate is held.
 func (c *core) savedAs() *slot {
 	if c.heirOf != nil && c.heirOf.stored && !c.slot.stored {

@@ -508,3 +508,33 @@ func TestFormerlyOthersSaved(t *testing.T) {
 	defer after.Close()
 	wantContents(t, must(Register(after, "new", Spec[int, int]{Formerly: []string{"old"}})), map[int]int{1: 1})
 }
+
+// TestFormerlyGone: what was saved under an old name, while something is under the new one, does
+// not take the place of that when it is invalidated or deleted.
+func TestFormerlyGone(t *testing.T) {
+	spec := Spec[int, int]{Formerly: []string{"old"}}
+	for how, gone := range map[string]func(*Manager) error{
+		"invalidated": func(m *Manager) error {
+			return errors.Join(m.Invalidate(Only("new")), m.Sync(t.Context()))
+		},
+		"deleted": func(m *Manager) error { return m.DeleteSaved(t.Context(), Only("new")) },
+	} {
+		for _, names := range [][]string{{"old", "new"}, {"old"}, {"new"}} {
+			t.Run(fmt.Sprint(how, names), func(t *testing.T) {
+				d := newDisk()
+				for i, name := range names {
+					m := d.open(t, Options{})
+					must(Register(m, name, Spec[int, int]{})).Set(1, i)
+					ok(t, m.Close())
+				}
+				m := openOn(d)
+				defer m.Close()
+				must(Register(m, "new", spec))
+				ok(t, gone(m))
+				after := openOn(&disk{Store: d.Store}) // as if the process had died here
+				defer after.Close()
+				wantContents(t, must(Register(after, "new", spec)), map[int]int{})
+			})
+		}
+	}
+}

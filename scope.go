@@ -296,27 +296,39 @@ func (l *lane) deleteSaved(ctx context.Context, cores []*core) error {
 		errs.add(err)
 		return err != nil
 	})
+	var slots []*slot
+	l.m.gate.RLock()
+	for _, c := range cores {
+		slots = append(slots, c.slot)
+		for former := range c.formerSlots {
+			if former.lane == l {
+				slots = append(slots, former)
+			}
+		}
+	}
+	l.m.gate.RUnlock()
 	if l.store != nil && len(cores) > 0 {
 		err := l.store.Apply(ctx, func(yield func(store.Op, error) bool) {
-			for _, c := range cores {
-				if !yield(store.Op{Kind: store.Drop, Cache: c.slot.name}, nil) {
+			for _, s := range slots {
+				if !yield(store.Op{Kind: store.Drop, Cache: s.name}, nil) {
 					return
 				}
 			}
 		})
 		if err != nil {
 			errs.add(err)
-			cores = nil
+			cores, slots = nil, nil
 		}
 	}
 	l.m.gate.Lock()
 	defer l.m.gate.Unlock()
-	for _, c := range cores {
-		s := c.slot
+	for _, s := range slots {
 		s.stored, s.dropped, s.description, s.records = false, false, nil, 0
-		s.deleted = true
+	}
+	for _, c := range cores {
+		c.slot.deleted = true
 		c.typed.forget()
-		l.add(s)
+		l.add(c.slot)
 	}
 	return ended(ctx, errs.join())
 }

@@ -138,7 +138,8 @@ type Spec[K comparable, V any] struct {
 	// Formerly lists names that the cache had before. If nothing is saved
 	// under its own name, it takes over what is saved under the first of
 	// these. None of them may be the name of another cache as long as this
-	// one is registered. What was computed from its entries stays valid.
+	// one is registered. What was computed from its entries stays valid. When it is
+	// invalidated, or what was saved of it deleted, what is under these goes, too.
 	Formerly []string
 
 	// DependsOn names caches that this one was computed from. When one of
