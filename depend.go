@@ -229,16 +229,18 @@ type description struct {
 	Codec     string       `json:"codec"`
 	Schema    string       `json:"schema,omitzero"`
 	DependsOn []dependency `json:"dependsOn,omitzero"`
-	Whole     []byte       `json:"whole,omitempty"` // what BuildAll has read; see record.go
+	Whole     []byte       `json:"whole,omitempty"`  // what BuildAll has read; see record.go
+	Unbuilt   bool         `json:"unbuilt,omitzero"` // there is a BuildAll, and it is yet to make the contents
 }
 
 // describe returns the description that the store is to have of s.
 func (s *slot) describe() []byte {
 	d := s.cache.described
-	d.DependsOn, d.Whole = s.dependsOn, s.cache.builtFrom
-	if s.cache.state.Load() == stateUnloaded { // nobody has looked at the contents
+	state := s.cache.state.Load()
+	d.DependsOn, d.Whole, d.Unbuilt = s.dependsOn, s.cache.builtFrom, state == stateUnbuilt
+	if state == stateUnloaded { // nobody has looked at the contents
 		if stored, err := parseDescription(s.description); err == nil {
-			d.Whole = stored.Whole
+			d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt
 		}
 	}
 	data, err := json.Marshal(d)

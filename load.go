@@ -142,14 +142,18 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 		c.reconcile(t, same)
 	}
 	t.absorb(c.table.Load(), true, false, 0)
-	state := c.emptyState()
-	if found {
-		state = stateReady
-	}
-	c.complete(t, state)
+	c.complete(t, c.readState(t, found))
 	c.forgot(t, forgotten)
 	c.inherited(t)
 	return nil
+}
+
+// readState returns the state of contents that were read: those of t, if valid ones were found.
+func (c *Cache[K, V]) readState(t *table[K, V], found bool) int32 {
+	if found && !t.unbuilt {
+		return stateReady
+	}
+	return c.emptyState()
 }
 
 // complete makes t, which has all that the table has, the contents. For those
@@ -380,7 +384,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			return t, false, nil
 		}
 	}
-	t.whole = string(d.Whole)
+	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
 	for rec, err := range c.lane.store.Load(ctx, source.name) {

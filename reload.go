@@ -48,11 +48,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			}
 			c.forgot(t, t.unsaved())
 			c.inherited(t)
-			state := c.emptyState()
-			if found {
-				state = stateReady
-			}
-			m.drop(gone, func() { c.replace(t, state) })
+			m.drop(gone, func() { c.replace(t, c.readState(t, found)) })
 			m.gate.Unlock()
 			if err := m.noteWhole(gone); err != nil {
 				return c.err(caller, "reload", nil, err)

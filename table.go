@@ -31,6 +31,7 @@ type table[K comparable, V any] struct {
 	filled [][]*entry[K, V] // by shard: made by fill, and not in its map yet; see settle
 
 	whole    string // what the contents as a whole were built from, as it was stored
+	unbuilt  bool   // they are yet to be built as a whole, as it was stored
 	partial  bool   // what it has not may be in the store; not changed once readers have it
 	recorded bool   // changes are recorded, to be saved
 	gen      uint32 // number of the next cut, from 1; changed with the gate held exclusively

@@ -160,3 +160,47 @@ func TestCountOfUnreadable(t *testing.T) {
 	ok(t, in.Load(t.Context()))
 	equal(t, "number", must(n.Get(t.Context(), 1)), 1)
 }
+
+// TestUnbuiltAfterRestart: contents that are yet to be built as a whole are so after a restart,
+// too, whatever was saved meanwhile: nothing that was built by this Version, or what was set.
+func TestUnbuiltAfterRestart(t *testing.T) {
+	for name, do := range map[string]func(c *Cache[int, int]) error{
+		"not read":      func(c *Cache[int, int]) error { return nil },
+		"looked at":     func(c *Cache[int, int]) error { c.Peek(1); return nil },
+		"set":           func(c *Cache[int, int]) error { return c.Set(2, 2) },
+		"set and saved": func(c *Cache[int, int]) error { return errors.Join(c.Set(2, 2), c.Sync(t.Context()), c.Set(3, 3)) },
+		"reloaded": func(c *Cache[int, int]) error {
+			return errors.Join(c.Set(2, 2), c.Sync(t.Context()), c.Reload(t.Context()))
+		},
+		"invalidated": func(c *Cache[int, int]) error { return errors.Join(c.InvalidateAll(), c.Set(2, 2)) },
+	} {
+		for _, formerly := range []string{"c", "old"} {
+			t.Run(name+" "+formerly, func(t *testing.T) {
+				d := newDisk()
+				builds := 0
+				open := func(name, version string) (*Manager, *Cache[int, int]) {
+					m := d.open(t, Options{})
+					spec := Spec[int, int]{Version: version, BuildAll: func(context.Context) (map[int]int, error) {
+						builds++
+						return map[int]int{1: builds}, nil
+					}}
+					if name != formerly {
+						spec.Formerly = []string{formerly}
+					}
+					return m, must(Register(m, name, spec))
+				}
+				m, c := open(formerly, "1")
+				equal(t, "what is built", must(c.Get(t.Context(), 1)), 1)
+				ok(t, m.Close())
+				m, c = open("c", "2")
+				ok(t, do(c))
+				ok(t, m.Close())
+				for range 2 {
+					m, c = open("c", "2")
+					equal(t, "what the new version builds", must(c.Get(t.Context(), 1)), 2)
+					ok(t, m.Close())
+				}
+			})
+		}
+	}
+}
