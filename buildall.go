@@ -116,6 +116,11 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	return outcome
 }
 
+// unbuilt implements typed.
+func (c *Cache[K, V]) unbuilt() bool {
+	return c.state.Load() == stateUnbuilt && c.table.Load().len() == 0
+}
+
 // overtakeAll sees to it that what a BuildAll that is running makes is not kept, for it
 // does not know that an entry is removed. The graph is locked.
 func (c *core) overtakeAll() {

@@ -230,15 +230,14 @@ type description struct {
 	Schema    string       `json:"schema,omitzero"`
 	DependsOn []dependency `json:"dependsOn,omitzero"`
 	Whole     []byte       `json:"whole,omitempty"`  // what BuildAll has read; see record.go
-	Unbuilt   bool         `json:"unbuilt,omitzero"` // there is a BuildAll, and it is yet to make the contents
+	Unbuilt   bool         `json:"unbuilt,omitzero"` // there are no contents: BuildAll is yet to make them
 }
 
 // describe returns the description that the store is to have of s.
 func (s *slot) describe() []byte {
 	d := s.cache.described
-	state := s.cache.state.Load()
-	d.DependsOn, d.Whole, d.Unbuilt = s.dependsOn, s.cache.builtFrom, state == stateUnbuilt
-	if state == stateUnloaded { // nobody has looked at the contents
+	d.DependsOn, d.Whole, d.Unbuilt = s.dependsOn, s.cache.builtFrom, s.cache.typed.unbuilt()
+	if s.cache.state.Load() == stateUnloaded { // nobody has looked at the contents
 		if stored, err := parseDescription(s.description); err == nil {
 			d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt
 		}

@@ -162,17 +162,15 @@ func TestCountOfUnreadable(t *testing.T) {
 }
 
 // TestUnbuiltAfterRestart: contents that are yet to be built as a whole are so after a restart,
-// too, whatever was saved meanwhile: nothing that was built by this Version, or what was set.
+// too, if nothing was set, whatever was saved meanwhile.
 func TestUnbuiltAfterRestart(t *testing.T) {
 	for name, do := range map[string]func(c *Cache[int, int]) error{
-		"not read":      func(c *Cache[int, int]) error { return nil },
-		"looked at":     func(c *Cache[int, int]) error { c.Peek(1); return nil },
-		"set":           func(c *Cache[int, int]) error { return c.Set(2, 2) },
-		"set and saved": func(c *Cache[int, int]) error { return errors.Join(c.Set(2, 2), c.Sync(t.Context()), c.Set(3, 3)) },
-		"reloaded": func(c *Cache[int, int]) error {
-			return errors.Join(c.Set(2, 2), c.Sync(t.Context()), c.Reload(t.Context()))
-		},
-		"invalidated": func(c *Cache[int, int]) error { return errors.Join(c.InvalidateAll(), c.Set(2, 2)) },
+		"not read":    func(c *Cache[int, int]) error { return nil },
+		"looked at":   func(c *Cache[int, int]) error { c.Peek(1); return nil },
+		"saved":       func(c *Cache[int, int]) error { return c.Sync(t.Context()) },
+		"reloaded":    func(c *Cache[int, int]) error { return errors.Join(c.Sync(t.Context()), c.Reload(t.Context())) },
+		"set":         func(c *Cache[int, int]) error { return errors.Join(c.Set(2, 2), c.Sync(t.Context()), c.Delete(2)) },
+		"invalidated": func(c *Cache[int, int]) error { return errors.Join(c.InvalidateAll(), c.Set(2, 2), c.Delete(2)) },
 	} {
 		for _, formerly := range []string{"c", "old"} {
 			t.Run(name+" "+formerly, func(t *testing.T) {
