@@ -32,21 +32,26 @@ func handKey(name string, encoded []byte, entry bool) string {
 }
 
 // handNow returns what key, from a record, is now: the cache may have another name. It
-// fails if the cache is such that nothing is noted of it any more.
+// fails if the cache is such that nothing is noted of it any more, or of another version,
+// or if there is none.
 func (m *Manager) handNow(key string) (string, error) {
 	d := decoder{key}
-	name := m.nameNow(d.text())
+	name := d.text()
 	if d.rest == failed {
 		return "", errRecord
 	}
-	c, err := m.lookup(name)
-	switch {
+	c, err := m.readable(name)
+	switch isVersion := strings.HasPrefix(d.rest, versionMark); {
 	case err == nil && !c.passes() && !c.off:
 		return "", errUnnoted
-	case err == nil && strings.HasPrefix(d.rest, versionMark) && d.rest != c.handVersion():
+	case isVersion && err != nil:
+		return "", err
+	case isVersion && d.rest != c.handVersion():
 		return "", errOutdated
+	case err != nil:
+		return handKey(m.nameNow(name), nil, false) + d.rest, nil
 	}
-	return handKey(name, nil, false) + d.rest, nil
+	return handKey(c.slot.name, nil, false) + d.rest, nil
 }
 
 // handOf returns what the entry of key stands for: an entry of a cache, or without a key all

@@ -809,11 +809,11 @@ func TestVersionInMemory(t *testing.T) {
 	ctx := t.Context()
 	d := newDisk()
 	built := ""
-	run := func(version string, value int) {
+	run := func(name, version string, value int) {
 		t.Helper()
 		m := d.open(t, Options{})
 		in := must(Register(m, "in", Spec[int, int]{}))
-		half := must(Register(m, "half", Spec[int, int]{Memory: true, Version: version, Build: func(ctx context.Context, k int) (int, error) {
+		half := must(Register(m, name, Spec[int, int]{Memory: true, Version: version, Build: func(ctx context.Context, k int) (int, error) {
 			n, err := in.Get(ctx, k)
 			return n + len(version), err
 		}}))
@@ -830,22 +830,26 @@ func TestVersionInMemory(t *testing.T) {
 		ok(t, m.Close())
 	}
 	for _, c := range []struct {
+		name    string
 		version string
 		value   int
 		built   string
 	}{
-		{"", 1, "above top "},
-		{"", 1, ""},
-		{"v", 1, "top above "},
-		{"v", 1, ""},
-		{"w", 1, "top "},
-		{"w", 1, ""},
-		{"w", 2, "top above "},
-		{"", 2, "top above "},
-		{"w", 2, "top above "},
+		{"half", "", 1, "above top "},
+		{"half", "", 1, ""},
+		{"half", "v", 1, "top above "},
+		{"half", "v", 1, ""},
+		{"half", "w", 1, "top "},
+		{"half", "w", 1, ""},
+		{"half", "w", 2, "top above "},
+		{"half", "", 2, "top above "},
+		{"half", "w", 2, "top above "},
+		{"other", "v", 2, "top "},
+		{"other", "w", 2, "top "},
+		{"other", "w", 2, ""},
 	} {
 		built = ""
-		run(c.version, c.value)
+		run(c.name, c.version, c.value)
 		equal(t, fmt.Sprintf("built in version %q", c.version), built, c.built)
 	}
 }
