@@ -58,6 +58,44 @@ func TestKeysAreFollowed(t *testing.T) {
 	}
 }
 
+// A key that comes while all are added up is not missed, then or later.
+func TestKeysChangeMeanwhile(t *testing.T) {
+	m := newManager(t)
+	keys := must(codec.Key[int]())
+	encode := keys.Append
+	var meanwhile atomic.Pointer[func()]
+	keys.Append = func(dst []byte, k int) ([]byte, error) {
+		if do := meanwhile.Swap(nil); do != nil {
+			(*do)()
+		}
+		return encode(dst, k)
+	}
+	in := must(Register(m, "in", Spec[int, int]{Memory: true, KeyCodec: keys}))
+	n := must(RegisterValue(m, "n", Spec[Single, int]{Memory: true, Build: func(ctx context.Context, _ Single) (int, error) {
+		return in.Count(ctx)
+	}}))
+	set := func(k int) func() {
+		return func() { // on another goroutine than that of the builder, which must not
+			var other sync.WaitGroup
+			other.Go(func() { ok(t, in.Set(k, k)) })
+			other.Wait()
+		}
+	}
+	ok(t, in.Set(0, 0))
+	for k := 1; k < 20; k++ {
+		if k%5 == 0 {
+			ok(t, in.Clear())
+			ok(t, in.Set(0, 0))
+		}
+		do := set(2 * k)
+		meanwhile.Store(&do)
+		ok(t, in.Set(2*k+1, k))
+		must(n.Get(t.Context()))
+		meanwhile.Store(nil)
+		equal(t, "count", must(n.Get(t.Context())), in.Len())
+	}
+}
+
 // The digest that follows the keys is that of all keys, whatever makes them come and go,
 // also while somebody asks for it.
 func TestDigestFollows(t *testing.T) {

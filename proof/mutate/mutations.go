@@ -135,7 +135,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "stamps are reserved in each batch",
-		edits: []edit{{"save.go", "if b.described && len(b.cuts) > 0 {", "if b.described && len(b.cuts) < 0 {"}},
+		edits: []edit{{"save.go", "if b.described && len(b.cuts)+len(b.notes) > 0 {", "if b.described && len(b.cuts) < 0 {"}},
 		tests: "^TestStampsAfterCrash$",
 	},
 	{
@@ -294,5 +294,25 @@ var mutations = []mutation{
 		name:  "what another version has built is not trusted",
 		edits: []edit{{"fetch.go", "if forced || r.version != c.version {", "if forced {"}},
 		tests: "^TestOtherVersionIsBuilt$",
+	},
+	{
+		name:  "another value than was saved is not taken for that",
+		edits: []edit{{"annotated.go", "n.holds() && n.value == value {", "n.holds() {"}},
+		tests: "^TestValuesEdited$",
+	},
+	{
+		name:  "a builder's result is noted as not known before it is written",
+		edits: []edit{{"annotated.go", "b.before = append(b.before, store.Op{Kind: store.Put, Cache: note.Cache, Key: op.Key})", ""}},
+		tests: "^TestValuesHalfSaved$",
+	},
+	{
+		name:  "the version of a cache in memory is part of what was read through it",
+		edits: []edit{{"hand.go", "case isVersion && d.rest != c.handVersion():", "case false:"}},
+		tests: "^TestVersionInMemory$",
+	},
+	{
+		name:  "keys that come and go while they are added up are not lost",
+		edits: []edit{{"digest.go", "if l.version == version {", "if version > 0 {"}},
+		tests: "^TestKeysChangeMeanwhile$",
 	},
 }
