@@ -401,6 +401,8 @@ func TestHooks(t *testing.T) {
 	x.reopen()
 	x.want("ab", 6)
 	x.want("bc", 12, "double c", "sum bc")
+	ok(t, x.m.Sync(t.Context(), Only("double")))
+	equal(t, "notes", len(x.d.ops), 1) // on what was built, and no others
 	x.reopen()
 	equal(t, "saves", x.saves, 2)
 	x.want("bc", 12)

@@ -301,7 +301,9 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 		err = c.fit(contents)
 	}
 	t = newTable[K, V](shardsFor(len(contents)), c.saves())
-	t.cleared, t.rewrite = t.recorded, t.recorded // the store does not have them
+	if !c.whole {
+		t.cleared, t.rewrite = t.recorded, t.recorded // the store does not have them
+	}
 	if errors.Is(err, ErrNotFound) {
 		return t, false, nil
 	}
