@@ -135,8 +135,11 @@ func (c *core) allBuilding() bool { return c.all != nil && c.all.Building() }
 
 // stampFor returns the stamp that k has if its value equals v, or a new one.
 func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
-	_, s := c.rlock(k)
+	t, s := c.rlock(k)
 	e := s.entries[k]
+	if e == nil && t.former != nil {
+		e = t.former.shard(k).entries[k]
+	}
 	if e == nil || !e.kind.held() {
 		s.mu.RUnlock()
 		return c.m.graph.Next()

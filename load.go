@@ -269,9 +269,12 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 		t, found, err = c.readStore(ctx)
 	}
 	if err != nil || !found {
-		t = newTable[K, V](1, c.saves())
-		t.cleared = t.recorded
-		return t, false, err
+		none := newTable[K, V](1, c.saves())
+		none.cleared = none.recorded
+		if t != nil {
+			none.former = t.former
+		}
+		return none, false, err
 	}
 	if c.spec.Validate != nil {
 		var invalid error
@@ -382,10 +385,11 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		t.cleared = t.recorded
 	} else if reason != "" {
 		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: reason})
-		if !outdated || !c.derives {
+		if !outdated || !c.derives && c.spec.BuildAll == nil {
 			return t, false, nil
 		}
 	}
+	former := outdated && !c.derives && !migrates // they are to be built as a whole
 	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
@@ -422,7 +426,12 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			continue
 		}
 		s, e := t.fill(k)
-		c.restore(t, s, e, st, r, outdated, nodes)
+		c.restore(t, s, e, st, r, outdated && !former, nodes)
+	}
+	if former {
+		empty := newTable[K, V](1, c.saves())
+		empty.former = t.settle()
+		return empty, false, nil
 	}
 	return t.settle(), true, nil
 }

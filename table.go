@@ -28,6 +28,8 @@ type table[K comparable, V any] struct {
 	strict bool          // there are values of K that have no hash: place panics for them, before anything is locked
 	spare  []entry[K, V] // allocated and not used yet; see fill
 
+	former *table[K, V] // of contents that are yet to be built: what BuildAll had made in another version, to be compared with. Not changed
+
 	filled [][]*entry[K, V] // by shard: made by fill, and not in its map yet; see settle
 
 	whole    string // what the contents as a whole were built from, as it was stored

@@ -202,3 +202,38 @@ func TestUnbuiltAfterRestart(t *testing.T) {
 		}
 	}
 }
+
+// TestVersionOfBuildAll: after a new Version of a BuildAll, what has read an entry that comes
+// out the same is not built.
+func TestVersionOfBuildAll(t *testing.T) {
+	d := newDisk()
+	runs := 0
+	open := func(version string, second int) (m *Manager, get func(k, want, builds int)) {
+		m = d.open(t, Options{})
+		c := must(Register(m, "c", Spec[int, int]{Version: version, BuildAll: func(context.Context) (map[int]int, error) {
+			return map[int]int{1: 10, 2: second}, nil
+		}}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			runs++
+			return c.Get(ctx, k)
+		}}))
+		return m, func(k, want, builds int) {
+			t.Helper()
+			runs = 0
+			equal(t, "value", must(top.Get(t.Context(), k)), want)
+			equal(t, "builds", runs, builds)
+		}
+	}
+	m, get := open("1", 20)
+	get(1, 10, 1)
+	get(2, 20, 1)
+	ok(t, m.Close())
+	m, get = open("2", 21)
+	get(1, 10, 0)
+	get(2, 21, 1)
+	ok(t, m.Close())
+	m, get = open("2", 21)
+	get(1, 10, 0)
+	get(2, 21, 0)
+	ok(t, m.Close())
+}

@@ -251,7 +251,7 @@ func (c *Cache[K, V]) grow() {
 		return
 	}
 	t := newTable[K, V](manyShards, old.recorded)
-	t.partial = old.partial
+	t.partial, t.former = old.partial, old.former
 	t.absorb(old, false, false, 0)
 	c.table.Store(t)
 }
