@@ -67,8 +67,10 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			continue
 		}
 		if c.all != nil && !c.all.Fresh() {
-			count(c.table.Load().shard(k), false)
 			b, err := c.buildAll(ctx)
+			if b != nil || err != nil {
+				count(c.table.Load().shard(k), false)
+			}
 			if err != nil {
 				return failed(err)
 			}
@@ -143,8 +145,10 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			count(s, false)
 			return v, st.failure()
 		}
-		count(s, st.kind.held())
 		run, err := c.m.graph.Resolve(ctx, n)
+		if run != nil || err != nil {
+			count(s, false)
+		}
 		if err != nil {
 			if err == graph.ErrStale && ctx.Err() == nil { // what wraps it, a builder has returned of its own accord
 				continue // the entry was set or invalidated meanwhile

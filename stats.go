@@ -9,8 +9,8 @@ type Stats struct {
 	Entries int  // in memory
 	Loaded  bool // false: Entries leaves out what was saved and not read yet
 
-	Hits   uint64 // reads that found their entry
-	Misses uint64 // reads that did not
+	Hits   uint64 // reads that found their entry, up to date
+	Misses uint64 // reads that did not, or for which a builder had to run
 
 	Builds      int64         // builders that made their value
 	BuildErrors int64         // builders that failed
@@ -28,7 +28,7 @@ type Stats struct {
 	LastError error // the last failure to load, build or save; nil if none
 }
 
-// HitRate is the share of reads that found their entry; 0 without any reads.
+// HitRate is the share of reads that found their entry, up to date; 0 without any reads.
 func (s Stats) HitRate() float64 {
 	if s.Hits == 0 {
 		return 0

@@ -201,3 +201,37 @@ func TestMemoryIsNamed(t *testing.T) {
 	ok(t, half.Set(1, 0))
 	equal(t, "read itself", names(), "half[1]")
 }
+
+// TestHitsAreUpToDate: a read for which something has to be built is no hit, though there is
+// an old value; one that has it found to be valid is.
+func TestHitsAreUpToDate(t *testing.T) {
+	d := newDisk()
+	open := func() (m *Manager, in, c *Cache[int, int]) {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			v, err := in.Get(ctx, 1)
+			return v / 10, err
+		}}))
+		return m, in, c
+	}
+	m, in, c := open()
+	want := func(hits, misses uint64) {
+		t.Helper()
+		must(c.Get(t.Context(), 1))
+		st := m.Stats()
+		equal(t, "cache", st[0].Cache, "c")
+		equal(t, "hits and misses", [2]uint64{st[0].Hits, st[0].Misses}, [2]uint64{hits, misses})
+	}
+	ok(t, in.Set(1, 10))
+	want(0, 1)
+	want(1, 1)
+	ok(t, in.Set(1, 20))
+	want(1, 2)
+	want(2, 2)
+	ok(t, in.Set(1, 21)) // and comes out the same
+	want(2, 3)
+	ok(t, m.Close())
+	m, _, c = open()
+	want(1, 0)
+}
