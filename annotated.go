@@ -23,7 +23,7 @@ type annotated struct {
 	m *Manager
 
 	mu    sync.Mutex
-	there map[string]map[string]string // what the store has: fingerprints of values, by cache and key. Of caches that were read or written as a whole
+	there map[string]map[string][fingerprintSize]byte // what the store has: fingerprints of values, by cache and key. Of caches that were read or written as a whole
 }
 
 // annotate returns s, or if it keeps values only and the Manager's own keeps more, both.
@@ -31,7 +31,7 @@ func (m *Manager) annotate(s store.Store) store.Store {
 	if s == m.store || s.Caps().Described || !m.annotates() {
 		return s
 	}
-	return &annotated{Store: s, m: m, there: make(map[string]map[string]string)}
+	return &annotated{Store: s, m: m, there: make(map[string]map[string][fingerprintSize]byte)}
 }
 
 func (s *annotated) Caps() store.Caps {
@@ -48,11 +48,11 @@ func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Reco
 			return
 		}
 		s.forget(cache)
-		there := make(map[string]string)
+		there := make(map[string][fingerprintSize]byte)
 		for rec, err := range s.Store.Load(ctx, cache) {
 			if err == nil {
 				value := fingerprint(rec.Value)
-				there[string(rec.Key)] = value
+				there[string(rec.Key)] = [fingerprintSize]byte([]byte(value))
 				n, known := notes[string(rec.Key)]
 				delete(notes, string(rec.Key))
 				if known && len(n.meta) == 0 {
@@ -86,7 +86,7 @@ func (s *annotated) forget(cache string) {
 // Apply writes the values, unless they are there already, and what is kept beside them. If
 // it fails it may have written some of that, in an order that does no harm.
 func (s *annotated) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
-	b := annotatedBatch{s: s, there: make(map[string]map[string]string)}
+	b := annotatedBatch{s: s, there: make(map[string]map[string][fingerprintSize]byte)}
 	for op, err := range ops {
 		if err != nil {
 			return err
@@ -115,10 +115,10 @@ func (s *annotated) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) e
 // annotatedBatch is a batch, divided among the two stores.
 type annotatedBatch struct {
 	s      *annotated
-	values []store.Op                   // for that of the values
-	before []store.Op                   // for the other, before them
-	notes  []store.Op                   // and after them
-	there  map[string]map[string]string // of the caches concerned, what there will be; nil if that is not known
+	values []store.Op                                  // for that of the values
+	before []store.Op                                  // for the other, before them
+	notes  []store.Op                                  // and after them
+	there  map[string]map[string][fingerprintSize]byte // of the caches concerned, what there will be; nil if that is not known
 }
 
 func (b *annotatedBatch) add(op store.Op) {
@@ -147,7 +147,7 @@ func (b *annotatedBatch) add(op store.Op) {
 		}
 		value := fingerprint(op.Value)
 		note.Value = []byte(value)
-		if known && was == value {
+		if known && string(was[:]) == value {
 			break
 		}
 		if len(op.Meta) > 0 && op.Meta[0]&flagBuilt != 0 {
@@ -156,7 +156,7 @@ func (b *annotatedBatch) add(op store.Op) {
 		op.Meta = nil
 		b.values = append(b.values, op)
 		if there != nil {
-			there[string(op.Key)] = value
+			there[string(op.Key)] = [fingerprintSize]byte(note.Value)
 		}
 	case store.Delete:
 		if there == nil || known {
@@ -165,7 +165,7 @@ func (b *annotatedBatch) add(op store.Op) {
 		}
 	case store.Clear, store.Drop:
 		b.values = append(b.values, op)
-		b.there[op.Cache] = make(map[string]string)
+		b.there[op.Cache] = make(map[string][fingerprintSize]byte)
 	case store.Describe:
 		if there == nil {
 			b.values = append(b.values, op)
