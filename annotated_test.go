@@ -430,6 +430,21 @@ func TestHooks(t *testing.T) {
 	x.want("ab", 18)
 }
 
+// TestHooksReloaded: what is loaded again and is the same is no change.
+func TestHooksReloaded(t *testing.T) {
+	x := newHookRun(t)
+	x.want("ab", 6, "double a", "double b", "sum ab")
+	ok(t, x.in.Reload(t.Context()))
+	x.want("ab", 6)
+	x.data["b"] = 3
+	ok(t, x.in.Reload(t.Context()))
+	x.want("ab", 8, "double b", "sum ab")
+	ok(t, x.m.Sync(t.Context()))
+	ok(t, x.in.Reload(t.Context()))
+	ok(t, x.double.Reload(t.Context()))
+	x.want("ab", 8)
+}
+
 // TestHooksReadElsewhere: notes on what a hook has loaded are saved also if nothing else is,
 // in the Manager's own store.
 func TestHooksReadElsewhere(t *testing.T) {

@@ -99,7 +99,7 @@ func given(ops []store.Op) iter.Seq2[store.Op, error] {
 	}
 }
 
-// noteLater is notes that go with the next batch of the Manager's own store, for that is
+// noteLater is notes on values that go with the next batch of the Manager's own store, for that is
 // when what was computed from what they are about is saved.
 type noteLater struct {
 	mu  sync.Mutex
@@ -116,6 +116,17 @@ func (l *noteLater) any() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.ops) > 0
+}
+
+// over puts those of a cache over what the store has of it.
+func (l *noteLater) over(known map[string]annotation, of string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, op := range l.ops {
+		if op.Cache == of {
+			known[string(op.Key)] = annotation{string(op.Value), op.Meta}
+		}
+	}
 }
 
 // take returns the notes, which are no longer there. The main lane is held.
@@ -145,6 +156,9 @@ func (c *core) hookNotes(ctx context.Context) (h hookNotes, err error) {
 	h.of = notesOn(c.slot.name)
 	if c.m.annotates() {
 		h.known, err = c.m.readNotes(ctx, c.slot.name)
+	}
+	if err == nil {
+		c.m.noteLater.over(h.known, h.of)
 	}
 	return h, err
 }
