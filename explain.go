@@ -340,7 +340,7 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 			}
 		}
 	}
-	for i := 0; i < start; i++ {
+	for i := range start {
 		reach(found[i].Above(), 1)
 	}
 	for _, n := range noted {

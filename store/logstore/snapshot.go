@@ -85,15 +85,6 @@ func (x *snapshot) part(magic uint32, off int64, buf []byte) ([]byte, error) {
 	return buf[blockHeader:], nil
 }
 
-// read is fetch and part.
-func (x *snapshot) read(magic uint32, off, size int64) ([]byte, error) {
-	buf := make([]byte, size)
-	if err := x.fetch(off, buf); err != nil {
-		return nil, err
-	}
-	return x.part(magic, off, buf)
-}
-
 // unpack returns the records of the block at off, which was read into buf, in
 // the form in which they follow each other in it. They are a part of buf, or
 // of into if the block is compressed and they fit, or of a new array.
