@@ -145,6 +145,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	c.complete(t, c.readState(t, found))
 	c.forgot(t, forgotten)
 	c.inherited(t)
+	c.noteFresh(&t.notes)
 	return nil
 }
 
@@ -344,9 +345,7 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 			}
 		}
 	}
-	if err == nil && c.writable() == nil {
-		c.m.noteLater.add(notes.fresh...)
-	}
+	t.notes = notes.fresh
 	return t.settle(), err == nil, err
 }
 

@@ -149,6 +149,15 @@ func (c *core) hookNotes(ctx context.Context) (h hookNotes, err error) {
 	return h, err
 }
 
+// noteFresh is for what was read by a Load hook, and is the contents from now on: the
+// notes of what was read and dropped might come after newer ones. The gate is held exclusively.
+func (c *core) noteFresh(notes *[]store.Op) {
+	if c.saves() {
+		c.m.noteLater.add(*notes...)
+	}
+	*notes = nil
+}
+
 // recognize returns what is known of the value of a key, both encoded. If that is nothing, fresh is to
 // be called with what is. A value that is not there is one that a builder has made, it is not
 // known of what.

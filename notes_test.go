@@ -1,0 +1,58 @@
+package cacheman
+
+import (
+	"context"
+	"maps"
+	"testing"
+)
+
+// TestNotesReadOnly: who only reads has nothing to note.
+func TestNotesReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	ok(t, must(Open(dir, Options{})).Close())
+	m := must(Open(dir, Options{ReadOnly: true}))
+	in := must(Register(m, "in", Spec[string, int]{Load: func(context.Context) (map[string]int, error) { return map[string]int{"a": 1}, nil }}))
+	equal(t, "a", must(in.Get(t.Context(), "a")), 1)
+	ok(t, m.Sync(t.Context()))
+	ok(t, m.Close())
+}
+
+// TestNotesOfOldReading: what was read and dropped is not noted over what was saved meanwhile.
+func TestNotesOfOldReading(t *testing.T) {
+	d, saved := newDisk(), map[string]int{"a": 2} // of which nothing is known
+	var pause func()
+	open := func() (in, c *Cache[string, int]) {
+		m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+		in = must(Register(m, "in", Spec[string, int]{}))
+		c = must(Register(m, "c", Spec[string, int]{
+			Load: func(context.Context) (map[string]int, error) { return maps.Clone(saved), nil },
+			Save: func(_ context.Context, all map[string]int) error { saved = all; return nil },
+			Build: func(ctx context.Context, k string) (int, error) {
+				v, err := in.Get(ctx, k)
+				return 2 * v, err
+			},
+			AfterLoad: func(_ context.Context, _ string, v int) (int, error) {
+				if f := pause; f != nil {
+					pause = nil
+					f()
+				}
+				return v, nil
+			},
+		}))
+		return in, c
+	}
+	in, c := open()
+	ok(t, in.Set("a", 1))
+	ok(t, c.Load(t.Context()))
+	c.m.noteLater.take()
+	pause = func() {
+		ok(t, c.Invalidate("a"))
+		equal(t, "a", must(c.Get(t.Context(), "a")), 2)
+		ok(t, c.m.Sync(t.Context()))
+	}
+	ok(t, c.Reload(t.Context()))
+	ok(t, c.m.Close())
+	in, c = open()
+	ok(t, in.Set("a", 5))
+	equal(t, "a", must(c.Get(t.Context(), "a")), 10)
+}
