@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 
@@ -74,7 +75,7 @@ func (m *Manager) keepNotes(ctx context.Context, ops []store.Op) error {
 		return err
 	}
 	earlier := m.noteLater.take()
-	ops = append(earlier, ops...)
+	ops = slices.Concat(earlier, ops)
 	mark := m.mark.Load()
 	if !shared(m.store) {
 		mark = m.graph.Revision()
@@ -103,13 +104,28 @@ func given(ops []store.Op) iter.Seq2[store.Op, error] {
 // when what was computed from what they are about is saved.
 type noteLater struct {
 	mu  sync.Mutex
-	ops []store.Op
+	ops map[string]map[string]store.Op // by cache and key
 }
 
-func (l *noteLater) add(ops ...store.Op) {
+func (l *noteLater) add(ops ...store.Op) { l.put(ops, true) }
+
+// put adds ops, and if over is set in place of others.
+func (l *noteLater) put(ops []store.Op, over bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ops = append(l.ops, ops...)
+	if l.ops == nil {
+		l.ops = make(map[string]map[string]store.Op)
+	}
+	for _, op := range ops {
+		of := l.ops[op.Cache]
+		if of == nil {
+			of = make(map[string]store.Op)
+			l.ops[op.Cache] = of
+		}
+		if _, newer := of[string(op.Key)]; over || !newer {
+			of[string(op.Key)] = op
+		}
+	}
 }
 
 func (l *noteLater) any() bool {
@@ -118,21 +134,28 @@ func (l *noteLater) any() bool {
 	return len(l.ops) > 0
 }
 
-// take returns the notes, which are no longer there. The main lane is held.
-func (l *noteLater) take() []store.Op {
+// show puts notes on a cache into those that were read.
+func (l *noteLater) show(cache string, read map[string]annotation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ops := l.ops
+	for key, op := range l.ops[cache] {
+		read[key] = annotation{string(op.Value), op.Meta}
+	}
+}
+
+// take returns the notes, which are no longer there. The main lane is held.
+func (l *noteLater) take() (all []store.Op) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, of := range l.ops {
+		all = slices.AppendSeq(all, maps.Values(of))
+	}
 	l.ops = nil
-	return ops
+	return all
 }
 
 // putBack is for those that could not be saved.
-func (l *noteLater) putBack(ops []store.Op) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ops = append(slices.Clip(ops), l.ops...)
-}
+func (l *noteLater) putBack(ops []store.Op) { l.put(ops, false) }
 
 // hookNotes is what is known of the values that a Load hook gives.
 type hookNotes struct {
@@ -145,6 +168,7 @@ func (c *core) hookNotes(ctx context.Context) (h hookNotes, err error) {
 	h.of = notesOn(c.slot.name)
 	if c.m.annotates() {
 		h.known, err = c.m.readNotes(ctx, c.slot.name)
+		c.m.noteLater.show(h.of, h.known)
 	}
 	return h, err
 }

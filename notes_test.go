@@ -17,6 +17,18 @@ func TestNotesReadOnly(t *testing.T) {
 	ok(t, m.Close())
 }
 
+// TestNotesOfReload: what a Load hook gives again is what it was, also before that is saved, and
+// is noted once.
+func TestNotesOfReload(t *testing.T) {
+	x := newHookRun(t)
+	x.want("ab", 6, "double a", "double b", "sum ab")
+	for range 10 {
+		ok(t, x.in.Reload(t.Context()))
+		x.want("ab", 6)
+	}
+	equal(t, "notes", len(x.m.noteLater.take()), 3)
+}
+
 // TestNotesOfOldReading: what was read and dropped is not noted over what was saved meanwhile.
 func TestNotesOfOldReading(t *testing.T) {
 	d, saved := newDisk(), map[string]int{"a": 2} // of which nothing is known
