@@ -22,8 +22,9 @@ type annotated struct {
 	store.Store
 	m *Manager
 
-	mu    sync.Mutex
-	there map[string]map[string]string // what the store has: fingerprints of values, by cache and key. Of caches that were read or written as a whole
+	mu      sync.Mutex
+	there   map[string]map[string]string // what the store has: fingerprints of values, by cache and key. Of caches that were read or written as a whole
+	batches int                          // of values that were written: what was read before one is what was there
 }
 
 // annotate returns s, or if it keeps values only and the Manager's own keeps more, both.
@@ -47,7 +48,7 @@ func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Reco
 			yield(store.Record{}, err)
 			return
 		}
-		s.forget(cache)
+		batches := s.forget(cache)
 		there := make(map[string]string)
 		for rec, err := range s.Store.Load(ctx, cache) {
 			if err == nil {
@@ -67,7 +68,9 @@ func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Reco
 			}
 		}
 		s.mu.Lock()
-		s.there[cache] = there
+		if s.batches == batches {
+			s.there[cache] = there
+		}
 		s.mu.Unlock()
 		for key, n := range notes {
 			if rec, ok := n.without(key); ok && !yield(rec, nil) {
@@ -77,10 +80,12 @@ func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Reco
 	}
 }
 
-func (s *annotated) forget(cache string) {
+// forget is called before a cache is read, and returns the number of batches until then.
+func (s *annotated) forget(cache string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.there, cache)
+	return s.batches
 }
 
 // Apply writes the values, unless they are there already, and what is kept beside them. If
@@ -99,6 +104,7 @@ func (s *annotated) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) e
 		}
 		err := s.Store.Apply(ctx, given(b.values))
 		s.mu.Lock()
+		s.batches++
 		for cache, there := range b.there {
 			if s.there[cache] = there; there == nil || err != nil {
 				delete(s.there, cache)

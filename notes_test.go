@@ -2,8 +2,13 @@ package cacheman
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"maps"
 	"testing"
+
+	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/csvstore"
 )
 
 // TestNotesReadOnly: who only reads has nothing to note.
@@ -67,4 +72,48 @@ func TestNotesOfOldReading(t *testing.T) {
 	in, c = open()
 	ok(t, in.Set("a", 5))
 	equal(t, "a", must(c.Get(t.Context(), "a")), 10)
+}
+
+// pausedStore is one with something to do at the end of Load.
+type pausedStore struct {
+	*valuesStore
+	atEnd func()
+}
+
+func (s *pausedStore) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		for rec, err := range s.valuesStore.Load(ctx, cache) {
+			if !yield(rec, err) {
+				return
+			}
+		}
+		if s.atEnd != nil {
+			s.atEnd()
+		}
+	}
+}
+
+// TestValuesReadWhileSaved: what was read before a sync, and dropped, is not taken for what there is.
+func TestValuesReadWhileSaved(t *testing.T) {
+	s := &pausedStore{valuesStore: &valuesStore{Store: must(csvstore.Open(t.TempDir(), csvstore.Options{}))}}
+	d := newDisk()
+	open := func() *Cache[string, int] {
+		return must(Register(d.open(t, Options{Autosync: &Autosync{Off: true}}), "in", Spec[string, int]{Store: s}))
+	}
+	c := open()
+	ok(t, c.Set("a", 1))
+	ok(t, c.Sync(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	s.atEnd = func() {
+		s.atEnd = nil
+		ok(t, c.Set("a", 2))
+		ok(t, c.Sync(t.Context()))
+		cancel()
+	}
+	if err := c.Reload(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	ok(t, c.Set("a", 1))
+	ok(t, c.m.Close())
+	equal(t, "a", must(open().Get(t.Context(), "a")), 1)
 }
