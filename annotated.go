@@ -173,7 +173,7 @@ func (b *annotatedBatch) add(op store.Op) {
 		b.values = append(b.values, op)
 		b.there[op.Cache] = make(map[string]string)
 	case store.Describe:
-		if there == nil {
+		if len(there) == 0 { // there may be no file, and no notes would be read
 			b.values = append(b.values, op)
 		}
 		return

@@ -117,3 +117,20 @@ func TestValuesReadWhileSaved(t *testing.T) {
 	ok(t, c.m.Close())
 	equal(t, "a", must(open().Get(t.Context(), "a")), 1)
 }
+
+// TestValuesNone: that there is nothing is a result also where there is nothing else.
+func TestValuesNone(t *testing.T) {
+	valuesOnly(t, func(t *testing.T, x *annotatedRun) {
+		ok(t, x.in.Set("n", 1))
+		must(x.double.Get(t.Context(), "n"))
+		ok(t, x.m.Sync(t.Context()))
+		ok(t, x.double.InvalidateAll())
+		x.double.Get(t.Context(), "a")
+		x.reopen()
+		clear(x.runs)
+		if _, err := x.double.Get(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+		x.wantRuns()
+	})
+}
