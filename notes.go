@@ -161,16 +161,57 @@ func (l *noteLater) putBack(ops []store.Op) { l.put(ops, false) }
 type hookNotes struct {
 	of    string // the name of the cache
 	known map[string]annotation
-	fresh []store.Op // notes on values of which nothing was known
+	fresh []store.Op // what is to be noted
 }
 
+// hookNotes also looks for what was noted under names that c had formerly, if there is
+// nothing under its own.
 func (c *core) hookNotes(ctx context.Context) (h hookNotes, err error) {
-	h.of = notesOn(c.slot.name)
-	if c.m.annotates() {
-		h.known, err = c.m.readNotes(ctx, c.slot.name)
-		c.m.noteLater.show(h.of, h.known)
+	if !c.m.annotates() {
+		return h, nil
 	}
-	return h, err
+	for i, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
+		h.of = notesOn(name)
+		if h.known, err = c.m.readNotes(ctx, name); err != nil {
+			return h, err
+		}
+		c.m.noteLater.show(h.of, h.known)
+		if i > 0 {
+			h.move(notesOn(c.slot.name))
+		}
+		if len(h.known) > 0 {
+			break
+		}
+	}
+	return h, nil
+}
+
+// move notes what is known under the name to.
+func (h *hookNotes) move(to string) {
+	for key := range h.known {
+		h.note(store.Delete, key, annotation{})
+	}
+	h.of = to
+	for key, n := range h.known {
+		h.note(store.Put, key, n)
+	}
+}
+
+func (h *hookNotes) note(kind store.Kind, key string, n annotation) {
+	h.fresh = append(h.fresh, store.Op{Kind: kind, Cache: h.of, Key: []byte(key), Value: []byte(n.value), Meta: n.meta})
+}
+
+// deleteSaved calls the Delete hook, and deletes what is noted of values that a Save hook keeps.
+func (c *core) deleteSaved(ctx context.Context) error {
+	err := c.typed.callDelete(ctx)
+	if err != nil || c.lane.store != nil || !c.m.annotates() {
+		return err
+	}
+	var ops []store.Op
+	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
+		ops = append(ops, store.Op{Kind: store.Drop, Cache: notesOn(name)})
+	}
+	return c.m.keepNotes(ctx, ops)
 }
 
 // noteFresh is for what was read by a Load hook, and is the contents from now on: the
@@ -186,15 +227,13 @@ func (c *core) noteFresh(notes *[]store.Op) {
 // be called with what is. A value that is not there is one that a builder has made, it is not
 // known of what.
 func (h *hookNotes) recognize(key, value []byte) (r record, there bool, fresh func(meta []byte)) {
-	print := fingerprint(value)
-	n, known := h.known[string(key)]
-	delete(h.known, string(key))
+	k, print := string(key), fingerprint(value)
+	n, known := h.known[k]
+	delete(h.known, k)
 	if known && n.holds() && n.value == print {
 		if r, err := parseRecord(n.meta); err == nil {
 			return r, true, nil
 		}
 	}
-	return record{}, !known || len(n.meta) > 0, func(meta []byte) {
-		h.fresh = append(h.fresh, store.Op{Kind: store.Put, Cache: h.of, Key: key, Value: []byte(print), Meta: meta})
-	}
+	return record{}, !known || len(n.meta) > 0, func(meta []byte) { h.note(store.Put, k, annotation{print, meta}) }
 }

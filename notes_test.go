@@ -134,3 +134,53 @@ func TestValuesNone(t *testing.T) {
 		x.wantRuns()
 	})
 }
+
+// TestHooksRenamed: what was saved under another name is recognized, too.
+func TestHooksRenamed(t *testing.T) {
+	d, saved, runs := newDisk(), map[string]int{}, 0
+	open := func(name string, before ...string) (*Cache[string, int], *Cache[string, int]) {
+		m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+		in := must(Register(m, "input", Spec[string, int]{}))
+		return in, must(Register(m, name, Spec[string, int]{
+			Formerly: before,
+			Load:     func(context.Context) (map[string]int, error) { return maps.Clone(saved), nil },
+			Save:     func(_ context.Context, all map[string]int) error { saved = all; return nil },
+			Build: func(ctx context.Context, k string) (int, error) {
+				runs++
+				v, err := in.Get(ctx, k)
+				return 2 * v, err
+			},
+		}))
+	}
+	in, c := open("old")
+	ok(t, in.Set("a", 1))
+	ok(t, in.Set("b", 1))
+	equal(t, "a", must(c.Get(t.Context(), "a")), 2)
+	equal(t, "b", must(c.Get(t.Context(), "b")), 2)
+	ok(t, c.m.Close())
+	in, c = open("new", "old")
+	equal(t, "a", must(c.Get(t.Context(), "a")), 2)
+	equal(t, "runs", runs, 2)
+	ok(t, in.Set("a", 5))
+	equal(t, "a", must(c.Get(t.Context(), "a")), 10)
+	ok(t, c.m.Close())
+	in, c = open("new")
+	ok(t, in.Set("b", 5))
+	equal(t, "b", must(c.Get(t.Context(), "b")), 10)
+	equal(t, "a", must(c.Get(t.Context(), "a")), 10)
+	equal(t, "runs", runs, 4)
+}
+
+// TestHooksDeleteSaved: what is noted goes with what was saved.
+func TestHooksDeleteSaved(t *testing.T) {
+	x := newHookRun(t)
+	if _, err := x.double.Get(t.Context(), "n"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	ok(t, x.m.Sync(t.Context()))
+	ok(t, x.double.DeleteSaved(t.Context()))
+	x.reopen()
+	clear(x.runs)
+	x.double.Get(t.Context(), "n")
+	x.wantRuns("double n")
+}

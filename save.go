@@ -114,10 +114,7 @@ func (b *batch) callDelete(ctx context.Context, c *cut) error {
 	if !c.dropped || c.cache == nil {
 		return nil
 	}
-	err := c.cache.typed.callDelete(ctx)
-	if err == nil && c.cache.lane.store == nil && b.m.annotates() {
-		err = b.m.keepNotes(ctx, []store.Op{{Kind: store.Drop, Cache: notesOn(c.slot.name)}})
-	}
+	err := c.cache.deleteSaved(ctx)
 	b.errs.add(err)
 	return err
 }

@@ -292,7 +292,7 @@ func (l *lane) deleteSaved(ctx context.Context, cores []*core) error {
 	defer done()
 	var errs errorList
 	cores = slices.DeleteFunc(cores, func(c *core) bool {
-		err := c.typed.callDelete(ctx)
+		err := c.deleteSaved(ctx)
 		errs.add(err)
 		return err != nil
 	})
