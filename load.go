@@ -338,7 +338,9 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 	}
 	for key, n := range notes.known { // the hook has no value of these
 		rec, ok := n.without(key)
-		if k, is := c.keyed().decodeKey(key).(K); ok && is && c.derives && c.fits(k) == nil && err == nil {
+		if !ok || !c.derives {
+			notes.note(store.Delete, key, annotation{})
+		} else if k, is := c.keyed().decodeKey(key).(K); is && c.fits(k) == nil && err == nil {
 			if st, r, err := parseEntry[V](rec); err == nil {
 				s, e := t.fill(k)
 				c.restore(t, s, e, st, r, false, nodes)

@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"testing"
@@ -72,6 +73,27 @@ func TestNotesOfOldReading(t *testing.T) {
 	in, c = open()
 	ok(t, in.Set("a", 5))
 	equal(t, "a", must(c.Get(t.Context(), "a")), 10)
+}
+
+// TestNotesGo: notes on what somebody else has removed do not stay.
+func TestNotesGo(t *testing.T) {
+	x := newHookRun(t)
+	for i := range 20 {
+		x.data = map[string]int{fmt.Sprint("k", i): i}
+		ok(t, x.in.Load(t.Context()))
+		x.reopen()
+	}
+	equal(t, "notes", len(must(x.m.readNotes(t.Context(), "in"))), 1)
+	valuesOnly(t, func(t *testing.T, x *annotatedRun) {
+		for i := range 20 {
+			k := fmt.Sprint("k", i)
+			ok(t, x.in.Set(k, i))
+			ok(t, x.m.Close())
+			ok(t, x.s.Store.Apply(t.Context(), given([]store.Op{{Kind: store.Delete, Cache: "in", Key: []byte(k)}})))
+			x.open()
+		}
+		equal(t, "notes", len(must(x.m.readNotes(t.Context(), "in"))), 1)
+	})
 }
 
 // pausedStore is one with something to do at the end of Load.
