@@ -43,7 +43,7 @@ func (n annotation) without(key string) (rec store.Record, ok bool) {
 	return rec, len(n.meta) > 0
 }
 
-// readNotes returns what is kept beside the values of a cache, by their keys.
+// readNotes returns what is kept beside the values of a cache, by their keys, or is to be.
 func (m *Manager) readNotes(ctx context.Context, cache string) (map[string]annotation, error) {
 	all := make(map[string]annotation)
 	for rec, err := range m.store.Load(ctx, notesOn(cache)) {
@@ -51,13 +51,13 @@ func (m *Manager) readNotes(ctx context.Context, cache string) (map[string]annot
 		case err == nil:
 			all[string(rec.Key)] = annotation{string(rec.Value), rec.Meta}
 		case errors.Is(err, store.ErrNotFound):
-			return all, nil
 		case errors.Is(err, store.ErrCorrupt):
 			m.emit(Event{Kind: EventDamaged, Cache: cache, Reason: "what was kept beside a value cannot be read", Err: err})
 		default:
 			return nil, err
 		}
 	}
+	m.noteLater.show(notesOn(cache), all)
 	return all, nil
 }
 
@@ -139,7 +139,9 @@ func (l *noteLater) show(cache string, read map[string]annotation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for key, op := range l.ops[cache] {
-		read[key] = annotation{string(op.Value), op.Meta}
+		if read[key] = (annotation{string(op.Value), op.Meta}); op.Kind == store.Delete {
+			delete(read, key)
+		}
 	}
 }
 
@@ -175,7 +177,6 @@ func (c *core) hookNotes(ctx context.Context) (h hookNotes, err error) {
 		if h.known, err = c.m.readNotes(ctx, name); err != nil {
 			return h, err
 		}
-		c.m.noteLater.show(h.of, h.known)
 		if i > 0 {
 			h.move(notesOn(c.slot.name))
 		}

@@ -32,6 +32,12 @@ func TestNotesOfReload(t *testing.T) {
 		ok(t, x.in.Reload(t.Context()))
 		x.want("ab", 6)
 	}
+	data := x.data
+	x.data = nil
+	ok(t, x.in.Reload(t.Context()))
+	x.data = data
+	ok(t, x.in.Reload(t.Context()))
+	wantContents(t, x.in, data)
 	equal(t, "notes", len(x.m.noteLater.take()), 3)
 }
 
@@ -205,4 +211,29 @@ func TestHooksDeleteSaved(t *testing.T) {
 	clear(x.runs)
 	x.double.Get(t.Context(), "n")
 	x.wantRuns("double n")
+}
+
+// TestHooksHalfSavedOthers: what has not changed is recognized also if a process dies between
+// the Save hook and the notes, and notes that nobody reads are not made.
+func TestHooksHalfSavedOthers(t *testing.T) {
+	x := newHookRun(t)
+	x.want("ab", 6, "double a", "double b", "sum ab")
+	x.reopen()
+	x.data["c"] = 4
+	x.want("bc", 12, "double c", "sum bc")
+	x.fail = func() error { x.d.setFail(errPlanned); return nil }
+	if err := x.m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+		t.Fatal(err)
+	}
+	saved, dead := maps.Clone(x.saved), x.m
+	dead.Close()
+	x.saved, x.fail = saved, nil
+	x.d = &disk{Store: x.d.Store}
+	x.open()
+	x.want("ab", 6)
+	x.want("bc", 12, "double c", "sum bc")
+	out := must(Register(x.m, "out", Spec[string, int]{Save: func(context.Context, map[string]int) error { return nil }}))
+	ok(t, out.Set("a", 1))
+	ok(t, out.Sync(t.Context()))
+	equal(t, "notes", len(must(x.m.readNotes(t.Context(), "out"))), 0)
 }
