@@ -388,7 +388,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
-	for rec, err := range c.lane.store.Load(ctx, source.name) {
+	for rec, err := range c.records(ctx, source) {
 		switch {
 		case err == nil:
 		case errors.Is(err, store.ErrCorrupt):

@@ -237,3 +237,27 @@ func TestHooksHalfSavedOthers(t *testing.T) {
 	ok(t, out.Sync(t.Context()))
 	equal(t, "notes", len(must(x.m.readNotes(t.Context(), "out"))), 0)
 }
+
+// TestValuesRenamedHalf: a Reload after a sync that has renamed the file, and failed then.
+func TestValuesRenamedHalf(t *testing.T) {
+	valuesOnly(t, func(t *testing.T, x *annotatedRun) {
+		ok(t, x.in.Set("a", 1))
+		equal(t, "a", must(x.double.Get(t.Context(), "a")), 2)
+		ok(t, x.double.Set("b", 100)) // by hand
+		x.name, x.before = "twice", []string{"double"}
+		x.reopen()
+		ok(t, x.double.Load(t.Context()))
+		x.s.after = func() { x.d.setFail(errPlanned) }
+		if err := x.m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+			t.Fatal(err)
+		}
+		x.d.setFail(nil)
+		x.s.after = nil
+		ok(t, x.double.Reload(t.Context()))
+		for range 2 {
+			equal(t, "b", must(x.double.Get(t.Context(), "b")), 100)
+			equal(t, "a", must(x.double.Get(t.Context(), "a")), 2)
+			x.reopen()
+		}
+	})
+}
