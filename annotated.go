@@ -39,7 +39,7 @@ func (m *Manager) annotate(s store.Store) store.Store {
 
 func (s *annotated) Caps() store.Caps {
 	caps := s.Store.Caps()
-	caps.Described = true
+	caps.Described, caps.Atomic = true, false
 	return caps
 }
 

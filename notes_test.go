@@ -261,3 +261,32 @@ func TestValuesRenamedHalf(t *testing.T) {
 		}
 	})
 }
+
+// TestValuesHalfDeleted: what a DeleteSaved that failed may have deleted is unsaved.
+func TestValuesHalfDeleted(t *testing.T) {
+	valuesOnly(t, func(t *testing.T, x *annotatedRun) {
+		ok(t, x.in.Set("a", 1))
+		ok(t, x.m.Sync(t.Context()))
+		x.s.after = func() { x.d.setFail(errPlanned) }
+		if err := x.in.DeleteSaved(t.Context()); !errors.Is(err, errPlanned) {
+			t.Fatal(err)
+		}
+		x.d.setFail(nil)
+		x.s.after = nil
+		x.reopen()
+		equal(t, "a", must(x.in.Get(t.Context(), "a")), 1)
+	})
+	x := newHookRun(t)
+	x.want("ab", 6, "double a", "double b", "sum ab")
+	ok(t, x.m.Sync(t.Context()))
+	x.fail = func() error { x.d.setFail(errPlanned); return nil }
+	if err := x.double.DeleteSaved(t.Context()); !errors.Is(err, errPlanned) {
+		t.Fatal(err)
+	}
+	x.d.setFail(nil)
+	x.fail = nil
+	x.reopen()
+	x.want("ab", 6)
+	must(x.double.Get(t.Context(), "a"))
+	x.wantRuns()
+}

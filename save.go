@@ -476,11 +476,11 @@ func (p *tablePart[K, V]) finish(saved bool) {
 	}
 }
 
-// forget notes that the store has nothing of the contents any more. The gate is
-// held exclusively.
-func (c *Cache[K, V]) forget() {
+// forget notes that the store has nothing of the contents any more, or if sure is not set
+// that it may be so. The gate is held exclusively.
+func (c *Cache[K, V]) forget(sure bool) {
 	t := c.table.Load()
 	t.rewrite = t.recorded
-	t.cleared = false
+	t.cleared = t.cleared && !sure
 	c.epoch++ // what is just being read is not there any more
 }
