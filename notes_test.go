@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -289,4 +290,32 @@ func TestValuesHalfDeleted(t *testing.T) {
 	x.want("ab", 6)
 	must(x.double.Get(t.Context(), "a"))
 	x.wantRuns()
+}
+
+// TestNotesImported: notes are exported and imported like records.
+func TestNotesImported(t *testing.T) {
+	dir, to := t.TempDir(), t.TempDir()
+	s := must(csvstore.Open(t.TempDir(), csvstore.Options{}))
+	runs := 0
+	var exported bytes.Buffer
+	for _, dir := range []string{dir, to} {
+		m := must(Open(dir, Options{}))
+		in := must(Register(m, "in", Spec[string, int]{Store: s}))
+		c := must(Register(m, "c", Spec[string, int]{Store: s, Build: func(ctx context.Context, k string) (int, error) {
+			runs++
+			return in.Get(ctx, k)
+		}}))
+		ok(t, in.Set("a", 1))
+		equal(t, "a", must(c.Get(t.Context(), "a")), 1)
+		equal(t, "runs", runs, 1)
+		if exported.Len() == 0 {
+			ok(t, m.Export(t.Context(), &exported))
+			ok(t, Import(t.Context(), to, &exported))
+			exported.WriteByte('\n')
+		}
+		ok(t, m.Close())
+		for err := range CheckDir(t.Context(), dir) {
+			t.Error(err)
+		}
+	}
 }
