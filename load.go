@@ -294,7 +294,13 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 
 func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool, err error) {
 	var contents map[K]V
+	c.m.gate.RLock()
+	void := c.slot.void() && (c.spec.Save != nil || c.spec.Delete != nil)
+	c.m.gate.RUnlock()
 	guard(&err, func() (err error) {
+		if void { // and is yet to be deleted
+			return ErrNotFound
+		}
 		contents, err = c.spec.Load(ctx)
 		return err
 	})

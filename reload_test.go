@@ -71,3 +71,15 @@ func TestReloadWhileSyncEnds(t *testing.T) {
 		equal(t, "saved", v, 2*n+1)
 	}
 }
+
+// TestReloadInvalidatedHook: a Reload does not bring back what was invalidated and a hook is yet to delete.
+func TestReloadInvalidatedHook(t *testing.T) {
+	x := newHookRun(t)
+	x.saved = map[string]int{"a": 100}
+	equal(t, "a", must(x.double.Get(t.Context(), "a")), 100)
+	ok(t, x.double.InvalidateAll())
+	ok(t, x.double.Reload(t.Context()))
+	equal(t, "a", must(x.double.Get(t.Context(), "a")), 2)
+	x.reopen()
+	equal(t, "a", must(x.double.Get(t.Context(), "a")), 2)
+}
