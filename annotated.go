@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/cacheman-go/cacheman/store"
@@ -22,8 +23,10 @@ type annotated struct {
 	store.Store
 	m *Manager
 
-	mu    sync.Mutex
-	there map[string]map[string][fingerprintSize]byte // what the store has: fingerprints of values, by cache and key. Of caches that were read or written as a whole
+	mu      sync.Mutex
+	there   map[string]map[string][fingerprintSize]byte // what the store has: fingerprints of values, by cache and key. Of caches that were read or written as a whole
+	gone    map[string][]store.Op                       // what the next batch is to remove, by cache: notes on what was not there
+	batches int                                         // what was read before the last one is what was there
 }
 
 // annotate returns s, or if it keeps values only and the Manager's own keeps more, both.
@@ -31,24 +34,24 @@ func (m *Manager) annotate(s store.Store) store.Store {
 	if s == m.store || s.Caps().Described || !m.annotates() {
 		return s
 	}
-	return &annotated{Store: s, m: m, there: make(map[string]map[string][fingerprintSize]byte)}
+	return &annotated{Store: s, m: m, there: make(map[string]map[string][fingerprintSize]byte), gone: make(map[string][]store.Op)}
 }
 
 func (s *annotated) Caps() store.Caps {
 	caps := s.Store.Caps()
-	caps.Described = true
+	caps.Described, caps.Atomic = true, false
 	return caps
 }
 
 func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
+		batches := s.forget(cache)
 		notes, err := s.m.readNotes(ctx, cache)
 		if err != nil {
 			yield(store.Record{}, err)
 			return
 		}
-		s.forget(cache)
-		there := make(map[string][fingerprintSize]byte)
+		there, damaged := make(map[string][fingerprintSize]byte), false
 		for rec, err := range s.Store.Load(ctx, cache) {
 			if err == nil {
 				value := fingerprint(rec.Value)
@@ -65,22 +68,31 @@ func (s *annotated) Load(ctx context.Context, cache string) iter.Seq2[store.Reco
 			if !yield(rec, err) || err != nil && !errors.Is(err, store.ErrCorrupt) {
 				return
 			}
+			damaged = damaged || err != nil
 		}
-		s.mu.Lock()
-		s.there[cache] = there
-		s.mu.Unlock()
+		var gone []store.Op
 		for key, n := range notes {
-			if rec, ok := n.without(key); ok && !yield(rec, nil) {
+			if rec, ok := n.without(key); !ok && !damaged {
+				gone = append(gone, store.Op{Kind: store.Delete, Cache: notesOn(cache), Key: []byte(key)})
+			} else if ok && !yield(rec, nil) {
 				return
 			}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.batches == batches {
+			s.there[cache], s.gone[cache] = there, gone
 		}
 	}
 }
 
-func (s *annotated) forget(cache string) {
+// forget is called before a cache is read, and returns the number of batches until then.
+func (s *annotated) forget(cache string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.there, cache)
+	delete(s.gone, cache)
+	return s.batches
 }
 
 // Apply writes the values, unless they are there already, and what is kept beside them. If
@@ -93,30 +105,40 @@ func (s *annotated) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) e
 		}
 		b.add(op)
 	}
-	if len(b.values) > 0 {
-		if err := s.m.keepNotes(ctx, b.before); err != nil {
-			return err
-		}
-		err := s.Store.Apply(ctx, given(b.values))
-		s.mu.Lock()
-		for cache, there := range b.there {
-			if s.there[cache] = there; there == nil || err != nil {
-				delete(s.there, cache)
-			}
-		}
-		s.mu.Unlock()
-		if err != nil {
-			return err
-		}
+	if len(b.values) == 0 {
+		s.end(&b, true)
+		return s.m.keepNotes(ctx, slices.Concat(b.gone, b.notes))
+	}
+	if err := s.m.keepNotes(ctx, slices.Concat(b.gone, b.before)); err != nil {
+		return err
+	}
+	err := s.Store.Apply(ctx, given(b.values))
+	s.end(&b, err == nil)
+	if err != nil {
+		return err
 	}
 	return s.m.keepNotes(ctx, b.notes)
+}
+
+// end notes what there is after a batch, of which the values are written.
+func (s *annotated) end(b *annotatedBatch, written bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.batches++
+	for cache, there := range b.there {
+		delete(s.gone, cache)
+		if s.there[cache] = there; there == nil || !written {
+			delete(s.there, cache)
+		}
+	}
 }
 
 // annotatedBatch is a batch, divided among the two stores.
 type annotatedBatch struct {
 	s      *annotated
 	values []store.Op                                  // for that of the values
-	before []store.Op                                  // for the other, before them
+	gone   []store.Op                                  // for the other, first
+	before []store.Op                                  // and before them
 	notes  []store.Op                                  // and after them
 	there  map[string]map[string][fingerprintSize]byte // of the caches concerned, what there will be; nil if that is not known
 }
@@ -129,6 +151,7 @@ func (b *annotatedBatch) add(op store.Op) {
 	if !ok {
 		b.s.mu.Lock()
 		there = maps.Clone(b.s.there[op.Cache])
+		b.gone = append(b.gone, b.s.gone[op.Cache]...)
 		b.s.mu.Unlock()
 		b.there[op.Cache] = there
 	}
@@ -167,7 +190,7 @@ func (b *annotatedBatch) add(op store.Op) {
 		b.values = append(b.values, op)
 		b.there[op.Cache] = make(map[string][fingerprintSize]byte)
 	case store.Describe:
-		if there == nil {
+		if len(there) == 0 { // there may be no file, and no notes would be read
 			b.values = append(b.values, op)
 		}
 		return

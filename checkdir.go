@@ -51,7 +51,7 @@ func checkStore(ctx context.Context, s store.Store) iter.Seq[error] {
 				continue
 			}
 			_, err := parseDescription(info.Description)
-			if strings.HasPrefix(info.Cache, ours+notesCache) && info.Description == nil {
+			if strings.HasPrefix(info.Cache, ours+notesCache) && len(info.Description) == 0 {
 				err = nil
 			}
 			if err != nil {

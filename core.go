@@ -79,8 +79,8 @@ type typed interface {
 	drop()             // replaces the contents by none
 	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
 	check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node
-	forget() // notes that what was saved was deleted
-	follow() // replaces the contents by what is saved now
+	forget(sure bool) // notes that what was saved was, or may have been, deleted
+	follow()          // replaces the contents by what is saved now
 
 	// With nothing held:
 

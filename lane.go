@@ -369,6 +369,9 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 // finish settles what was taken by cuts, which were saved or met with err.
 func (l *lane) finish(cuts []*cut, err error) {
 	for _, c := range cuts {
+		if c.cache != nil && err == nil { // before it is being saved no more: what Reload read until now may be old
+			c.cache.syncs.Add(1)
+		}
 		if c.part != nil {
 			c.part.finish(err == nil)
 		}
@@ -401,7 +404,6 @@ func (l *lane) finish(cuts []*cut, err error) {
 			c.cache.failed(err)
 		default:
 			c.cache.grew(0, c.bytes)
-			c.cache.syncs.Add(1)
 			c.cache.lastSync.Store(time.Now().UnixNano())
 		}
 	}

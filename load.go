@@ -145,6 +145,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	c.complete(t, c.readState(t, found))
 	c.forgot(t, forgotten)
 	c.inherited(t)
+	c.noteFresh(&t.notes)
 	return nil
 }
 
@@ -296,7 +297,13 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 
 func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool, err error) {
 	var contents map[K]V
+	c.m.gate.RLock()
+	void := c.slot.void() && (c.spec.Save != nil || c.spec.Delete != nil)
+	c.m.gate.RUnlock()
 	guard(&err, func() (err error) {
+		if void { // and is yet to be deleted
+			return ErrNotFound
+		}
 		contents, err = c.spec.Load(ctx)
 		return err
 	})
@@ -342,16 +349,16 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 	}
 	for key, n := range notes.known { // the hook has no value of these
 		rec, ok := n.without(key)
-		if k, is := c.keyed().decodeKey(key).(K); ok && is && c.derives && c.fits(k) == nil && err == nil {
+		if !ok || !c.derives {
+			notes.note(store.Delete, key, annotation{})
+		} else if k, is := c.keyed().decodeKey(key).(K); is && c.fits(k) == nil && err == nil {
 			if st, r, err := parseEntry[V](rec); err == nil {
 				s, e := t.fill(k)
 				c.restore(t, s, e, st, r, false, nodes)
 			}
 		}
 	}
-	if err == nil && c.writable() == nil {
-		c.m.noteLater.add(notes.fresh...)
-	}
+	t.notes = notes.fresh
 	return t.settle(), err == nil, err
 }
 
@@ -393,7 +400,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
-	for rec, err := range c.lane.store.Load(ctx, source.name) {
+	for rec, err := range c.records(ctx, source) {
 		switch {
 		case err == nil:
 		case errors.Is(err, store.ErrCorrupt):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
 	"github.com/cacheman-go/cacheman/store"
@@ -103,6 +104,22 @@ func (c *core) savedAs() *slot {
 		return c.heirOf
 	}
 	return c.slot
+}
+
+// records returns what is saved as from, which is savedAs. Where batches are not atomic, one
+// that failed may have brought that to the own name already.
+func (c *core) records(ctx context.Context, from *slot) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		for rec, err := range c.lane.store.Load(ctx, from.name) {
+			if from != c.slot && errors.Is(err, store.ErrNotFound) {
+				c.lane.store.Load(ctx, c.slot.name)(yield)
+				return
+			}
+			if !yield(rec, err) {
+				return
+			}
+		}
+	}
 }
 
 // inherited notes that t has all that is saved under the old name, and is yet to

@@ -114,10 +114,7 @@ func (b *batch) callDelete(ctx context.Context, c *cut) error {
 	if !c.dropped || c.cache == nil {
 		return nil
 	}
-	err := c.cache.typed.callDelete(ctx)
-	if err == nil && c.cache.lane.store == nil && b.m.annotates() {
-		err = b.m.keepNotes(ctx, []store.Op{{Kind: store.Drop, Cache: notesOn(c.slot.name)}})
-	}
+	err := c.cache.deleteSaved(ctx)
 	b.errs.add(err)
 	return err
 }
@@ -372,8 +369,11 @@ func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
 		}
 		contents[e.key] = v
 	}
-	before, after := p.notes(ctx, contents)
-	if err := p.c.m.keepNotes(ctx, before); err != nil {
+	before, after, err := p.notes(ctx, contents)
+	if err == nil {
+		err = p.c.m.keepNotes(ctx, before)
+	}
+	if err != nil {
 		return err
 	}
 	guard(&err, func() error { return p.c.spec.Save(ctx, contents) })
@@ -384,14 +384,19 @@ func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
 }
 
 // notes returns what is to be noted of the entries that have changed before the contents
-// are given to the Save hook, and after that.
-func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, after []store.Op) {
-	if !p.c.m.annotates() {
-		return nil, nil
+// are given to the Save hook, which is that values from a builder are not known that will not
+// be those that are, and after that.
+func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, after []store.Op, err error) {
+	if !p.c.m.annotates() || p.c.spec.Load == nil { // then nobody reads them
+		return nil, nil, nil
 	}
 	name := notesOn(p.c.slot.name)
 	if p.cleared {
 		after = append(after, store.Op{Kind: store.Clear, Cache: name})
+	}
+	known, err := p.c.m.readNotes(ctx, p.c.slot.name)
+	if err != nil {
+		return nil, nil, err
 	}
 	records := recorder{m: p.c.m, g: p.c.m.graph, c: &p.c.core}
 	for i := range p.t.shards {
@@ -409,7 +414,7 @@ func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, 
 					op.Value = []byte(fingerprint(op.Value))
 					op.Meta, err = records.append(nil, &e.trace, e.version.state.kind, p.c.version)
 				}
-				if err == nil && len(op.Meta) > 0 && op.Meta[0]&flagBuilt != 0 {
+				if was := known[string(op.Key)]; err == nil && len(op.Meta) > 0 && op.Meta[0]&flagBuilt != 0 && !(was.holds() && was.value == string(op.Value)) {
 					before = append(before, store.Op{Kind: store.Put, Cache: name, Key: op.Key})
 				}
 			} else {
@@ -421,7 +426,7 @@ func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, 
 			after = append(after, op)
 		}
 	}
-	return before, after
+	return before, after, nil
 }
 
 // finish implements part.
@@ -471,11 +476,11 @@ func (p *tablePart[K, V]) finish(saved bool) {
 	}
 }
 
-// forget notes that the store has nothing of the contents any more. The gate is
-// held exclusively.
-func (c *Cache[K, V]) forget() {
+// forget notes that the store has nothing of the contents any more, or if sure is not set
+// that it may be so. The gate is held exclusively.
+func (c *Cache[K, V]) forget(sure bool) {
 	t := c.table.Load()
 	t.rewrite = t.recorded
-	t.cleared = false
+	t.cleared = t.cleared && !sure
 	c.epoch++ // what is just being read is not there any more
 }

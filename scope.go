@@ -291,9 +291,13 @@ func (l *lane) deleteSaved(ctx context.Context, cores []*core) error {
 	ctx, done := l.m.untilClosed(ctx)
 	defer done()
 	var errs errorList
+	var unsure []*core // of which some may have been deleted
 	cores = slices.DeleteFunc(cores, func(c *core) bool {
-		err := c.typed.callDelete(ctx)
+		err := c.deleteSaved(ctx)
 		errs.add(err)
+		if err != nil && l.store == nil {
+			unsure = append(unsure, c)
+		}
 		return err != nil
 	})
 	var slots []*slot
@@ -317,6 +321,9 @@ func (l *lane) deleteSaved(ctx context.Context, cores []*core) error {
 		})
 		if err != nil {
 			errs.add(err)
+			if !l.store.Caps().Atomic {
+				unsure = append(unsure, cores...)
+			}
 			cores, slots = nil, nil
 		}
 	}
@@ -327,8 +334,12 @@ func (l *lane) deleteSaved(ctx context.Context, cores []*core) error {
 	}
 	for _, c := range cores {
 		c.slot.deleted = true
-		c.typed.forget()
+		c.typed.forget(true)
 		l.add(c.slot)
+	}
+	for _, c := range unsure {
+		c.typed.forget(false)
+		c.edited(1)
 	}
 	return ended(ctx, errs.join())
 }

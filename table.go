@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
+	"github.com/cacheman-go/cacheman/store"
 )
 
 // table holds the entries of a cache. Whatever concerns the contents as a
@@ -32,14 +33,15 @@ type table[K comparable, V any] struct {
 
 	filled [][]*entry[K, V] // by shard: made by fill, and not in its map yet; see settle
 
-	whole    string // what the contents as a whole were built from, as it was stored
-	unbuilt  bool   // they are yet to be built as a whole, as it was stored
-	partial  bool   // what it has not may be in the store; not changed once readers have it
-	recorded bool   // changes are recorded, to be saved
-	gen      uint32 // number of the next cut, from 1; changed with the gate held exclusively
-	saving   bool   // a cut is being written; changed with the gate held exclusively
-	cleared  bool   // what the store has is void; guarded by the gate
-	rewrite  bool   // the store has nothing of this; the next save writes all; guarded by the gate
+	whole    string     // what the contents as a whole were built from, as it was stored
+	unbuilt  bool       // they are yet to be built as a whole, as it was stored
+	notes    []store.Op // on what a Load hook has given, and was not known
+	partial  bool       // what it has not may be in the store; not changed once readers have it
+	recorded bool       // changes are recorded, to be saved
+	gen      uint32     // number of the next cut, from 1; changed with the gate held exclusively
+	saving   bool       // a cut is being written; changed with the gate held exclusively
+	cleared  bool       // what the store has is void; guarded by the gate
+	rewrite  bool       // the store has nothing of this; the next save writes all; guarded by the gate
 }
 
 const (

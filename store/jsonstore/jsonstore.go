@@ -13,11 +13,11 @@
 // but the cache cannot be changed, except by clearing or dropping it, until
 // the file is mended.
 //
-// What a builder has made, and is read again after a restart, counts as set by
-// hand, for a file has no room for what it was computed from: it is not built anew
-// when that changes, nor for another Version, until it is invalidated. What a Probe
-// has given is asked for again. Such files are for inputs, for what is computed
-// once, and for results that others read.
+// A file has no room for what a value was computed from. The Manager's own store
+// keeps that, if it is another one that can, and a value that comes back as it was
+// is recognized. Any other counts as set by hand, also in a cache with a builder:
+// it is not built anew when something changes, nor for another Version, until it is
+// invalidated. What a Probe has given is asked for again.
 package jsonstore
 
 import (
