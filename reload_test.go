@@ -16,7 +16,7 @@ type heldStore struct {
 	*disk
 	slow    string
 	read    chan bool // one has been read
-	written chan bool // a batch has been written
+	written chan bool // a batch has been written since it was looked at last
 }
 
 func (s *heldStore) Load(ctx context.Context, cache string) iter.Seq2[store.Record, error] {
@@ -46,7 +46,7 @@ func (s *heldStore) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) e
 
 // TestReloadWhileSyncEnds: what was read before a sync has been written is not put in place after it.
 func TestReloadWhileSyncEnds(t *testing.T) {
-	s := &heldStore{disk: newDisk(), read: make(chan bool), written: make(chan bool)}
+	s := &heldStore{disk: newDisk(), read: make(chan bool), written: make(chan bool, 1)}
 	m := openOn(s)
 	defer m.Close()
 	var caches []*Cache[int, int]
@@ -58,6 +58,7 @@ func TestReloadWhileSyncEnds(t *testing.T) {
 			ok(t, c.Set(1, 2*n))
 		}
 		ok(t, m.Sync(t.Context()))
+		<-s.written
 		s.slow = "c0"
 		done := make(chan error)
 		go func() { done <- caches[0].Reload(context.Background()) }()
