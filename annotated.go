@@ -96,7 +96,8 @@ func (s *annotated) forget(cache string) int {
 }
 
 // Apply writes the values, unless they are there already, and what is kept beside them. If
-// it fails it may have written some of that, in an order that does no harm.
+// it fails it may have written some of that, so it is not Atomic; nothing of it is taken for
+// what it is not after a crash.
 func (s *annotated) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
 	b := annotatedBatch{s: s, there: make(map[string]map[string][fingerprintSize]byte)}
 	for op, err := range ops {
