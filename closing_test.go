@@ -15,23 +15,24 @@ import (
 func TestWriteWhileClosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := openOn(newDisk())
-		saved := map[string]map[int]int{"a": {1: 1}, "b": {1: 1}}
+		saved := map[string]*map[int]int{"a": {1: 1}, "b": {1: 1}} // by hooks that are called side by side
 		hooks := func(name string, loading func()) *Cache[int, int] {
+			saved := saved[name]
 			return must(Register(m, name, Spec[int, int]{
 				Load: func(ctx context.Context) (map[int]int, error) {
 					loading()
 					time.Sleep(time.Second)
-					return maps.Clone(saved[name]), ctx.Err()
+					return maps.Clone(*saved), ctx.Err()
 				},
-				Save: func(_ context.Context, all map[int]int) error { saved[name] = all; return nil },
+				Save: func(_ context.Context, all map[int]int) error { *saved = all; return nil },
 			}))
 		}
 		b := hooks("b", func() {})
 		a := hooks("a", func() { ok(t, b.Set(2, 2)) })
 		ok(t, a.Set(2, 2))
 		ok(t, m.Close())
-		equal(t, "entries of a", len(saved["a"]), 2)
-		equal(t, "entries of b", len(saved["b"]), 2)
+		equal(t, "entries of a", len(*saved["a"]), 2)
+		equal(t, "entries of b", len(*saved["b"]), 2)
 	})
 }
 
