@@ -80,6 +80,11 @@ func (x *annotatedRun) open() {
 		}
 		return 2 * v, err
 	}}))
+	x.registerSum()
+}
+
+// registerSum registers the sums of two doubles.
+func (x *annotatedRun) registerSum() {
 	x.sum = must(Register(x.m, "sum", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
 		x.runs["sum "+k]++
 		one, err1 := x.double.Get(ctx, k[:1])
@@ -371,12 +376,7 @@ func (x *hookRun) open() {
 			return 2 * v, err
 		},
 	}))
-	x.sum = must(Register(x.m, "sum", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
-		x.runs["sum "+k]++
-		one, err1 := x.double.Get(ctx, k[:1])
-		two, err2 := x.double.Get(ctx, k[1:])
-		return one + two, errors.Join(err1, err2)
-	}}))
+	x.registerSum()
 }
 
 func (x *hookRun) reopen() {
@@ -428,21 +428,6 @@ func TestHooks(t *testing.T) {
 	x.want("ab", 18, "double a", "double b", "sum ab")
 	x.reopen()
 	x.want("ab", 18)
-}
-
-// TestHooksReloaded: what is loaded again and is the same is no change.
-func TestHooksReloaded(t *testing.T) {
-	x := newHookRun(t)
-	x.want("ab", 6, "double a", "double b", "sum ab")
-	ok(t, x.in.Reload(t.Context()))
-	x.want("ab", 6)
-	x.data["b"] = 3
-	ok(t, x.in.Reload(t.Context()))
-	x.want("ab", 8, "double b", "sum ab")
-	ok(t, x.m.Sync(t.Context()))
-	ok(t, x.in.Reload(t.Context()))
-	ok(t, x.double.Reload(t.Context()))
-	x.want("ab", 8)
 }
 
 // TestHooksReadElsewhere: notes on what a hook has loaded are saved also if nothing else is,

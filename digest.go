@@ -170,11 +170,7 @@ func (c *Cache[K, V]) digestOf(keys iter.Seq[K]) (d digest, err error) {
 	}
 	var buf []byte
 	for k := range keys {
-		guard(&err, func() (err error) {
-			buf, err = c.spec.KeyCodec.Append(buf[:0], k)
-			return err
-		})
-		if err != nil {
+		if buf, err = c.encodeKey(buf[:0], k); err != nil {
 			return d, err
 		}
 		d.key(buf, true)

@@ -109,11 +109,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, k K) error {
 // readOne reads what the store has of k; it is absent if there is nothing that
 // can be read.
 func (c *Cache[K, V]) readOne(ctx context.Context, k K) (st state[V], r record, err error) {
-	var key []byte
-	guard(&err, func() (err error) {
-		key, err = c.spec.KeyCodec.Append(nil, k)
-		return err
-	})
+	key, err := c.encodeKey(nil, k)
 	if err != nil {
 		return st, r, nil // so it cannot have been saved
 	}

@@ -68,22 +68,13 @@ func (m *Manager) handOf(key string) (cache string, k any) {
 // handNode returns the node of what was noted of the entry of k, if something has read
 // that. No lock is held.
 func (c *Cache[K, V]) handNode(k K) *graph.Node {
-	if !c.passes() || c.spec.KeyCodec.Append == nil {
-		return nil
+	if key, ok := c.handKeyOf(k); ok {
+		return c.m.handNode(key)
 	}
-	var key []byte
-	var err error
-	guard(&err, func() (err error) {
-		key, err = c.spec.KeyCodec.Append(nil, k)
-		return err
-	})
-	if err != nil {
-		return nil // it is in no record either
-	}
-	return c.m.noted(handKey(c.slot.name, key, true))
+	return nil
 }
 
-func (m *Manager) noted(key string) *graph.Node {
+func (m *Manager) handNode(key string) *graph.Node {
 	c, err := Lookup[string, uint64](m, ours+handCache)
 	if err != nil {
 		return nil
@@ -120,19 +111,23 @@ func (c *core) passes() bool { return c.lane == nil && c.derives && !c.off }
 // what was computed from the entry before; and after it, so that no record was
 // made between that has this revision and the old entry. No lock is held.
 func (c *Cache[K, V]) note(k K) error {
-	if !c.passes() || c.spec.KeyCodec.Append == nil {
-		return nil
+	if key, ok := c.handKeyOf(k); ok {
+		return c.m.note(key)
 	}
-	var key []byte
-	var err error
-	guard(&err, func() (err error) {
-		key, err = c.spec.KeyCodec.Append(nil, k)
-		return err
-	})
+	return nil
+}
+
+// handKeyOf returns under which key something is noted of the entry of k. ok is false if
+// nothing is.
+func (c *Cache[K, V]) handKeyOf(k K) (_ string, ok bool) {
+	if !c.passes() {
+		return "", false
+	}
+	key, err := c.encodeKey(nil, k)
 	if err != nil {
-		return nil // it is in no record either
+		return "", false // it is in no record either
 	}
-	return c.m.note(handKey(c.slot.name, key, true))
+	return handKey(c.slot.name, key, true), true
 }
 
 // noteWhole does for contents as a whole what note does for an entry.

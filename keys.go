@@ -198,11 +198,7 @@ func (c *Cache[K, V]) sortKeys(keys []K) {
 	all := make([]keyed, len(keys))
 	for i, k := range keys {
 		all[i].key = k
-		var err error // then it is among the first
-		guard(&err, func() (err error) {
-			all[i].bytes, err = c.spec.KeyCodec.Append(nil, k)
-			return err
-		})
+		all[i].bytes, _ = c.encodeKey(nil, k) // or it is among the first
 	}
 	slices.SortFunc(all, func(a, b keyed) int { return slices.Compare(a.bytes, b.bytes) })
 	for i := range all {

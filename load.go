@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
-	"slices"
 	"time"
 	"unsafe"
 
@@ -364,12 +362,13 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 
 // encodeBoth encodes a key and its value as a Load hook has given it.
 func (c *Cache[K, V]) encodeBoth(k K, v V) (key, value []byte, err error) {
-	guard(&err, func() (err error) {
-		if key, err = c.spec.KeyCodec.Append(nil, k); err == nil {
+	key, err = c.encodeKey(nil, k)
+	if err == nil {
+		guard(&err, func() (err error) {
 			value, err = c.spec.Codec.Append(nil, v)
-		}
-		return err
-	})
+			return err
+		})
+	}
 	return key, value, err
 }
 
@@ -488,79 +487,6 @@ func (c *Cache[K, V]) readable(stored []byte) (reason string, outdated bool) {
 		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version), true
 	}
 	return "", false
-}
-
-// expect makes room for n entries that fill will make.
-func (t *table[K, V]) expect(n int) {
-	n /= len(t.shards)
-	t.filled = make([][]*entry[K, V], len(t.shards))
-	for i := range t.filled {
-		t.filled[i] = make([]*entry[K, V], 0, n+n/16)
-	}
-}
-
-// fill makes the entry of a new key, in a table nobody else has yet, where it is found
-// once settle was called. Entries that are loaded together are allocated together,
-// which halves the time it takes; one that stays keeps its neighbours' room.
-func (t *table[K, V]) fill(k K) (*shard[K, V], *entry[K, V]) {
-	if t.filled == nil {
-		t.expect(0)
-	}
-	if len(t.spare) == 0 {
-		t.spare = make([]entry[K, V], 256)
-	}
-	e := &t.spare[0]
-	t.spare = t.spare[1:]
-	e.key = k
-	i := t.place(k)
-	t.filled[i] = append(t.filled[i], e)
-	return &t.shards[i], e
-}
-
-// settle returns t, which nobody else has yet, with what fill has made in its maps, and
-// with as many shards as it needs: how many records there are may not have been
-// known. The maps are filled one after the other, for one of them is in the processor's
-// cache as a whole, and all of them are not; that takes a third less.
-func (t *table[K, V]) settle() *table[K, V] {
-	if t.filled == nil {
-		return t
-	}
-	if len(t.shards) == 1 && len(t.filled[0]) > growAt {
-		t.spread()
-	}
-	each(context.Background(), 1, numbers(len(t.filled)), func(_ context.Context, i int) {
-		var touched byte
-		filled := t.filled[i]
-		s := &t.shards[i]
-		s.entries = make(map[K]*entry[K, V], len(filled))
-		for some := range slices.Chunk(filled, 64) {
-			for _, e := range some {
-				touched += byte(e.kind) + touch(&e.key)
-			}
-			for _, e := range some {
-				s.entries[e.key] = e
-			}
-		}
-		runtime.KeepAlive(touched)
-	})
-	t.filled = nil
-	return t
-}
-
-// spread divides what fill has made among many shards.
-func (t *table[K, V]) spread() {
-	one, filled := &t.shards[0], t.filled[0]
-	t.shards = make([]shard[K, V], manyShards)
-	t.expect(len(filled))
-	for _, e := range filled {
-		i := t.place(e.key)
-		t.filled[i] = append(t.filled[i], e)
-		t.shards[i].live += held(e.kind)
-	}
-	for _, e := range one.dirty {
-		s := t.shard(e.key)
-		s.dirty = append(s.dirty, e)
-	}
 }
 
 // contents returns the entries of a table nobody else has yet, all decoded;

@@ -363,16 +363,8 @@ func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.N
 func (as nodes[K, V]) cache() *core { return &as.of.core }
 
 // appendKey implements keyed.
-func (as nodes[K, V]) appendKey(dst []byte, e any) (_ []byte, err error) {
-	c := as.of
-	if c.spec.KeyCodec.Append == nil {
-		return dst, errors.New("its keys cannot be encoded")
-	}
-	guard(&err, func() (err error) {
-		dst, err = c.spec.KeyCodec.Append(dst, e.(*entry[K, V]).key)
-		return err
-	})
-	return dst, err
+func (as nodes[K, V]) appendKey(dst []byte, e any) ([]byte, error) {
+	return as.of.encodeKey(dst, e.(*entry[K, V]).key)
 }
 
 // keyOf implements keyed.

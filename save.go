@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 
 	"github.com/cacheman-go/cacheman/store"
 )
@@ -233,7 +234,7 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 				op := store.Op{Kind: store.Put, Cache: name}
 				var err error
 				sizes[i] = 0
-				if key, err = p.encodeKey(key[:0], &e); err != nil {
+				if key, err = p.c.encodeKey(key[:0], e.key); err != nil {
 					fail(&e, err) // so it is not in the store either
 					continue
 				}
@@ -304,10 +305,13 @@ func touch[T any](v *T) byte {
 	return 0
 }
 
-// encodeKey appends the key of e to dst.
-func (p *tablePart[K, V]) encodeKey(dst []byte, e *saving[K, V]) (_ []byte, err error) {
+// encodeKey appends k, as it is saved, to dst.
+func (c *Cache[K, V]) encodeKey(dst []byte, k K) (_ []byte, err error) {
+	if c.spec.KeyCodec.Append == nil {
+		return dst, errors.New("its keys cannot be encoded")
+	}
 	guard(&err, func() (err error) {
-		dst, err = p.c.spec.KeyCodec.Append(dst, e.key)
+		dst, err = c.spec.KeyCodec.Append(dst, k)
 		return err
 	})
 	return dst, err
@@ -369,11 +373,8 @@ func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
 		}
 		contents[e.key] = v
 	}
-	before, after, err := p.notes(ctx, contents)
-	if err == nil {
-		err = p.c.m.keepNotes(ctx, before)
-	}
-	if err != nil {
+	before, after := p.notes(ctx, contents)
+	if err := p.c.m.keepNotes(ctx, before); err != nil {
 		return err
 	}
 	guard(&err, func() error { return p.c.spec.Save(ctx, contents) })
@@ -384,19 +385,15 @@ func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
 }
 
 // notes returns what is to be noted of the entries that have changed before the contents
-// are given to the Save hook, which is that values from a builder are not known that will not
-// be those that are, and after that.
-func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, after []store.Op, err error) {
+// are given to the Save hook, which is that values from a builder are not known, and after
+// that.
+func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, after []store.Op) {
 	if !p.c.m.annotates() || p.c.spec.Load == nil { // then nobody reads them
-		return nil, nil, nil
+		return nil, nil
 	}
 	name := notesOn(p.c.slot.name)
 	if p.cleared {
 		after = append(after, store.Op{Kind: store.Clear, Cache: name})
-	}
-	known, err := p.c.m.readNotes(ctx, p.c.slot.name)
-	if err != nil {
-		return nil, nil, err
 	}
 	records := recorder{m: p.c.m, g: p.c.m.graph, c: &p.c.core}
 	for i := range p.t.shards {
@@ -406,7 +403,7 @@ func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, 
 		for _, e := range some {
 			op := store.Op{Kind: store.Put, Cache: name}
 			var err error
-			if op.Key, err = p.encodeKey(nil, &e); err != nil {
+			if op.Key, err = p.c.encodeKey(nil, e.key); err != nil {
 				continue // there is no note on it either
 			}
 			if v, given := contents[e.key]; given && !e.forced && e.version.state.kind.held() {
@@ -414,7 +411,7 @@ func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, 
 					op.Value = []byte(fingerprint(op.Value))
 					op.Meta, err = records.append(nil, &e.trace, e.version.state.kind, p.c.version)
 				}
-				if was := known[string(op.Key)]; err == nil && len(op.Meta) > 0 && op.Meta[0]&flagBuilt != 0 && !(was.holds() && was.value == string(op.Value)) {
+				if err == nil && len(op.Meta) > 0 && op.Meta[0]&flagBuilt != 0 {
 					before = append(before, store.Op{Kind: store.Put, Cache: name, Key: op.Key})
 				}
 			} else {
@@ -426,7 +423,7 @@ func (p *tablePart[K, V]) notes(ctx context.Context, contents map[K]V) (before, 
 			after = append(after, op)
 		}
 	}
-	return before, after, nil
+	return before, after
 }
 
 // finish implements part.
