@@ -23,6 +23,13 @@ type valuesStore struct {
 	after   func() // called when a batch has been written
 }
 
+// Caps says that it is atomic, as a store of one file would be: with what is kept elsewhere it is not.
+func (s *valuesStore) Caps() store.Caps {
+	caps := s.Store.Caps()
+	caps.Atomic = true
+	return caps
+}
+
 func (s *valuesStore) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
 	s.applies++
 	if s.fail != nil {

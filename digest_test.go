@@ -46,6 +46,9 @@ func TestKeysAreFollowed(t *testing.T) {
 	}
 	for k := range many { // so many that to look at all is no more
 		ok(t, in.Set(2*many+k, k))
+		if n := len(in.keyLog.changes); n > many/4+100 {
+			t.Fatalf("%d changes are kept", n)
+		}
 	}
 	equal(t, "count", must(n.Get(t.Context())), 2*many+51)
 	encoded.Store(0)
