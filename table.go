@@ -49,20 +49,21 @@ const (
 	growAt     = 1024 // entries of a single shard
 )
 
-// shard is a part of a table, with a lock of its own.
+// shard is a part of a table, with a lock of its own. It fills two lines of the
+// processor's cache, of which reads need the first.
 type shard[K comparable, V any] struct {
 	mu      sync.RWMutex
-	live    int // entries that have a value
 	entries map[K]*entry[K, V]
+
+	hits, misses atomic.Uint64
+
+	live  int  // entries that have a value
+	moved bool // another table has the entries, and their nodes
 
 	dirty  []*entry[K, V]              // changed since the last cut: exactly those with entry.dirty == gen
 	taken  []*entry[K, V]              // in the cut that is being written
 	before map[*entry[K, V]]version[V] // those of them that changed again before they were written, as they were
-
-	moved bool // another table has the entries, and their nodes
-
-	hits, misses atomic.Uint64
-	_            [24]byte // shards on cache lines of their own
+	_      [8]byte
 }
 
 // entry is one key's value. Its shard's lock guards it. There may be millions, and

@@ -14,9 +14,11 @@ type Graph struct {
 	nodes   atomic.Int64  // never less than the nodes in use, which bounds the length of a path
 	running []*Run        // in any order
 	closed  error
-	stack   []*Node // reused by mark
+	stack   []*Node // reused by Mark
+	paths   []path  // not in use; see begin
 	writes  uint64  // counts what is changed from outside
 	calls   uint64  // counts calls of builders
+	wave    uint16  // counts calls of Mark
 	shared  atomic.Bool
 }
 

@@ -37,6 +37,7 @@ type Node struct {
 	took      float32      // nanoseconds; seven digits are enough
 	roomAbove uint8        // the class of its capacity
 	strays    bool         // it may be in above of nodes that are not among its edges
+	wave      uint16       // the Mark that made it doubtful. It may be another one of long ago, so nothing but time depends on it
 }
 
 // extra is what few nodes have, or only for a while. It is a part of the run, or

@@ -11,8 +11,9 @@ import (
 // same again, needs not be entered again.
 //
 // Lists of up to few nodes are kept when they are followed, and a node is in them
-// once. Longer ones are emptied then, so that a change costs what has been
-// checked since the last one, and not what has ever been read.
+// once. So are longer ones of which at least half was clean. The others are emptied,
+// so that a change costs what has been checked since the last one, and not what has
+// ever been read.
 const few = 16
 
 // readers returns the list of n. It is not to be kept.
@@ -115,16 +116,18 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 		g.assertLocked()
 	}
 	stack := append(g.stack[:0], n)
+	g.wave++
 	for len(stack) > 0 {
-		x := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
+		last := len(stack) - 1
+		x := stack[last]
+		stack[last] = nil // lest it keeps a node alive
+		stack = stack[:last]
 		if !x.watched {
 			continue // since it was followed last, nothing above it was found clean
 		}
 		x.watched = false
 		above := x.readers()
-		kept := above[:0]
-		long := len(above) > few
+		kept, marked := above[:0], 0
 		for _, y := range above {
 			if r := y.run(); r != nil {
 				r.poison++
@@ -138,16 +141,22 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 					continue // and is not listed any more
 				}
 				y.set(Check)
+				y.wave = g.wave
 				if y.owner.covers != nil {
 					y.owner.covers.Doubt()
 				}
 				stack = append(stack, y)
 			}
-			if long {
-				y.joined = false
-			} else {
-				kept = append(kept, y)
+			kept = append(kept, y)
+			if y.wave == g.wave { // by way of x or another
+				marked++
 			}
+		}
+		if len(kept) > few && marked < len(kept)/2 {
+			for _, y := range kept {
+				y.joined = false
+			}
+			kept = kept[:0]
 		}
 		clear(above[len(kept):])
 		x.setReaders(kept, x.roomAbove)

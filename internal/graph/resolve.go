@@ -37,13 +37,48 @@ type visit struct {
 	why   *Cause // it is to be built without looking at its edges
 }
 
+// path is the way of a search from its root, which comes first, to where it is.
+type path []visit
+
+func (p *path) push(n *Node) { *p = append(*p, visit{node: n}) }
+
+// pop leaves nothing behind that would keep a node alive.
+func (p *path) pop() {
+	last := len(*p) - 1
+	(*p)[last] = visit{}
+	*p = (*p)[:last]
+}
+
+// The room of a few paths is used again: a long one costs as much as the search.
+const (
+	maxPaths   = 16
+	maxPathLen = 1 << 18
+)
+
+// begin returns a path to n. The graph is locked.
+func (g *Graph) begin(n *Node) (p path) {
+	if last := len(g.paths) - 1; last >= 0 {
+		p, g.paths = g.paths[last], g.paths[:last]
+	} else {
+		p = make(path, 0, 16)
+	}
+	p.push(n)
+	return p
+}
+
+// end is told of a path that is not used any more. The graph is locked.
+func (g *Graph) end(p path) {
+	if len(g.paths) < maxPaths && cap(p) <= maxPathLen {
+		clear(p)
+		g.paths = append(g.paths, p[:0])
+	}
+}
+
 // resolve does what Resolve says for of, as a part of self, which is the same unless the
 // search is apart. asks says that of wants the result, and not only to find out whether
 // what it had asked for is still what it was. The search keeps its own stack, for the
 // graph may be deep.
 func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Node, q *Request, asks bool, came arrival) (*Run, error) {
-	var room [16]visit
-	stack := append(room[:0], visit{node: root})
 	releases, steps := int32(0), 0
 	overtaken := 0 // how often a run was superseded that was waited for
 	var task Task  // for root, made without the lock
@@ -52,6 +87,8 @@ func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Nod
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	stack := g.begin(root)
+	defer func() { g.end(stack) }()
 	if came == (arrival{}) {
 		came = arrival{g.calls, g.writes}
 	}
@@ -73,9 +110,9 @@ func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Nod
 	// failed ends the search of the top, which is not final: who has read it is to
 	// be built, as it is for its builder to say what the failure means.
 	failed := func(n *Node, err error) {
-		stack = stack[:len(stack)-1]
+		stack.pop()
 		if n.owner.covers != nil && stack[len(stack)-1].node.owner == n.owner.covers && len(stack) > 1 {
-			stack = stack[:len(stack)-1] // an entry cannot be built by itself
+			stack.pop() // an entry cannot be built by itself
 		}
 		why := &Cause{Failed, n}
 		if err == nil {
@@ -108,14 +145,14 @@ search:
 		top := &stack[len(stack)-1]
 		x := top.node
 		if x.clean() {
-			stack = stack[:len(stack)-1]
+			stack.pop()
 			continue
 		}
 		if x.dead() {
 			if len(stack) == 1 {
 				return nil, nil
 			}
-			stack = stack[:len(stack)-1] // whoever has read it finds out when it looks again
+			stack.pop() // whoever has read it finds out when it looks again
 			stack[len(stack)-1].next = 0
 			continue
 		}
@@ -128,7 +165,7 @@ search:
 			continue
 		}
 		if w := x.owner.whole; w != nil && x.kind == Input && top.why == nil {
-			stack = append(stack, visit{node: w})
+			stack.push(w)
 			continue
 		}
 		why := Cause{Reason: x.why}
@@ -165,7 +202,7 @@ search:
 					x.assertOrder(e)
 				}
 				if !e.Node.clean() {
-					stack = append(stack, visit{node: e.Node})
+					stack.push(e.Node)
 					continue search
 				}
 				if e.Node.Stamp != e.Stamp {
@@ -179,7 +216,7 @@ search:
 					continue
 				}
 				x.unchanged()
-				stack = stack[:len(stack)-1]
+				stack.pop()
 				continue
 			}
 		} else if top.why != nil {
