@@ -210,7 +210,7 @@ func partOf(v int) int { return v % 3 }
 
 type oracleEdge struct {
 	id, stamp int
-	epoch     int // of the cache of id, when it was looked for there
+	epoch     int // of id, when it was looked for
 }
 
 // oracleNode is an entry as the ideal engine has it.
@@ -264,7 +264,8 @@ type oracle struct {
 	saved    []int // versions that the store knows
 	loaded   []bool
 	dropped  []bool
-	epochs   []int // how often contents were replaced
+	epochs   []int       // how often contents were replaced, …
+	released map[int]int // … and entries in memory evicted with all that was known of them
 	verified map[int]bool
 	failed   map[int]oracleResult // in the course of a call from outside
 	want     []int                // entries that are to be built, in order
@@ -295,6 +296,7 @@ func newOracle(rng *rand.Rand) *oracle {
 		saved:    make([]int, n),
 		dropped:  make([]bool, n),
 		epochs:   make([]int, n),
+		released: map[int]int{},
 		partial:  rng.IntN(2) == 0,
 		readCost: int64(rng.IntN(2)),
 		d:        newDisk(),
@@ -485,11 +487,11 @@ func (o *oracle) bring(id int, wanted bool) oracleResult {
 	}
 	for i := range n.edges {
 		e := n.edges[i]
-		if e.id >= 0 && e.epoch != o.epochs[o.cache(e.id)] { // all are looked for again
+		if e.id >= 0 && e.epoch != o.epoch(e.id) { // all are looked for again
 			n.edges = slices.Clone(n.edges)
 			for i := range n.edges {
 				if id := n.edges[i].id; id >= 0 {
-					n.edges[i].epoch = o.epochs[o.cache(id)]
+					n.edges[i].epoch = o.epoch(id)
 				}
 			}
 		}
@@ -537,7 +539,7 @@ func (o *oracle) build(id int) oracleResult {
 		case !r.kept:
 			volatile = true
 		case !slices.ContainsFunc(edges, func(e oracleEdge) bool { return e.id == on }):
-			edges = append(edges, oracleEdge{on, o.nodes[on].stamp, o.epochs[o.cache(on)]})
+			edges = append(edges, oracleEdge{on, o.nodes[on].stamp, o.epoch(on)})
 		}
 		if r.err != nil {
 			return 0, fmt.Errorf("read: %w", r.err)
@@ -711,7 +713,7 @@ func (o *oracle) flat(edges []oracleEdge) []oracleEdge {
 				continue
 			}
 			n := &o.nodes[e.id]
-			if c := o.kinds[o.cache(e.id)]; c.memory && !c.input && !c.probe && c.facet != oracleKeys && !n.told && !n.forced && n.there() && n.stamp == e.stamp && e.epoch == o.epochs[o.cache(e.id)] {
+			if c := o.kinds[o.cache(e.id)]; c.memory && !c.input && !c.probe && c.facet != oracleKeys && !n.told && !n.forced && n.there() && n.stamp == e.stamp && e.epoch == o.epoch(e.id) {
 				for _, h := range []int{handWhole(o.cache(e.id)), handVersion(o.cache(e.id)), handEntry(e.id)} {
 					add(&by, oracleEdge{id: h, stamp: o.hand[h]})
 				}
@@ -731,6 +733,7 @@ func (o *oracle) restart() {
 	o.loaded = make([]bool, len(o.kinds))
 	clear(o.dropped)
 	clear(o.epochs)
+	clear(o.released)
 	o.hand = maps.Clone(o.handDisk)
 	for c, v := range o.versions {
 		o.hand[handVersion(c)] = v // records from before are built again
@@ -1143,8 +1146,14 @@ func (o *oracle) evict(id int, whole bool) {
 		*n = oracleNode{dropped: true, hasOld: true, old: n.val, stamp: n.stamp, edges: n.edges, linked: n.linked, unsaved: true}
 	default:
 		*n = oracleNode{unsaved: true}
+		if o.kinds[o.cache(id)].memory { // and who has read it knows only its name
+			o.released[id]++
+		}
 	}
 }
+
+// epoch changes when an entry has to be looked for again.
+func (o *oracle) epoch(id int) int { return o.epochs[o.cache(id)] + o.released[id] }
 
 // oracleCodec makes so many bytes of a value that its fingerprint is shorter.
 var oracleCodec = codec.Codec[int]{
