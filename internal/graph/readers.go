@@ -147,6 +147,10 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 				}
 				stack = append(stack, y)
 			}
+			if y.dead() {
+				y.joined = false
+				continue
+			}
 			kept = append(kept, y)
 			if y.wave == g.wave { // by way of x or another
 				marked++

@@ -217,6 +217,18 @@ var mutations = []mutation{
 		tests: "^TestSeenClean$",
 	},
 	{
+		name:  "what is not listed any more is entered again",
+		edits: []edit{{"internal/graph/readers.go", "for _, y := range kept {\n\t\t\t\ty.joined = false\n\t\t\t}", ""}},
+		tests: "^TestLongLists$",
+		in:    "./internal/graph",
+	},
+	{
+		name:  "a long list of what was not checked is not kept",
+		edits: []edit{{"internal/graph/readers.go", "marked < len(kept)/2", "false"}},
+		tests: "^TestLongLists$",
+		in:    "./internal/graph",
+	},
+	{
 		name:  "what is brought up to date at a look has the stamps that were read",
 		edits: []edit{{"internal/graph/resolve.go", "if !e.Node.clean() || e.Node.Stamp != e.Stamp {\n\t\t\treturn false", "if !e.Node.clean() {\n\t\t\treturn false"}},
 		tests: "^TestBuild$",
