@@ -299,7 +299,7 @@ func (c *Cache[K, V]) savedState() int32 {
 		return stateUnloaded
 	case stored && c.partial():
 		return statePartial
-	case stored, c.spec.Load != nil && !c.off && !c.slot.void():
+	case stored, (c.spec.Load != nil && !c.off || c.sharing()) && !c.slot.void(): // others may have saved it by now
 		return stateUnloaded
 	}
 	return c.emptyState()
