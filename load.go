@@ -414,6 +414,8 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
+	_, apart := c.lane.store.(*annotated)
+	notes := recorder{m: c.m, g: c.m.graph, c: &c.core}
 	for rec, err := range c.records(ctx, source) {
 		switch {
 		case err == nil:
@@ -449,6 +451,12 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		}
 		s, e := t.fill(k)
 		c.restore(t, s, e, st, r, outdated && !former, nodes)
+		if apart && r.stamp == 0 && st.kind.held() { // to be recognized the next time
+			v := e.version()
+			if meta, err := notes.append(nil, &v.trace, st.kind, c.version); err == nil {
+				t.notes = append(t.notes, store.Op{Kind: store.Put, Cache: notesOn(source.name), Key: rec.Key, Value: []byte(fingerprint(rec.Value)), Meta: meta})
+			}
+		}
 	}
 	if former {
 		empty := newTable[K, V](1, c.saves())
