@@ -271,7 +271,7 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 	case contents != nil && !c.off:
 		for k, v := range contents {
 			s := t.shard(k)
-			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
+			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded}, false)
 		}
 		t.cleared = t.recorded
 		c.disinherit()
