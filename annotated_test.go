@@ -503,3 +503,34 @@ func TestHooksHalfSaved(t *testing.T) {
 		}
 	}
 }
+
+// TestValuesEditedAndReloaded: what somebody else has written is new once, also if the files are
+// read again before anything is saved.
+func TestValuesEditedAndReloaded(t *testing.T) {
+	valuesOnly(t, func(t *testing.T, x *annotatedRun) {
+		for i, k := range []string{"a", "b", "c"} {
+			ok(t, x.in.Set(k, i+1))
+		}
+		x.want("ab", 6, "double a", "double b", "sum ab")
+		ok(t, x.m.Sync(t.Context()))
+		value := func(k string) (v []byte) {
+			for rec, err := range x.s.Store.Load(t.Context(), "in") {
+				if ok(t, err); string(rec.Key) == k {
+					v = rec.Value
+				}
+			}
+			return v
+		}
+		ok(t, x.s.Store.Apply(t.Context(), given([]store.Op{{Kind: store.Put, Cache: "in", Key: []byte("a"), Value: value("c")}})))
+		ok(t, x.in.Reload(t.Context()))
+		x.want("ab", 10, "double a", "sum ab")
+		for range 2 {
+			ok(t, x.in.Reload(t.Context()))
+			x.want("ab", 10)
+		}
+		x.reopen()
+		x.want("ab", 10)
+		ok(t, x.in.Reload(t.Context()))
+		x.want("ab", 10)
+	})
+}

@@ -253,5 +253,5 @@ func (w *write[K, V]) apply(stamp uint64) bool {
 	if w.state.kind.held() == w.e.kind.held() {
 		w.keys = nil // they stay the same
 	}
-	return w.c.putMarked(w.t, w.s, w.e, w.keys, w.state, stamp) || w.unknown
+	return w.c.putMarked(w.t, w.s, w.e, w.keys, w.state, stamp, w.unknown)
 }

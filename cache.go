@@ -277,7 +277,7 @@ func (c *Cache[K, V]) set(t *table[K, V], s *shard[K, V], k K, v V, equal bool, 
 			return changed, nil
 		}
 	}
-	return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
+	return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded}, false)
 }
 
 // SetAll sets every entry of seq, one after another; maps.All makes one of a

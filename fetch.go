@@ -140,9 +140,6 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 		if c.spec.Probe != nil { // which may have made it, and is asked anew in any case
 			r.flags, r.version = flagBuilt, c.version
 		}
-		if _, ok := c.lane.store.(*annotated); ok {
-			defer s.change(t, e, e.version) // to be recognized the next time
-		}
 	}
 	if r.flags&flagBuilt == 0 || !c.derives { // without a builder it is what it is
 		if r.flags&(flagDropped|flagForced) != 0 {

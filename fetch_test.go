@@ -226,3 +226,45 @@ func TestReadOneInvalidated(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingRemoved: that what is not there is removed is nothing to be saved.
+func TestNothingRemoved(t *testing.T) {
+	ctx := t.Context()
+	for _, partial := range []int{1, 1000} {
+		d := newDisk()
+		open := func() (m *Manager, in, out *Cache[int, int]) {
+			m = openOn(d)
+			m.partialFrom, m.readCost = partial, 0
+			in = must(Register(m, "in", Spec[int, int]{}))
+			out = must(Register(m, "out", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
+			return m, in, out
+		}
+		m, in, out := open()
+		for k := range 5 {
+			ok(t, in.Set(k, k))
+			must(out.Get(ctx, k))
+		}
+		ok(t, m.Close())
+		m, in, out = open()
+		must(out.Get(ctx, 1))
+		ok(t, out.Invalidate(1))
+		if _, err := in.Get(ctx, 7); !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+		ok(t, m.Sync(ctx))
+		for range 2 {
+			ok(t, in.Delete(7))
+			ok(t, out.Invalidate(1, 7))
+			ok(t, m.Batch(func(b *Batch) error {
+				in.DeleteIn(b, 7)
+				out.DeleteIn(b, 1)
+				return nil
+			}))
+			equal(t, "unsaved", in.Stats().Dirty+out.Stats().Dirty, 0)
+			equal(t, "edits", in.Stats().Edits+out.Stats().Edits, 0)
+		}
+		must(out.Get(ctx, 1))
+		equal(t, "unsaved", out.Stats().Dirty, 1)
+		ok(t, m.Close())
+	}
+}

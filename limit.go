@@ -312,8 +312,11 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 // isTrace reports whether all that there is of e is what its value has left, or an
 // error, which takes no more and is needed like that. Its shard and the graph are locked.
 func (e *entry[K, V]) isTrace() bool {
-	_, invalidated := e.old()
-	return e.kind == dropped || e.kind == broken || e.kind == lacking || invalidated && e.node.Why().Reason != graph.Outdated
+	old, remembered := e.old()
+	if remembered && old.kind.held() { // it was invalidated, or is outdated and counts
+		return e.node.Why().Reason != graph.Outdated
+	}
+	return remembered || e.kind == dropped || e.kind == broken || e.kind == lacking
 }
 
 // left reports whether there is anything of e, also if another version has built it. Its
@@ -338,6 +341,10 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	g.Lock()
 	was, size, same := e.state(), int64(e.size), e.age() == age && e.left()
 	made := e.node != nil && e.node.Kind() != graph.Input
+	value := was
+	if old, remembered := e.old(); remembered && !e.isTrace() { // another version has built it
+		value = old
+	}
 	g.Unlock()
 	s.mu.RUnlock()
 	if !same {
@@ -363,11 +370,11 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		return 0, ok && err == nil
 	}
 	st := state[V]{}
-	if was.kind.held() && !whole {
-		raw, known := rawBytes(was.raw), true
-		if was.kind == decoded {
+	if value.kind.held() && !whole {
+		raw, known := rawBytes(value.raw), true
+		if value.kind == decoded {
 			var err error
-			raw, err = c.encode(ctx, k, was.value, nil)
+			raw, err = c.encode(ctx, k, value.value, nil)
 			known = err == nil && c.spec.Codec.Append != nil
 		}
 		st.kind = dropped // and will be taken for another when it is built again, unless it is
@@ -402,10 +409,18 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	if st.kind == absent && (g.Needed(e.node) || g.Mark(e.node) != nil) {
 		return 0, false
 	}
+	outdated := was.kind == absent && st.kind == dropped
+	if outdated && e.isTrace() {
+		return 0, false // it was invalidated meanwhile
+	}
 	n := e.node
 	s.change(t, e, e.lockedVersion)
-	e.hold(st)
-	s.live -= held(was.kind)
+	if outdated {
+		n.Remember(st)
+	} else {
+		e.hold(st)
+		s.live -= held(was.kind)
+	}
 	if st.kind == absent {
 		n.Force(n.Kind(), graph.Evicted)
 		s.release(t, e)

@@ -411,6 +411,50 @@ func TestLimitOfOutdated(t *testing.T) {
 	}
 }
 
+// TestLimitOfOutdatedLeavesTraces: also what was computed from values that another version
+// has built, and that were evicted, stays valid if they come out the same.
+func TestLimitOfOutdatedLeavesTraces(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	var mid, top *Cache[int, string]
+	open := func(version string, limit Limit) (m *Manager) {
+		m = d.open(t, Options{})
+		mid = must(Register(m, "mid", Spec[int, string]{Version: version, Limit: limit, Build: func(_ context.Context, k int) (string, error) {
+			return strings.Repeat("x", 100) + fmt.Sprint(k), nil
+		}}))
+		top = must(Register(m, "top", Spec[int, string]{Build: func(ctx context.Context, k int) (string, error) {
+			return mid.Get(ctx, k)
+		}}))
+		return m
+	}
+	const n, limit = 30, 20
+	m := open("1", Limit{})
+	for k := range n {
+		must(top.Get(ctx, k))
+	}
+	ok(t, m.Close())
+	m = open("2", Limit{Entries: limit})
+	must(mid.Get(ctx, n)) // so that there is a reason to look
+	settle(mid)
+	values, traces := 0, 0
+	for _, r := range mid.residents(nil) {
+		if r.trace {
+			traces++
+		} else {
+			values++
+		}
+	}
+	equal(t, "some were evicted, and none is forgotten", values <= limit && values+traces == n+1, true)
+	ok(t, m.Close())
+	open("2", Limit{Entries: limit})
+	for k := range n {
+		equal(t, "top", must(top.Get(ctx, k)), strings.Repeat("x", 100)+fmt.Sprint(k))
+		settle(mid)
+	}
+	equal(t, "builds of mid", mid.Stats().Builds, n)
+	equal(t, "builds of top", top.Stats().Builds, 0)
+}
+
 // TestLimitIsEnforcedInTime: what is edited while a limit is being enforced counts.
 func TestLimitIsEnforcedInTime(t *testing.T) {
 	for range 5000 {

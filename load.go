@@ -140,11 +140,20 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 		c.reconcile(t, same)
 	}
 	t.absorb(c.table.Load(), true, false, 0)
+	c.learned(found)
 	c.complete(t, c.readState(t, found))
 	c.forgot(t, forgotten)
 	c.inherited(t)
 	c.noteFresh(&t.notes)
 	return nil
+}
+
+// learned notes that the store has what was found, which others may have saved. The gate is
+// held exclusively.
+func (c *Cache[K, V]) learned(found bool) {
+	if found && c.spec.Load == nil && c.savedAs() == c.slot {
+		c.slot.stored = true
+	}
 }
 
 // readState returns the state of contents that were read: those of t, if valid ones were found.
@@ -258,6 +267,7 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 		defer c.reading.unlock()
 	}
 	start := time.Now()
+	void := true // what is saved, if it is not found
 	switch {
 	case err != nil:
 	case c.lane == nil:
@@ -266,10 +276,11 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 		t, found, err = c.readHook(ctx)
 	case c.lane.store != nil:
 		t, found, err = c.readStore(ctx)
+		void = err != nil || t.cleared
 	}
 	if err != nil || !found {
 		none := newTable[K, V](1, c.saves())
-		none.cleared = none.recorded
+		none.cleared = none.recorded && void
 		if t != nil {
 			none.former = t.former
 		}
@@ -372,16 +383,19 @@ func (c *Cache[K, V]) encodeBoth(k K, v V) (key, value []byte, err error) {
 	return key, value, err
 }
 
+// readStore also asks a store that is not known to have anything, for others may have
+// written it. If nothing is found, t.cleared says that what there is does not count.
 func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool, err error) {
 	c.m.gate.RLock()
 	source := c.savedAs()
-	saved, records, dropped, description := source.stored, source.records, source.void(), source.description
+	records, dropped, description := source.records, source.void(), source.description
 	if source != c.slot && c.taken {
 		dropped = false // but for c
 	}
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
-	if !saved || dropped {
+	if dropped {
+		t.cleared = t.recorded
 		return t, false, nil
 	}
 	d, err := parseDescription(description)
@@ -392,6 +406,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	} else if reason != "" {
 		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: reason})
 		if !outdated || !c.derives && c.spec.BuildAll == nil {
+			t.cleared = t.recorded
 			return t, false, nil
 		}
 	}
@@ -399,6 +414,8 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt
 	nodes := c.restorer(256)
 	t.expect(max(records, 0))
+	_, apart := c.lane.store.(*annotated)
+	notes := recorder{m: c.m, g: c.m.graph, c: &c.core}
 	for rec, err := range c.records(ctx, source) {
 		switch {
 		case err == nil:
@@ -406,6 +423,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a record cannot be read", Err: err})
 			continue
 		case errors.Is(err, store.ErrNotFound):
+			t.cleared = false
 			return t, false, nil
 		default:
 			return t, false, err
@@ -433,9 +451,16 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		}
 		s, e := t.fill(k)
 		c.restore(t, s, e, st, r, outdated && !former, nodes)
+		if apart && r.stamp == 0 && st.kind.held() { // to be recognized the next time
+			v := e.version()
+			if meta, err := notes.append(nil, &v.trace, st.kind, c.version); err == nil {
+				t.notes = append(t.notes, store.Op{Kind: store.Put, Cache: notesOn(source.name), Key: rec.Key, Value: []byte(fingerprint(rec.Value)), Meta: meta})
+			}
+		}
 	}
 	if former {
 		empty := newTable[K, V](1, c.saves())
+		empty.cleared = empty.recorded
 		empty.former = t.settle()
 		return empty, false, nil
 	}

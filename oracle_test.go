@@ -229,6 +229,7 @@ type oracleNode struct {
 	old       int
 	oldBroken string // … or the text of an error
 	outdated  bool   // that is of another version, and was not invalidated since
+	print     bool   // of that only a fingerprint is left
 	unsaved   bool
 	early     bool // it was written before its cache was loaded
 	linked    bool // its edges are known to the engine
@@ -745,7 +746,7 @@ func (o *oracle) restart() {
 			n.unsaved = true // it was told to another version
 			continue
 		case !r.told && r.version != o.versions[c] || r.forced:
-			*n = oracleNode{forced: true, hasOld: !r.none && r.broken == "", old: r.val, oldBroken: r.broken, outdated: !r.forced, stamp: r.stamp}
+			*n = oracleNode{forced: true, hasOld: !r.none && r.broken == "", old: r.val, oldBroken: r.broken, outdated: !r.forced, print: r.dropped, stamp: r.stamp}
 			continue
 		}
 		if r.dropped {
@@ -1124,7 +1125,7 @@ func (o *oracle) batch(id, v int) []oracleWrite {
 // evict evicts the value of an entry, or the whole of it.
 func (o *oracle) evict(id int, whole bool) {
 	c, n := o.caches[o.cache(id)], &o.nodes[id]
-	trace := n.dropped || n.forced && n.left() && !n.outdated
+	trace := n.dropped || n.forced && n.left() && (!n.outdated || n.print || n.oldBroken != "")
 	if trace && !whole {
 		return
 	}
@@ -1142,6 +1143,8 @@ func (o *oracle) evict(id int, whole bool) {
 	case n.told || o.kinds[o.cache(id)].input:
 		o.write(id, false, 0)
 		n.hasOld = false
+	case n.outdated && n.left() && !whole:
+		n.print, n.unsaved = true, true
 	case n.has && !whole:
 		*n = oracleNode{dropped: true, hasOld: true, old: n.val, stamp: n.stamp, edges: n.edges, linked: n.linked, unsaved: true}
 	default:

@@ -271,7 +271,7 @@ func (c *Cache[K, V]) start(contents map[K]V) {
 	case contents != nil && !c.off:
 		for k, v := range contents {
 			s := t.shard(k)
-			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded})
+			c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded}, false)
 		}
 		t.cleared = t.recorded
 		c.disinherit()
@@ -299,7 +299,7 @@ func (c *Cache[K, V]) savedState() int32 {
 		return stateUnloaded
 	case stored && c.partial():
 		return statePartial
-	case stored, c.spec.Load != nil && !c.off && !c.slot.void():
+	case stored, (c.spec.Load != nil && !c.off || c.sharing()) && !c.slot.void(): // others may have saved it by now
 		return stateUnloaded
 	}
 	return c.emptyState()

@@ -49,6 +49,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			c.forgot(t, t.unsaved())
 			c.inherited(t)
 			c.noteFresh(&t.notes)
+			c.learned(found)
 			m.drop(gone, func() { c.replace(t, c.readState(t, found)) })
 			m.gate.Unlock()
 			if err := m.noteWhole(gone); err != nil {

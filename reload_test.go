@@ -84,3 +84,40 @@ func TestReloadInvalidatedHook(t *testing.T) {
 	x.reopen()
 	equal(t, "a", must(x.double.Get(t.Context(), "a")), 2)
 }
+
+// TestReloadWhatOthersSaved: Reload finds what others have saved of a cache since it was
+// registered, also if there was nothing of it then, and the next sync leaves it there.
+func TestReloadWhatOthersSaved(t *testing.T) {
+	ctx := t.Context()
+	spec := Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, ErrNotFound }}
+	test := func(t *testing.T, m *Manager, spec Spec[int, int], other func() (*Manager, Spec[int, int])) {
+		c := must(Register(m, "c", spec))
+		ok(t, c.Reload(ctx))
+		wantContents(t, c, map[int]int{})
+		m2, spec2 := other()
+		ok(t, must(Register(m2, "c", spec2)).Set(1, 1))
+		ok(t, m2.Close())
+		ok(t, c.Reload(ctx))
+		equal(t, "1", must(c.Get(ctx, 1)), 1)
+		ok(t, c.Set(2, 2))
+		ok(t, c.Sync(ctx))
+		ok(t, c.Reload(ctx))
+		wantContents(t, c, map[int]int{1: 1, 2: 2})
+		ok(t, c.InvalidateAll())
+		ok(t, c.Reload(ctx))
+		wantContents(t, c, map[int]int{})
+		ok(t, m.Close())
+		m2, spec2 = other()
+		wantContents(t, must(Register(m2, "c", spec2)), map[int]int{})
+		ok(t, m2.Close())
+	}
+	t.Run("in a store that others write", func(t *testing.T) {
+		s := newSharing()
+		test(t, openOn(s), spec, func() (*Manager, Spec[int, int]) { return openOn(s), spec })
+	})
+	valuesOnly(t, func(t *testing.T, x *annotatedRun) {
+		spec := spec
+		spec.Store = x.s
+		test(t, x.m, spec, func() (*Manager, Spec[int, int]) { return openOn(newDisk()), spec })
+	})
+}

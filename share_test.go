@@ -145,3 +145,19 @@ func TestSetAgainWhileSaving(t *testing.T) {
 	ok(t, bc.Reload(t.Context()))
 	wantContents(t, bc, map[int]int{1: 1})
 }
+
+// TestRegisteredAfterOthersSaved: a cache has what another Manager has saved of it before it was
+// registered, also if that was after this Manager was opened.
+func TestRegisteredAfterOthersSaved(t *testing.T) {
+	ctx := t.Context()
+	s := newSharing()
+	a, b := openOn(s), openOn(s)
+	ok(t, must(Register(b, "c", Spec[int, int]{})).Set(1, 1))
+	ok(t, b.Sync(ctx))
+	c := must(Register(a, "c", Spec[int, int]{}))
+	wantContents(t, c, map[int]int{1: 1})
+	ok(t, c.Set(2, 2))
+	ok(t, a.Close())
+	ok(t, b.Close())
+	wantContents(t, must(Register(openOn(s), "c", Spec[int, int]{})), map[int]int{1: 1, 2: 2})
+}

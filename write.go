@@ -100,9 +100,9 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 		c.remembers(e)
 		c.m.graph.Unlock()
 	}
-	changed, wait = c.put(t, s, s.entry(k), state[V]{})
+	changed, wait = c.put(t, s, s.entry(k), state[V]{}, unknown)
 	s.prune(t, k)
-	return changed || unknown, wait
+	return changed, wait
 }
 
 // prune takes the entry of k out if it is absent, and nobody needs to know that. The
@@ -130,9 +130,10 @@ func (c *Cache[K, V]) remembers(e *entry[K, V]) {
 }
 
 // put gives e another state, and makes it an input, or if st has no value one
-// that is to be built where there is a builder. It changes nothing if it returns
-// a run for which the writer has to wait. The gate and s.mu are held.
-func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V]) (changed bool, wait *graph.Run) {
+// that is to be built where there is a builder; unknown says that the store may have
+// what e does not. It changes nothing if it returns a run for which the writer has to
+// wait. The gate and s.mu are held.
+func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st state[V], unknown bool) (changed bool, wait *graph.Run) {
 	g := c.m.graph
 	keys := c.keys.Load()
 	if st.kind.held() == e.kind.held() {
@@ -152,7 +153,7 @@ func (c *Cache[K, V]) put(t *table[K, V], s *shard[K, V], e *entry[K, V], st sta
 	if st.kind.held() {
 		stamp = g.Next()
 	}
-	return c.putMarked(t, s, e, keys, st, stamp), nil
+	return c.putMarked(t, s, e, keys, st, stamp, unknown), nil
 }
 
 // mark marks what was computed from e, and if keys is not nil from the keys of
@@ -169,13 +170,14 @@ func (c *Cache[K, V]) mark(e *entry[K, V], keys *graph.Node) (wait *graph.Run) {
 
 // putMarked is the rest of put. The graph is locked, if e has a node or keys is
 // not nil.
-func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], keys *graph.Node, st state[V], stamp uint64) (changed bool) {
+func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], keys *graph.Node, st state[V], stamp uint64, unknown bool) (changed bool) {
 	was := e.kind
 	// What another version has left, or cannot be decoded, is not served, but the store has it yet.
-	left := was == absent && e.len > 0
-	s.change(t, e, e.lockedVersion)
+	left := was == absent && (e.len > 0 || e.node != nil && e.node.Why().Reason == graph.Outdated)
+	if changed = unknown || was != absent || st.kind != absent || left; changed {
+		s.change(t, e, e.lockedVersion)
+	}
 	if n := e.node; n != nil {
-		left = left || n.Why().Reason == graph.Outdated
 		if c.derives && !st.kind.held() {
 			if was.stamped() {
 				n.Remember(e.state())
@@ -191,7 +193,7 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	e.hold(st)
 	e.stamp.Store(stamp)
 	s.live += held(st.kind) - held(was)
-	return was != absent || st.kind != absent || left
+	return changed
 }
 
 // confirm makes v, which equals what e holds, its value as an input, unless that is
