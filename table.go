@@ -363,6 +363,7 @@ func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V], was func() version[
 // began is not 0, what has no later stamp is not absorbed. The gate is held
 // exclusively.
 func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64) {
+	cleared := t.cleared // then what is saved of old goes
 	for i := range old.shards {
 		from := &old.shards[i]
 		from.mu.Lock()
@@ -378,8 +379,8 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 			}
 		}
 		for k, e := range from.entries {
-			if built && (e.kind == absent && e.dirty == 0 && !unsaved[e] || began > 0 && e.current() <= began) {
-				continue // it was asked for before it was there, or is of earlier contents
+			if built && (e.kind == absent || began > 0 && e.current() <= began) {
+				continue // it was asked for, or removed, before it was there, or is of earlier contents
 			}
 			s := t.shard(k)
 			copied := s.entry(k)
@@ -395,7 +396,7 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 			if copied.node = e.node; e.node != nil {
 				e.node.SetEntry(copied)
 			}
-			dirty := e.dirty != 0 || unsaved[e]
+			dirty := e.dirty != 0 || unsaved[e] || cleared && e.kind != absent
 			if dirty && copied.dirty == 0 {
 				copied.dirty = t.gen
 				s.dirty = append(s.dirty, copied)

@@ -237,3 +237,36 @@ func TestVersionOfBuildAll(t *testing.T) {
 	get(2, 21, 0)
 	ok(t, m.Close())
 }
+
+// TestSavedBeforeBuildAll: what was set, and saved, before the contents were built as a whole
+// is saved with them.
+func TestSavedBeforeBuildAll(t *testing.T) {
+	d := newDisk()
+	open := func() (m *Manager, c *Cache[int, int]) {
+		m = d.open(t, Options{})
+		return m, must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) { return map[int]int{1: 1}, nil }}))
+	}
+	m, c := open()
+	ok(t, c.Set(2, 2))
+	ok(t, m.Sync(t.Context()))
+	equal(t, "what is built", must(c.Get(t.Context(), 1)), 1)
+	wantContents(t, c, map[int]int{1: 1, 2: 2})
+	ok(t, m.Close())
+	_, c = open()
+	wantContents(t, c, map[int]int{1: 1, 2: 2})
+}
+
+// TestDeletedBeforeBuildAll: what was deleted before the contents were built as a whole is what
+// these make of it, whether that was saved meanwhile or not.
+func TestDeletedBeforeBuildAll(t *testing.T) {
+	for _, saved := range []bool{false, true} {
+		m := newManager(t)
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) { return map[int]int{1: 1}, nil }}))
+		ok(t, c.Set(1, 7))
+		ok(t, c.Delete(1))
+		if saved {
+			ok(t, m.Sync(t.Context()))
+		}
+		equal(t, "what is built", must(c.Get(t.Context(), 1)), 1)
+	}
+}
