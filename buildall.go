@@ -137,7 +137,7 @@ func (c *core) allBuilding() bool { return c.all != nil && c.all.Building() }
 func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
 	t, s := c.rlock(k)
 	e := s.entries[k]
-	if e == nil && t.former != nil {
+	if (e == nil || !e.kind.held()) && t.former != nil {
 		e = t.former.shard(k).entries[k]
 	}
 	if e == nil || !e.kind.held() {
@@ -171,12 +171,12 @@ func (b *buildingAll[K, V]) Done() {
 
 // buildAll brings the contents as a whole to what BuildAll makes now. What it
 // returns is nil if they were that already.
-func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) {
+func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (*buildingAll[K, V], error) {
 	for {
 		if ctx.Err() != nil {
 			return nil, flight.Cause(ctx)
 		}
-		run, err := c.m.graph.Resolve(ctx, c.all)
+		run, err := c.m.graph.ResolveFor(ctx, q, c.all)
 		if err == graph.ErrStale { // see get
 			continue
 		}

@@ -31,20 +31,20 @@ func (c *Cache[K, V]) Load(ctx context.Context) error {
 // prepare brings the contents to stateReady, or without build also to
 // stateUnbuilt.
 func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
-	_, err := c.volatile(ctx, build)
+	_, err := c.volatile(ctx, nil, build)
 	return err
 }
 
-// volatile is prepare. It returns what a BuildAll has made if that cannot be kept, else
-// nil.
-func (c *Cache[K, V]) volatile(ctx context.Context, build bool) (*buildingAll[K, V], error) {
+// volatile is prepare, as a part of what q is for. It returns what a BuildAll has made if
+// that cannot be kept, else nil.
+func (c *Cache[K, V]) volatile(ctx context.Context, q *graph.Request, build bool) (*buildingAll[K, V], error) {
 	c.m.ring()
 	for {
 		switch state := c.state.Load(); {
 		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
 			return nil, nil
 		case state == stateUnbuilt, state == stateReady:
-			b, err := c.buildAll(ctx)
+			b, err := c.buildAll(ctx, q)
 			if err != nil {
 				return nil, err
 			}
