@@ -242,11 +242,26 @@ func (s *slot) describe() []byte {
 			d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt
 		}
 	}
+	return d.encode()
+}
+
+func (d description) encode() []byte {
 	data, err := json.Marshal(d)
 	if err != nil {
 		panic(fmt.Sprintf("cacheman: a description does not encode: %v", err))
 	}
 	return data
+}
+
+// describeUnregistered returns the description that the store is to have of s, which nobody
+// has registered, or nil if it has that.
+func (s *slot) describeUnregistered() []byte {
+	d, err := parseDescription(s.description)
+	if err != nil || d.Format != descriptionFormat || slices.Equal(d.DependsOn, s.dependsOn) {
+		return nil
+	}
+	d.DependsOn = s.dependsOn
+	return d.encode()
 }
 
 func parseDescription(data []byte) (d description, err error) {
