@@ -101,6 +101,11 @@ func dependentsOf(roots []*slot, onChange bool) []*slot {
 	seen := make(map[*slot]bool)
 	for _, s := range roots {
 		seen[s] = true
+		if s.cache != nil {
+			for former := range s.cache.formerSlots { // it is s, under a name of before
+				seen[former] = true
+			}
+		}
 	}
 	visit := func(s *slot, onChange bool) {
 		for _, d := range s.dependents {

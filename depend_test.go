@@ -265,6 +265,21 @@ func TestDependentsOfRenamed(t *testing.T) {
 	}
 }
 
+// TestTouchedCircleOfRenamed: a cache that is touched is not its own dependent under the name
+// that it had before.
+func TestTouchedCircleOfRenamed(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	network(t, m, "a b", "a<b", "b<a")
+	ok(t, m.Close())
+	m = d.open(t, Options{})
+	a := must(Register(m, "a2", Spec[int, int]{Formerly: []string{"a"}}))
+	b := must(Register(m, "b", Spec[int, int]{}))
+	ok(t, a.Touch())
+	wantContents(t, a, map[int]int{1: 1})
+	wantContents(t, b, map[int]int{})
+}
+
 // TestDependencyDeclaredLater: a dependency that is declared for contents which
 // were saved before is stored even if they do not change.
 func TestDependencyDeclaredLater(t *testing.T) {
