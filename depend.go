@@ -48,9 +48,18 @@ func (m *Manager) depend(name, on string, onChange bool) error {
 // redescribe sees to it that what the store knows of s is brought up to date,
 // also if nothing else is to be saved. The gate is held exclusively.
 func (s *slot) redescribe() {
-	if s.lane != nil && s.stored {
+	if s.lane != nil && (s.stored || s.inherits()) {
 		s.lane.add(s)
 	}
+}
+
+// inherits reports that s is saved under another name, with other dependencies. The gate is held.
+func (s *slot) inherits() bool {
+	if s.cache == nil || s.cache.heirOf == nil || s.cache.taken {
+		return false
+	}
+	d, err := parseDescription(s.cache.heirOf.description)
+	return err == nil && !slices.Equal(d.DependsOn, s.dependsOn)
 }
 
 // link makes s a dependent of on. The gate is held exclusively.

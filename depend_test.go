@@ -265,6 +265,21 @@ func TestDependentsOfRenamed(t *testing.T) {
 	}
 }
 
+// TestDependencyOfRenamed: a dependency that is declared for a cache under its new name is saved
+// though nobody has looked at its contents.
+func TestDependencyOfRenamed(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	network(t, m, "a b")
+	ok(t, m.Close())
+	m = d.open(t, Options{})
+	a := must(Register(m, "a", Spec[int, int]{}))
+	must(Register(m, "b2", Spec[int, int]{Formerly: []string{"b"}, DependsOn: []string{"a"}}))
+	ok(t, m.Deregister(t.Context(), Only("b2")))
+	ok(t, a.InvalidateAll())
+	wantContents(t, must(Register(m, "b2", Spec[int, int]{Formerly: []string{"b"}})), map[int]int{})
+}
+
 // TestTouchedCircleOfRenamed: a cache that is touched is not its own dependent under the name
 // that it had before.
 func TestTouchedCircleOfRenamed(t *testing.T) {
