@@ -101,11 +101,11 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	if c.writable() != nil {
 		return graph.Volatile
 	}
-	began := uint64(0)
+	var since func(uint64) bool
 	if c.state.Load() == stateReady {
-		began = b.began
+		since = b.since
 	}
-	t.absorb(c.table.Load(), true, true, began)
+	t.absorb(c.table.Load(), true, true, since)
 	c.replace(t, stateReady)
 	m.graph.Lock()
 	b.Settle()
@@ -114,6 +114,12 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))
 	return outcome
+}
+
+// since reports whether a stamp was issued since the run began. One that another Manager of
+// a shared store has issued may be above all of this one.
+func (b *buildingAll[K, V]) since(stamp uint64) bool {
+	return stamp > b.began && stamp <= b.c.m.graph.Revision()
 }
 
 // unbuilt implements typed.

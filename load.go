@@ -139,7 +139,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	if !partial {
 		c.reconcile(t, same)
 	}
-	t.absorb(c.table.Load(), true, false, 0)
+	t.absorb(c.table.Load(), true, false, nil)
 	c.complete(t, c.readState(t, found))
 	c.forgot(t, forgotten)
 	c.inherited(t)
@@ -265,7 +265,7 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 	case c.spec.Load != nil:
 		t, found, err = c.readHook(ctx)
 	case c.lane.store != nil:
-		t, found, err = c.readStore(ctx)
+		t, found, err = c.readShared(ctx)
 	}
 	if err != nil || !found {
 		none := newTable[K, V](1, c.saves())
@@ -370,6 +370,25 @@ func (c *Cache[K, V]) encodeBoth(k K, v V) (key, value []byte, err error) {
 		})
 	}
 	return key, value, err
+}
+
+// readShared is readStore, where others may have written the store since it was looked at: to
+// read it again shows that. What is said of contents as a whole is to be of those that are read.
+func (c *Cache[K, V]) readShared(ctx context.Context) (t *table[K, V], found bool, err error) {
+	again := c.sharing() && (c.all != nil || c.loaded())
+	if again {
+		if _, err = c.lookAgain(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	for {
+		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil {
+			return t, found, err
+		}
+		if again, err = c.lookAgain(ctx); err != nil || !again {
+			return t, found, err
+		}
+	}
 }
 
 func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool, err error) {
