@@ -38,13 +38,13 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 	var errs errorList
 	work := make([]doubts, len(cores))
 	total := 0
+	q := &graph.Request{} // what fails is called once for all who need it
 	for i, c := range cores {
-		work[i], err = c.typed.stale(ctx)
+		work[i], err = c.typed.stale(ctx, q)
 		total += len(work[i].nodes)
 		errs.add(c.err(ctx, "build", nil, err))
 	}
 	done := 0
-	q := &graph.Request{} // what fails is called once for all who need it
 	for i, c := range cores {
 		errs.add(c.bring(ctx, q, work[i], func(n int) {
 			done += n
@@ -80,8 +80,8 @@ const (
 )
 
 // stale implements typed.
-func (c *Cache[K, V]) stale(ctx context.Context) (doubts, error) {
-	if err := c.prepare(ctx, true); err != nil || !c.derives {
+func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, error) {
+	if _, err := c.volatile(ctx, q, true); err != nil || !c.derives {
 		return doubts{}, err
 	}
 	t := c.table.Load()
@@ -116,7 +116,7 @@ func (c *Cache[K, V]) stale(ctx context.Context) (doubts, error) {
 	}
 	if moved.Load() {
 		c.m.awaitTable()
-		return c.stale(ctx)
+		return c.stale(ctx, q)
 	}
 	return doubts{inOrder(found), restored.Load()}, nil
 }

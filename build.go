@@ -67,7 +67,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			continue
 		}
 		if c.all != nil && !c.all.Fresh() {
-			b, err := c.buildAll(ctx)
+			b, err := c.buildAll(ctx, nil)
 			if b != nil || err != nil {
 				count(c.table.Load().shard(k), false)
 			}

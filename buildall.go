@@ -101,11 +101,11 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	if c.writable() != nil {
 		return graph.Volatile
 	}
-	began := uint64(0)
+	var since func(uint64) bool
 	if c.state.Load() == stateReady {
-		began = b.began
+		since = b.since
 	}
-	t.absorb(c.table.Load(), true, true, began)
+	t.absorb(c.table.Load(), true, true, since)
 	c.replace(t, stateReady)
 	m.graph.Lock()
 	b.Settle()
@@ -114,6 +114,12 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))
 	return outcome
+}
+
+// since reports whether a stamp was issued since the run began. One that another Manager of
+// a shared store has issued may be above all of this one.
+func (b *buildingAll[K, V]) since(stamp uint64) bool {
+	return stamp > b.began && stamp <= b.c.m.graph.Revision()
 }
 
 // unbuilt implements typed.
@@ -137,7 +143,7 @@ func (c *core) allBuilding() bool { return c.all != nil && c.all.Building() }
 func (c *Cache[K, V]) stampFor(k K, v V) uint64 {
 	t, s := c.rlock(k)
 	e := s.entries[k]
-	if e == nil && t.former != nil {
+	if (e == nil || !e.kind.held()) && t.former != nil {
 		e = t.former.shard(k).entries[k]
 	}
 	if e == nil || !e.kind.held() {
@@ -171,12 +177,12 @@ func (b *buildingAll[K, V]) Done() {
 
 // buildAll brings the contents as a whole to what BuildAll makes now. What it
 // returns is nil if they were that already.
-func (c *Cache[K, V]) buildAll(ctx context.Context) (*buildingAll[K, V], error) {
+func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (*buildingAll[K, V], error) {
 	for {
 		if ctx.Err() != nil {
 			return nil, flight.Cause(ctx)
 		}
-		run, err := c.m.graph.Resolve(ctx, c.all)
+		run, err := c.m.graph.ResolveFor(ctx, q, c.all)
 		if err == graph.ErrStale { // see get
 			continue
 		}

@@ -91,8 +91,8 @@ type typed interface {
 	keysToRebuild() []any
 	entryNodes() []*graph.Node // the gate may be held shared
 	rebuild(ctx context.Context, keys []any) error
-	callDelete(ctx context.Context) error      // the Delete hook
-	stale(ctx context.Context) (doubts, error) // what may have to be built
+	callDelete(ctx context.Context) error                        // the Delete hook
+	stale(ctx context.Context, q *graph.Request) (doubts, error) // what may have to be built
 	probes(ctx context.Context) (int, error)
 	refreshAll(ctx context.Context, done func(n int)) error
 

@@ -48,9 +48,18 @@ func (m *Manager) depend(name, on string, onChange bool) error {
 // redescribe sees to it that what the store knows of s is brought up to date,
 // also if nothing else is to be saved. The gate is held exclusively.
 func (s *slot) redescribe() {
-	if s.lane != nil && s.stored {
+	if s.lane != nil && (s.stored || s.inherits()) {
 		s.lane.add(s)
 	}
+}
+
+// inherits reports that s is saved under another name, with other dependencies. The gate is held.
+func (s *slot) inherits() bool {
+	if s.cache == nil || s.cache.heirOf == nil || s.cache.taken {
+		return false
+	}
+	d, err := parseDescription(s.cache.heirOf.description)
+	return err == nil && !slices.Equal(d.DependsOn, s.dependsOn)
 }
 
 // link makes s a dependent of on. The gate is held exclusively.
@@ -101,6 +110,11 @@ func dependentsOf(roots []*slot, onChange bool) []*slot {
 	seen := make(map[*slot]bool)
 	for _, s := range roots {
 		seen[s] = true
+		if s.cache != nil {
+			for former := range s.cache.formerSlots { // it is s, under a name of before
+				seen[former] = true
+			}
+		}
 	}
 	visit := func(s *slot, onChange bool) {
 		for _, d := range s.dependents {
@@ -242,11 +256,26 @@ func (s *slot) describe() []byte {
 			d.Whole, d.Unbuilt = stored.Whole, stored.Unbuilt
 		}
 	}
+	return d.encode()
+}
+
+func (d description) encode() []byte {
 	data, err := json.Marshal(d)
 	if err != nil {
 		panic(fmt.Sprintf("cacheman: a description does not encode: %v", err))
 	}
 	return data
+}
+
+// describeUnregistered returns the description that the store is to have of s, which nobody
+// has registered, or nil if it has that.
+func (s *slot) describeUnregistered() []byte {
+	d, err := parseDescription(s.description)
+	if err != nil || d.Format != descriptionFormat || slices.Equal(d.DependsOn, s.dependsOn) {
+		return nil
+	}
+	d.DependsOn = s.dependsOn
+	return d.encode()
 }
 
 func parseDescription(data []byte) (d description, err error) {

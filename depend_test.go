@@ -211,6 +211,90 @@ func TestDependentsNotRegistered(t *testing.T) {
 	}
 }
 
+// TestDependentsOfRenamed: what is declared of a cache is declared of it under another name,
+// also in runs that register neither it nor its dependents.
+func TestDependentsOfRenamed(t *testing.T) {
+	for _, test := range []struct{ renaming, later string }{ // what is registered; the last is invalidated
+		{"root mid2", ""},
+		{"root mid2", "root"},
+		{"root mid2", "low root"},
+		{"root low mid2", "root"},
+		{"mid2", ""},
+		{"mid2", "root"},
+		{"mid2", "low mid2"},
+		{"mid2 root", "root mid2"},
+	} {
+		for _, loaded := range []bool{false, true} {
+			d := newDisk()
+			m := d.open(t, Options{})
+			network(t, m, "root mid low", "mid<root", "low<mid")
+			ok(t, m.Close())
+			run := func(register string, invalidates bool) {
+				t.Helper()
+				m := d.open(t, Options{})
+				var last *Cache[int, int]
+				for name := range strings.FieldsSeq(register) {
+					spec := Spec[int, int]{}
+					if name == "mid2" {
+						spec.Formerly = []string{"mid"}
+					}
+					last = must(Register(m, name, spec))
+					if loaded {
+						equal(t, name+" before", last.Len(), 1)
+					}
+				}
+				if invalidates {
+					ok(t, last.InvalidateAll())
+					for _, name := range m.Names() {
+						if c := must(Lookup[int, int](m, name)); name != "root" {
+							equal(t, name+" afterwards", c.Len(), 0)
+						}
+					}
+				}
+				ok(t, m.Close())
+			}
+			run(test.renaming, test.later == "")
+			if test.later != "" {
+				run(test.later, true)
+			}
+			m = d.open(t, Options{})
+			c := must(Register(m, "mid2", Spec[int, int]{Formerly: []string{"mid"}}))
+			wantContents(t, c, map[int]int{})
+			wantContents(t, must(Register(m, "low", Spec[int, int]{})), map[int]int{})
+		}
+	}
+}
+
+// TestDependencyOfRenamed: a dependency that is declared for a cache under its new name is saved
+// though nobody has looked at its contents.
+func TestDependencyOfRenamed(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	network(t, m, "a b")
+	ok(t, m.Close())
+	m = d.open(t, Options{})
+	a := must(Register(m, "a", Spec[int, int]{}))
+	must(Register(m, "b2", Spec[int, int]{Formerly: []string{"b"}, DependsOn: []string{"a"}}))
+	ok(t, m.Deregister(t.Context(), Only("b2")))
+	ok(t, a.InvalidateAll())
+	wantContents(t, must(Register(m, "b2", Spec[int, int]{Formerly: []string{"b"}})), map[int]int{})
+}
+
+// TestTouchedCircleOfRenamed: a cache that is touched is not its own dependent under the name
+// that it had before.
+func TestTouchedCircleOfRenamed(t *testing.T) {
+	d := newDisk()
+	m := d.open(t, Options{})
+	network(t, m, "a b", "a<b", "b<a")
+	ok(t, m.Close())
+	m = d.open(t, Options{})
+	a := must(Register(m, "a2", Spec[int, int]{Formerly: []string{"a"}}))
+	b := must(Register(m, "b", Spec[int, int]{}))
+	ok(t, a.Touch())
+	wantContents(t, a, map[int]int{1: 1})
+	wantContents(t, b, map[int]int{})
+}
+
 // TestDependencyDeclaredLater: a dependency that is declared for contents which
 // were saved before is stored even if they do not change.
 func TestDependencyDeclaredLater(t *testing.T) {

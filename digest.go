@@ -100,7 +100,7 @@ func (c *core) keysReplaced() {
 
 // digest implements typed.
 func (c *Cache[K, V]) digest(ctx context.Context) (digest, error) {
-	b, err := c.volatile(ctx, true)
+	b, err := c.volatile(ctx, nil, true)
 	if err != nil {
 		return digest{}, err
 	}

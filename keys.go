@@ -168,7 +168,7 @@ func (c *Cache[K, V]) CollectKeys(ctx context.Context) ([]K, error) {
 func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V, err error) {
 	frame := graph.FrameOf(ctx)
 	list := func() { keys = slices.Collect(c.Keys()) }
-	b, err := c.volatile(ctx, true)
+	b, err := c.volatile(ctx, nil, true)
 	switch {
 	case err != nil:
 		frame.Volatile()
@@ -237,7 +237,7 @@ func (c *Cache[K, V]) Collect(ctx context.Context) (map[K]V, error) {
 // what the builder makes is stale when the number changes.
 func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 	if graph.FrameOf(ctx) == nil {
-		b, err := c.volatile(ctx, true)
+		b, err := c.volatile(ctx, nil, true)
 		if err == nil && b != nil {
 			keys, _ := b.all()
 			return len(keys), nil

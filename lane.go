@@ -360,6 +360,9 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 			}
 		}
 	}
+	if s.cache == nil && s.stored && !c.dropped && wanted { // what it depends on has another name
+		c.describe = s.describeUnregistered()
+	}
 	if !c.dropped && c.part == nil && c.describe == nil {
 		return nil
 	}

@@ -160,7 +160,7 @@ func (as nodes[K, V]) Link(ctx context.Context, lists []graph.List) { as.of.link
 // in between, the processor waits for several entries at a time.
 func (as nodes[K, V]) find(ctx context.Context, edges []storedEdge, found []*graph.Node) {
 	c := as.of
-	if c.spec.KeyCodec.Decode == nil || c.state.Load() != statePartial && c.prepare(ctx, true) != nil {
+	if c.spec.KeyCodec.Decode == nil || c.state.Load() != statePartial && c.prepare(ctx, false) != nil {
 		return // nodeOf says why
 	}
 	type place struct {
@@ -251,16 +251,16 @@ func (as nodes[K, V]) nodeOf(ctx context.Context, key string) (*graph.Node, erro
 	return c.node(ctx, k)
 }
 
-// ready is know for what is about to be read: if the contents are built as a
-// whole, they are.
+// ready is know, but that it fails when c is closed.
 func (c *Cache[K, V]) ready(ctx context.Context, k K) error {
 	if c.state.Load() == statePartial {
 		return c.fetch(ctx, k)
 	}
-	return c.prepare(ctx, true)
+	return c.prepare(ctx, false)
 }
 
-// node returns the node of k.
+// node returns the node of k. Contents that are to be built as a whole are not built for
+// that: it depends on what was read before whether anybody wants them.
 func (c *Cache[K, V]) node(ctx context.Context, k K) (*graph.Node, error) {
 	for {
 		if err := c.ready(ctx, k); err != nil {

@@ -31,20 +31,20 @@ func (c *Cache[K, V]) Load(ctx context.Context) error {
 // prepare brings the contents to stateReady, or without build also to
 // stateUnbuilt.
 func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
-	_, err := c.volatile(ctx, build)
+	_, err := c.volatile(ctx, nil, build)
 	return err
 }
 
-// volatile is prepare. It returns what a BuildAll has made if that cannot be kept, else
-// nil.
-func (c *Cache[K, V]) volatile(ctx context.Context, build bool) (*buildingAll[K, V], error) {
+// volatile is prepare, as a part of what q is for. It returns what a BuildAll has made if
+// that cannot be kept, else nil.
+func (c *Cache[K, V]) volatile(ctx context.Context, q *graph.Request, build bool) (*buildingAll[K, V], error) {
 	c.m.ring()
 	for {
 		switch state := c.state.Load(); {
 		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
 			return nil, nil
 		case state == stateUnbuilt, state == stateReady:
-			b, err := c.buildAll(ctx)
+			b, err := c.buildAll(ctx, q)
 			if err != nil {
 				return nil, err
 			}
@@ -139,7 +139,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	if !partial {
 		c.reconcile(t, same)
 	}
-	t.absorb(c.table.Load(), true, false, 0)
+	t.absorb(c.table.Load(), true, false, nil)
 	c.learned(found)
 	c.complete(t, c.readState(t, found))
 	c.forgot(t, forgotten)
@@ -275,7 +275,7 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 	case c.spec.Load != nil:
 		t, found, err = c.readHook(ctx)
 	case c.lane.store != nil:
-		t, found, err = c.readStore(ctx)
+		t, found, err = c.readShared(ctx)
 		void = err != nil || t.cleared
 	}
 	if err != nil || !found {
@@ -381,6 +381,25 @@ func (c *Cache[K, V]) encodeBoth(k K, v V) (key, value []byte, err error) {
 		})
 	}
 	return key, value, err
+}
+
+// readShared is readStore, where others may have written the store since it was looked at: to
+// read it again shows that. What is said of contents as a whole is to be of those that are read.
+func (c *Cache[K, V]) readShared(ctx context.Context) (t *table[K, V], found bool, err error) {
+	again := c.sharing() && (c.all != nil || c.loaded())
+	if again {
+		if _, err = c.lookAgain(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	for {
+		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil {
+			return t, found, err
+		}
+		if again, err = c.lookAgain(ctx); err != nil || !again {
+			return t, found, err
+		}
+	}
 }
 
 // readStore also asks a store that is not known to have anything, for others may have

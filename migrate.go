@@ -75,14 +75,24 @@ func (m *Manager) heir(name string) *core {
 }
 
 // takeOver makes c the heir of the first of the names it had formerly under
-// which something is saved, unless something is under its own. The gate is held
-// exclusively.
+// which something is saved, unless something is under its own. What is declared of these
+// is so of c. The gate is held exclusively.
 func (c *core) takeOver() {
 	for _, name := range c.formerly {
 		c.m.renamed[name] = c.slot.name
 		s := c.m.slots[name]
 		if c.heirOf == nil && !c.slot.stored && s != nil && s.cache == nil && s.stored && !s.dropped && s.lane == c.lane {
 			c.heirOf = s
+		}
+		if s == nil {
+			continue
+		}
+		for _, d := range s.dependsOn {
+			c.slot.link(c.m.slots[d.Cache], d.OnChange)
+		}
+		for _, d := range s.dependents {
+			d.slot.link(c.slot, d.onChange)
+			d.slot.redescribe()
 		}
 	}
 }

@@ -25,6 +25,24 @@ func shared(s store.Store) bool {
 // new here is to be written.
 func (c *core) sharing() bool { return c.lane != nil && shared(c.lane.store) }
 
+// lookAgain notes what the store, which others write, too, says of c by now, and reports
+// whether that is something else.
+func (c *core) lookAgain(ctx context.Context) (changed bool, err error) {
+	infos, err := c.lane.store.Caches(ctx)
+	if err != nil {
+		return false, err
+	}
+	c.m.gate.Lock()
+	defer c.m.gate.Unlock()
+	for _, info := range infos {
+		if s := c.slot; info.Cache == s.name {
+			changed = !s.stored || string(s.description) != string(info.Description)
+			s.know(info)
+		}
+	}
+	return changed, nil
+}
+
 // stampsAtOnce is how many are reserved at a time. When half of them are used, the next sync
 // asks for more, so the other half are for what a process sets between two syncs.
 const stampsAtOnce = 1 << 36

@@ -361,9 +361,10 @@ func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V], was func() version[
 // may a cut that is being written: it finds them as they were. If
 // loaded is set, t has what the store has, and traces of saved deletions have
 // served their purpose; if built is set, t has what BuildAll made, and if
-// began is not 0, what has no later stamp is not absorbed. The gate is held
+// since is not nil, what has a stamp for which it says no is not absorbed. The gate is held
 // exclusively.
-func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64) {
+func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, since func(stamp uint64) bool) {
+	cleared := t.cleared // then what is saved of old goes
 	for i := range old.shards {
 		from := &old.shards[i]
 		from.mu.Lock()
@@ -379,8 +380,8 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 			}
 		}
 		for k, e := range from.entries {
-			if built && (e.kind == absent && e.dirty == 0 && !unsaved[e] || began > 0 && e.current() <= began) {
-				continue // it was asked for before it was there, or is of earlier contents
+			if built && (e.kind == absent || since != nil && !since(e.current())) {
+				continue // it was asked for, or removed, before it was there, or is of earlier contents
 			}
 			s := t.shard(k)
 			copied := s.entry(k)
@@ -396,7 +397,7 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, began uint64)
 			if copied.node = e.node; e.node != nil {
 				e.node.SetEntry(copied)
 			}
-			dirty := e.dirty != 0 || unsaved[e]
+			dirty := e.dirty != 0 || unsaved[e] || cleared && e.kind != absent
 			if dirty && copied.dirty == 0 {
 				copied.dirty = t.gen
 				s.dirty = append(s.dirty, copied)

@@ -39,7 +39,7 @@ func (b *buildingAll[K, V]) value(k K) (v V, ok bool) {
 // table.absorb. The entry is locked.
 func (b *buildingAll[K, V]) stays(e *entry[K, V]) bool {
 	c := b.c
-	if e.kind == absent && e.dirty == 0 || c.state.Load() == stateReady && e.current() <= b.began {
+	if e.kind == absent || c.state.Load() == stateReady && !b.since(e.current()) {
 		return false
 	}
 	if e.node == nil || !c.derives {

@@ -237,3 +237,181 @@ func TestVersionOfBuildAll(t *testing.T) {
 	get(2, 21, 0)
 	ok(t, m.Close())
 }
+
+// orNone reads k of c; where there is no value, it is -1.
+func orNone(ctx context.Context, c *Cache[int, int], k int) (int, error) {
+	v, err := c.Get(ctx, k)
+	if errors.Is(err, ErrNotFound) {
+		return -1, nil
+	}
+	return v, err
+}
+
+// TestDeletedFromStaleContents: an entry that is deleted from contents that are to be built anew is
+// not known to be absent before they are.
+func TestDeletedFromStaleContents(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		if v, err := orNone(ctx, in, 1); err != nil || v < 0 {
+			return nil, err
+		}
+		return map[int]int{1: 10}, nil
+	}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return orNone(ctx, c, k) }}))
+	equal(t, "top, without an entry", must(top.Get(t.Context(), 1)), -1)
+	c.Set(1, 5)
+	in.Set(1, 1)
+	c.Delete(1)
+	equal(t, "top, when it was built", must(top.Get(t.Context(), 1)), 10)
+}
+
+// TestBuiltBesideBuildAll: what was computed from an entry that a builder has made beside BuildAll
+// is stale when that makes it, also if the builder is running when it is to.
+func TestBuiltBesideBuildAll(t *testing.T) {
+	for _, running := range []bool{false, true} {
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{}))
+		during := func() {}
+		c := must(Register(m, "c", Spec[int, int]{
+			Build: func(context.Context, int) (int, error) { during(); return 1, nil },
+			BuildAll: func(ctx context.Context) (map[int]int, error) {
+				if v, err := orNone(ctx, in, 1); err != nil || v < 0 {
+					return nil, err
+				}
+				return map[int]int{1: 10}, nil
+			},
+		}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return orNone(ctx, c, k) }}))
+		equal(t, "top, of the builder", must(top.Get(t.Context(), 1)), 1)
+		if !running {
+			ok(t, in.Set(1, 1))
+		} else {
+			ok(t, c.Invalidate(1))
+			during = func() {
+				done := make(chan error)
+				go func() { done <- in.Set(1, 1) }()
+				ok(t, <-done)
+			}
+			must(c.Get(t.Context(), 1))
+		}
+		equal(t, "top, of BuildAll", must(top.Get(t.Context(), 1)), 10)
+	}
+}
+
+// TestVolatileBesideBuilder: a builder can read what another makes beside contents that cannot
+// be kept.
+func TestVolatileBesideBuilder(t *testing.T) {
+	m := newManager(t)
+	bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, errPlanned }}))
+	c := must(Register(m, "c", Spec[int, int]{
+		Build:    func(_ context.Context, k int) (int, error) { return k, nil },
+		BuildAll: func(ctx context.Context) (map[int]int, error) { bad.Get(ctx, 1); return map[int]int{1: 10}, nil },
+	}))
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Get(ctx, k) }}))
+	for range 2 {
+		equal(t, "top, of BuildAll", must(top.Get(t.Context(), 1)), 10)
+		equal(t, "top, of the builder", must(top.Get(t.Context(), 7)), 7)
+	}
+}
+
+// TestBuildAllOfDependents: for what was computed from contents that are to be built as a whole,
+// they are built when it comes to them, and if that fails not again for each who asks.
+func TestBuildAllOfDependents(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		d := newDisk()
+		m := d.open(t, Options{})
+		runs := 0
+		var in, c, top *Cache[int, int]
+		register := func() {
+			in = must(Register(m, "in", Spec[int, int]{}))
+			c = must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+				runs++
+				v, err := in.Get(ctx, 2)
+				if v == 13 {
+					err = errPlanned
+				}
+				return map[int]int{1: v}, err
+			}}))
+			top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				if v, err := in.Get(ctx, 1); v == 0 || err != nil {
+					return 0, err
+				}
+				return c.Get(ctx, 1)
+			}}))
+		}
+		register()
+		in.Set(1, 1)
+		in.Set(2, 2)
+		equal(t, "top", must(top.Get(t.Context(), 1)), 2)
+		change := func(k, v int) {
+			ok(t, c.InvalidateAll())
+			in.Set(k, v)
+			if restarted {
+				ok(t, m.Close())
+				m = d.open(t, Options{})
+				register()
+			}
+			runs = 0
+		}
+		change(2, 13)
+		_, err := top.Get(t.Context(), 1)
+		equal(t, "the failure is told", errors.Is(err, errPlanned), true)
+		equal(t, "runs that fail", runs, 1)
+		in.Set(2, 2)
+		equal(t, "top", must(top.Get(t.Context(), 1)), 2)
+		change(1, 0)
+		equal(t, "top, which does not need it", must(top.Get(t.Context(), 1)), 0)
+		equal(t, "runs", runs, 0)
+	}
+}
+
+// TestSavedBeforeBuildAll: what was set, and saved, before the contents were built as a whole
+// is saved with them.
+func TestSavedBeforeBuildAll(t *testing.T) {
+	d := newDisk()
+	open := func() (m *Manager, c *Cache[int, int]) {
+		m = d.open(t, Options{})
+		return m, must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) { return map[int]int{1: 1}, nil }}))
+	}
+	m, c := open()
+	ok(t, c.Set(2, 2))
+	ok(t, m.Sync(t.Context()))
+	equal(t, "what is built", must(c.Get(t.Context(), 1)), 1)
+	wantContents(t, c, map[int]int{1: 1, 2: 2})
+	ok(t, m.Close())
+	_, c = open()
+	wantContents(t, c, map[int]int{1: 1, 2: 2})
+}
+
+// TestDeletedBeforeBuildAll: what was deleted before the contents were built as a whole is what
+// these make of it, whether that was saved meanwhile or not.
+func TestDeletedBeforeBuildAll(t *testing.T) {
+	for _, saved := range []bool{false, true} {
+		m := newManager(t)
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) { return map[int]int{1: 1}, nil }}))
+		ok(t, c.Set(1, 7))
+		ok(t, c.Delete(1))
+		if saved {
+			ok(t, m.Sync(t.Context()))
+		}
+		equal(t, "what is built", must(c.Get(t.Context(), 1)), 1)
+	}
+}
+
+// TestFailingBuildAllAndBuild: to bring everything up to date calls a BuildAll that fails once,
+// whoever needs it.
+func TestFailingBuildAllAndBuild(t *testing.T) {
+	m := newManager(t)
+	runs, fail := 0, error(nil)
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) {
+		runs++
+		return map[int]int{1: 1}, fail
+	}}))
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Get(ctx, k) }}))
+	must(top.Get(t.Context(), 1))
+	ok(t, c.InvalidateAll())
+	runs, fail = 0, errPlanned
+	equal(t, "the failure is told", errors.Is(m.Build(t.Context(), All(), nil), errPlanned), true)
+	equal(t, "runs", runs, 1)
+}

@@ -254,7 +254,7 @@ func (c *Cache[K, V]) grow() {
 	}
 	t := newTable[K, V](manyShards, old.recorded)
 	t.partial, t.former = old.partial, old.former
-	t.absorb(old, false, false, 0)
+	t.absorb(old, false, false, nil)
 	c.table.Store(t)
 }
 

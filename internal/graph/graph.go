@@ -128,6 +128,10 @@ func (o *Owner) Whole(t Type, entry any) *Node {
 	return o.whole
 }
 
+// wholeClean reports whether the contents of o as a whole are clean, or not built as that.
+// The graph is locked.
+func (o *Owner) wholeClean() bool { return o.whole == nil || o.whole.clean() }
+
 // Marks counts, without any lock, how often a node of o has ceased to be clean: a
 // node that was found Fresh is so as long as the number is what it was before.
 func (o *Owner) Marks() uint64 { return o.marks.Load() }

@@ -261,7 +261,7 @@ func (n *Node) clean() bool {
 	if w == n.owner.clean.Load() {
 		return true
 	}
-	if n.kind == Input && w&3 == uint64(Clean) && (n.owner.whole == nil || n.owner.whole.clean()) {
+	if n.kind == Input && w&3 == uint64(Clean) && n.owner.wholeClean() {
 		n.set(Clean) // nothing below it could have changed
 		return true
 	}
@@ -293,8 +293,11 @@ func (n *Node) dead() bool { return n.epoch != n.owner.epoch }
 func (n *Node) set(s State) {
 	was := n.word.Load()
 	since := n.owner.suspect
-	if s == Check {
+	switch {
+	case s == Check:
 		since = was >> 2 // for Asked
+	case s == Clean && n.kind == Input && !n.owner.wholeClean():
+		since-- // not before the contents are
 	}
 	n.word.Store(word(s, since))
 	if was&3 == uint64(Clean) && s != Clean {

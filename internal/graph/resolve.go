@@ -164,8 +164,8 @@ search:
 			failed(x, err)
 			continue
 		}
-		if w := x.owner.whole; w != nil && x.kind == Input && top.why == nil {
-			stack.push(w)
+		if top.why == nil && (x.kind == Input && x.owner.whole != nil || !x.owner.wholeClean()) {
+			stack.push(x.owner.whole)
 			continue
 		}
 		why := Cause{Reason: x.why}
@@ -368,7 +368,7 @@ func touch(nodes []*Node) {
 // holds makes n clean, if a look at what it has read is enough to say that it is. The
 // graph is locked.
 func (n *Node) holds() bool {
-	if n.dead() || n.kind == Input || n.run() != nil || State(n.word.Load()&3) != Check || n.kind == Probed && !n.Asked() || n.Saved() != "" {
+	if n.dead() || n.kind == Input || !n.owner.wholeClean() || n.run() != nil || State(n.word.Load()&3) != Check || n.kind == Probed && !n.Asked() || n.Saved() != "" {
 		return false
 	}
 	for _, e := range n.Edges() {

@@ -326,6 +326,9 @@ func (r *Run) Commit(same, absent bool, kind Kind) {
 	n.kind = kind
 	n.why = Missing
 	n.set(Clean)
+	if r.writes != r.graph().writes && !n.owner.wholeClean() { // the contents were clean when it began
+		n.set(Check)
+	}
 	if Debug {
 		n.assertClean()
 	}

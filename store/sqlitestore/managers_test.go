@@ -120,3 +120,54 @@ func twoManagers(t *testing.T, path string, a, b *pair) {
 		t.Error(err)
 	}
 }
+
+// TestReloadOfAnothers: a Manager sees, after Reload, what another has saved of a cache of
+// which there was nothing when it was opened.
+func TestReloadOfAnothers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	a, b := openPair(t, path, nil), openPair(t, path, nil)
+	ok(t, b.in.Set("a", "1"))
+	ok(t, b.m.Sync(t.Context()))
+	ok(t, a.in.Reload(t.Context()))
+	a.want(t, "a", "of 1")
+}
+
+// TestBuildAllOfAnothers: contents that another Manager has built as a whole of inputs of its own
+// are built anew, and nothing of them is left.
+func TestBuildAllOfAnothers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	open := func() (p *pair, all *cacheman.Cache[string, string]) {
+		p = openPair(t, path, nil)
+		all, err := cacheman.Register(p.m, "all", cacheman.Spec[string, string]{
+			BuildAll: func(ctx context.Context) (map[string]string, error) {
+				v, err := p.in.Get(ctx, "a")
+				return map[string]string{v: v}, err
+			},
+		})
+		ok(t, err)
+		return p, all
+	}
+	want := func(all *cacheman.Cache[string, string], v string) {
+		t.Helper()
+		contents, err := all.Collect(t.Context())
+		ok(t, err)
+		if len(contents) != 1 || contents[v] != v {
+			t.Errorf("it is %v, and not of %s", contents, v)
+		}
+	}
+	p, all := open()
+	ok(t, p.in.Set("a", "1"))
+	want(all, "1")
+	ok(t, p.m.Close())
+	a, ofA := open()
+	b, ofB := open()
+	if v, err := a.in.Get(t.Context(), "a"); v != "1" || err != nil {
+		t.Fatal(v, err)
+	}
+	ok(t, b.in.Set("a", "2"))
+	want(ofB, "2")
+	ok(t, b.m.Sync(t.Context()))
+	want(ofA, "1")
+	ok(t, a.in.Set("a", "3"))
+	want(ofA, "3")
+}
