@@ -26,8 +26,9 @@ import (
 type Spec[K comparable, V any] struct {
 	// Version says what the builders mean. Change it when they are to make
 	// other values than before: what was built under another Version is built
-	// again when somebody asks for it, and what was set is forgotten. See
-	// ProgramVersion for one that changes with the program.
+	// again when somebody asks for it, and what was set is forgotten, but in a
+	// Store that keeps values only. See ProgramVersion for one that changes with
+	// the program.
 	Version string
 
 	// Memory keeps the cache in memory only: saving does nothing, reloading
@@ -136,7 +137,7 @@ type Spec[K comparable, V any] struct {
 	// what was set has not are zero.
 	Migrate func(ctx context.Context, from Saved, key K, data []byte) (V, error)
 
-	// Formerly lists names that the cache had before. If nothing is saved
+	// Formerly lists all names that the cache had before. If nothing is saved
 	// under its own name, it takes over what is saved under the first of
 	// these. None of them may be the name of another cache as long as this
 	// one is registered. What was computed from its entries stays valid. When it is
