@@ -35,7 +35,7 @@ type table[K comparable, V any] struct {
 
 	whole    string     // what the contents as a whole were built from, as it was stored
 	unbuilt  bool       // they are yet to be built as a whole, as it was stored
-	notes    []store.Op // on what a Load hook has given, and was not known
+	notes    []store.Op // on what a file or a Load hook has given, and was not known
 	partial  bool       // what it has not may be in the store; not changed once readers have it
 	recorded bool       // changes are recorded, to be saved
 	gen      uint32     // number of the next cut, from 1; changed with the gate held exclusively
