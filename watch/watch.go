@@ -13,8 +13,8 @@
 // file and must see that in the next Get calls [cacheman.Files.Recheck].
 //
 // Watches are set before anything is looked at again: [Files] has all files
-// looked at once more when it is done, and so do directories that come, go or
-// are moved. So a change is seen whether it came before its watch or after.
+// looked at once more when it is done, and so do directories, and symbolic links, that
+// come, go or are moved. So a change is seen whether it came before its watch or after.
 // If the system has dropped notifications because there were too many, all watches are
 // set anew, and all files are looked at again.
 //
@@ -40,6 +40,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,7 @@ type Watcher struct {
 	closed atomic.Bool // what fails because of that is no error
 	roots  []root
 	dirs   map[string]bool // absolute names of what is watched; of run alone
+	links  map[string]bool // likewise of symbolic links, beneath which there may be files
 }
 
 // root is a directory that is watched with all beneath it.
@@ -77,7 +79,7 @@ func Files(m *cacheman.Manager, report func(error), roots ...string) (*Watcher, 
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", err)
 	}
-	w := &Watcher{files: files, report: report, dirs: make(map[string]bool)}
+	w := &Watcher{files: files, report: report, dirs: make(map[string]bool), links: make(map[string]bool)}
 	for _, given := range roots {
 		abs, err := filepath.Abs(given)
 		if err != nil {
@@ -143,16 +145,26 @@ func (w *Watcher) changed(e fsnotify.Event) {
 		}
 		w.files.Recheck() // all that was beneath it is gone, and nothing says so
 	}
+	beneath := w.links[name] && (gone || e.Has(fsnotify.Create)) // there may be files, or have been, of which nothing is said
+	if beneath {
+		delete(w.links, name)
+	}
 	if e.Has(fsnotify.Create) {
-		if info, err := os.Lstat(name); err == nil && info.IsDir() {
+		switch info, err := os.Lstat(name); {
+		case err != nil: // it is gone already, and may have been a directory
+			beneath = true
+		case info.IsDir():
 			if err := w.add(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				w.fail(err)
 			}
+			beneath = true
+		case info.Mode()&fs.ModeSymlink != 0:
+			w.links[name], beneath = true, true
 		}
-		if info, err := os.Stat(name); err == nil && info.IsDir() {
-			w.files.Recheck() // there may be files in it already, of which nothing was said
-			return
-		}
+	}
+	if beneath {
+		w.files.Recheck()
+		return
 	}
 	names := w.names(nil, name)
 	if gone || e.Has(fsnotify.Create) {
@@ -174,8 +186,11 @@ func (w *Watcher) add(dir string) error {
 			errs = append(errs, fmt.Errorf("watch: %s: %w", name, err))
 		}
 		for _, e := range entries {
-			if e.IsDir() {
-				stack = append(stack, filepath.Join(name, e.Name()))
+			switch path := filepath.Join(name, e.Name()); {
+			case e.IsDir():
+				stack = append(stack, path)
+			case e.Type()&fs.ModeSymlink != 0:
+				w.links[path] = true
 			}
 		}
 	}
@@ -204,6 +219,7 @@ func (w *Watcher) remove(dir string) {
 			_ = w.notify.Remove(name) // the system may have done so
 		}
 	}
+	maps.DeleteFunc(w.links, func(name string, _ bool) bool { return within(dir, name) })
 }
 
 // renew sets all watches anew, as directories may have come, gone or been moved.
@@ -212,6 +228,7 @@ func (w *Watcher) renew() {
 		_ = w.notify.Remove(name)
 	}
 	clear(w.dirs)
+	clear(w.links)
 	for _, r := range w.roots {
 		if err := w.add(r.abs); err != nil {
 			w.fail(err)

@@ -167,6 +167,53 @@ func TestBeneathAFile(t *testing.T) {
 	}
 }
 
+// What is beneath a link to a directory is gone when the link is, or is a file.
+func TestLinkGoes(t *testing.T) {
+	x := watched(t)
+	elsewhere := t.TempDir()
+	x.ok(os.WriteFile(filepath.Join(elsewhere, "f"), []byte("text"), 0o666))
+	link := func(name string) {
+		t.Helper()
+		if err := os.Symlink(elsewhere, x.path(name)); err != nil {
+			t.Skip(err)
+		}
+		x.want(name+"/f", "text")
+	}
+	link("l")
+	x.ok(os.Remove(x.path("l")))
+	x.want("l/f", "nothing")
+	link("l")
+	x.write("file", "")
+	x.ok(os.Rename(x.path("file"), x.path("l")))
+	_, err := os.Stat(x.path("l/f"))
+	gone := "an error"
+	if errors.Is(err, fs.ErrNotExist) {
+		gone = "nothing" // the system does not tell the two apart
+	}
+	x.want("l/f", gone)
+	x.ok(os.MkdirAll(x.path("new"), 0o777))
+	link("new/l") // in a directory that is moved, as in one that was there before
+	x.ok(os.Rename(x.path("new"), x.path("moved")))
+	x.want("moved/l/f", "text")
+	x.ok(os.Remove(x.path("moved/l")))
+	x.want("moved/l/f", "nothing")
+}
+
+// What was seen in a directory that is gone before it is watched is looked at again.
+func TestDirectoryGoneBeforeWatched(t *testing.T) {
+	x := watched(t)
+	x.ok(x.w.Close())
+	w := &Watcher{files: x.w.files, notify: must(fsnotify.NewWatcher()), dirs: make(map[string]bool), links: make(map[string]bool)}
+	t.Cleanup(func() { w.Close() })
+	x.ok(w.add(x.dir)) // nobody runs it
+	x.write("d/f", "text")
+	x.want("d/f", "text")
+	x.ok(os.RemoveAll(x.path("d")))
+	w.changed(fsnotify.Event{Name: x.path("d"), Op: fsnotify.Create})
+	w.changed(fsnotify.Event{Name: x.path("d"), Op: fsnotify.Remove})
+	x.want("d/f", "nothing")
+}
+
 // A file is found by each of its names.
 func TestNames(t *testing.T) {
 	t.Chdir(t.TempDir())
