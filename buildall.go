@@ -87,7 +87,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	records := recorder{m: m, g: m.graph, c: &c.core}
 	saved, err := records.appendEdges(nil, edges)
 	if err != nil {
-		saved = nil // it will be built anew after a restart
+		saved = []byte(unknownEdges) // it will be built anew after a restart
 		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Err: err, Reason: "what its contents were built from cannot be saved"})
 	}
 	m.gate.Lock()

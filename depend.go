@@ -259,6 +259,14 @@ func (s *slot) describe() []byte {
 	return d.encode()
 }
 
+// describeLacking returns the description of contents of which not all that BuildAll has made
+// could be saved: they are to be built again, as if nobody knew from what. The gate is held.
+func (c *core) describeLacking() []byte {
+	d := c.described
+	d.DependsOn, d.Whole = c.slot.dependsOn, []byte(unknownEdges)
+	return d.encode()
+}
+
 func (d description) encode() []byte {
 	data, err := json.Marshal(d)
 	if err != nil {

@@ -203,6 +203,9 @@ type part interface {
 	// write. For entries that cannot be encoded, what is stored of them is
 	// removed, and the reason added to errs.
 	write(ctx context.Context, yield func(store.Op, error) bool, errs *errorList) bool
+	// lacks is called after write, and reports whether what BuildAll has made was
+	// written without some of it.
+	lacks() bool
 	// save calls the Save hook.
 	save(ctx context.Context) error
 	// finish is called last; if what was given was not saved, or could not
@@ -240,7 +243,7 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 			l.m.noteLater.putBack(b.notes)
 		}
 		b.errs.add(unread)
-		b.errs.add(err)
+		b.errs.add(wrap(caller, "sync", "", nil, err)) // beside those that are said of entries
 		err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
 		defer l.rearm(err != nil) // who observes may end the goroutine, too
 		event := Event{Kind: EventSynced, Count: b.entries, Bytes: b.bytes, Duration: time.Since(start), Err: err}

@@ -577,6 +577,23 @@ func TestErrorsOfNotes(t *testing.T) {
 	}
 }
 
+// TestErrorsBesideOthers: what a store answers says which operation it was, also beside what is
+// said of entries, and on which cache, if it was for one.
+func TestErrorsBesideOthers(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	c := must(Register(m, "c", Spec[int, int]{BeforeSave: func(context.Context, int, int) (int, error) { return 0, errors.New("unlucky") }}))
+	hook := must(Register(m, "hook", Spec[int, int]{
+		Load: func(context.Context) (map[int]int, error) { return nil, ErrNotFound },
+		Save: func(context.Context, map[int]int) error { return nil },
+	}))
+	ok(t, c.Set(1, 1))
+	d.setFail(errPlanned)
+	equal(t, "sync", m.Sync(t.Context()).Error(), "cacheman: sync c[1]: unlucky\ncacheman: sync: planned")
+	equal(t, "notes", hook.DeleteSaved(t.Context()).Error(), "cacheman: delete hook: planned")
+	m.Close()
+}
+
 // TestStatsGoOn: the counts of reads are since the cache was registered.
 func TestStatsGoOn(t *testing.T) {
 	m := newManager(t)

@@ -212,7 +212,7 @@ func (c *core) deleteSaved(ctx context.Context) error {
 	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
 		ops = append(ops, store.Op{Kind: store.Drop, Cache: notesOn(name)})
 	}
-	return c.m.keepNotes(ctx, ops)
+	return c.err(ctx, "delete", nil, c.m.keepNotes(ctx, ops))
 }
 
 // noteFresh is for what was read by a Load hook, and is the contents from now on: the

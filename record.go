@@ -134,6 +134,10 @@ type savedEdge struct {
 	stamp uint64
 }
 
+// unknownEdges stand for those that are not known: an edge to a cache that cannot be
+// there. What has them is built again.
+const unknownEdges = "\x00\x00\x00\x00"
+
 // savedEdges returns the edges that were stored, up to the first that cannot be read.
 func savedEdges(saved string) iter.Seq2[savedEdge, error] {
 	return func(yield func(savedEdge, error) bool) {

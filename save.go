@@ -62,6 +62,14 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 		}
 		c.cache.bytes.Add(b.bytes - before)
 		c.bytes = b.bytes - before + b.meta - meta
+		if c.part.lacks() { // a restart would find no more in it
+			b.m.gate.RLock()
+			c.describe = c.cache.describeLacking()
+			b.m.gate.RUnlock()
+			if !give(store.Op{Kind: store.Describe, Cache: name, Value: c.describe}, nil) {
+				return
+			}
+		}
 	}
 	if b.described && len(b.cuts)+len(b.notes) > 0 { // last, so that no stamp in the batch is above it
 		if b.elsewhere {
@@ -262,6 +270,9 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	}
 	return true
 }
+
+// lacks implements part.
+func (p *tablePart[K, V]) lacks() bool { return len(p.failed) > 0 && p.c.all != nil }
 
 // collect copies the states of entries as they were at the cut, and marks them
 // as saved, unless they have changed since.

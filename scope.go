@@ -320,7 +320,7 @@ func (l *lane) deleteSaved(ctx context.Context, cores []*core) error {
 			}
 		})
 		if err != nil {
-			errs.add(err)
+			errs.add(wrap(ctx, "delete", "", nil, err))
 			if !l.store.Caps().Atomic {
 				unsure = append(unsure, cores...)
 			}

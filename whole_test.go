@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/cacheman-go/cacheman/codec"
 )
 
 // What is here is about contents that are built as a whole.
@@ -414,4 +416,78 @@ func TestFailingBuildAllAndBuild(t *testing.T) {
 	runs, fail = 0, errPlanned
 	equal(t, "the failure is told", errors.Is(m.Build(t.Context(), All(), nil), errPlanned), true)
 	equal(t, "runs", runs, 1)
+}
+
+// TestWholeLackingUnencodable: contents of which an entry could not be saved are not, after a
+// restart, what BuildAll makes; and what comes out equal then is what it was.
+func TestWholeLackingUnencodable(t *testing.T) {
+	d := newDisk()
+	builds, runs, fail := 0, 0, true
+	open := func() (*Manager, *Cache[int, int], *Cache[int, int]) {
+		m := openOn(d)
+		c := must(Register(m, "c", Spec[int, int]{
+			BuildAll: func(context.Context) (map[int]int, error) {
+				builds++
+				return map[int]int{1: 1, 2: 2}, nil
+			},
+			BeforeSave: func(_ context.Context, k, v int) (int, error) {
+				if k == 2 && fail {
+					return 0, errPlanned
+				}
+				return v, nil
+			},
+		}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			runs++
+			return c.Get(ctx, k)
+		}}))
+		return m, c, top
+	}
+	m, _, top := open()
+	equal(t, "on top of what is saved", must(top.Get(t.Context(), 1)), 1)
+	equal(t, "closing tells", errors.Is(m.Close(), errPlanned), true)
+	for range 2 { // nor if what is there was saved again meanwhile
+		m, c, _ := open()
+		ok(t, c.Set(3, 3))
+		ok(t, m.Close())
+	}
+	equal(t, "runs of BuildAll before", builds, 1)
+	fail = false
+	for range 2 {
+		m, c, top := open()
+		equal(t, "what could not be saved", must(c.Get(t.Context(), 2)), 2)
+		equal(t, "on top of what was saved", must(top.Get(t.Context(), 1)), 1)
+		equal(t, "runs of BuildAll", builds, 2)
+		equal(t, "runs on top", runs, 1)
+		ok(t, m.Close())
+	}
+}
+
+// TestWholeOfUnsavable: contents that BuildAll has made of what cannot be saved are built again
+// after a restart.
+func TestWholeOfUnsavable(t *testing.T) {
+	d := newDisk()
+	open := func() (*Manager, *Cache[int, int], *Cache[int, int]) {
+		m := openOn(d)
+		keys := must(codec.Key[int]())
+		encode := keys.Append
+		keys.Append = func(dst []byte, k int) ([]byte, error) {
+			if k == 7 {
+				return dst, errPlanned
+			}
+			return encode(dst, k)
+		}
+		in := must(Register(m, "in", Spec[int, int]{KeyCodec: keys}))
+		return m, in, must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			v, err := in.Get(ctx, 7)
+			return map[int]int{1: v}, failure(err)
+		}}))
+	}
+	m, _, c := open()
+	equal(t, "of nothing", must(c.Get(t.Context(), 1)), 0)
+	ok(t, m.Close())
+	m, in, c := open()
+	defer m.Close()
+	ok(t, in.Set(7, 5))
+	equal(t, "of what was set since", must(c.Get(t.Context(), 1)), 5)
 }
