@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cacheman-go/cacheman/codec"
 )
@@ -329,4 +330,15 @@ func TestKeyWithoutHash(t *testing.T) {
 	ok(t, c.Set("a", 2))
 	ok(t, c.InvalidateAll())
 	equal(t, "entries", c.Len(), 0)
+}
+
+// TestShardFillsLines: readers of one shard share no line of the processor's cache with those
+// of another, and need one line of it.
+func TestShardFillsLines(t *testing.T) {
+	var s shard[string, int]
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		return // made for what most processors are
+	}
+	equal(t, "bytes of a shard", unsafe.Sizeof(s), 2*cacheLine)
+	equal(t, "bytes that reads need", unsafe.Offsetof(s.moved)/cacheLine, 0)
 }

@@ -121,8 +121,8 @@
 // Change [Spec].Version when a builder is to make other values. Then each
 // entry that it had built is built anew when it is asked for, and where the
 // result is the same, what was computed from it lives on. What was set by hand
-// under another version is forgotten, but in a store that keeps values only. When the type of the values has got other
-// fields, what was built is built anew as well. [Spec].Migrate makes values of
+// under another version is forgotten, but in a store that keeps values only. When
+// the type of the values has got other fields, what was built is built anew as well. [Spec].Migrate makes values of
 // those that were saved in another form instead, and [Spec].Formerly takes over
 // what was saved under another name.
 //

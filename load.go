@@ -275,7 +275,7 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 	case c.spec.Load != nil:
 		t, found, err = c.readHook(ctx)
 	case c.lane.store != nil:
-		t, found, err = c.readShared(ctx)
+		t, found, err = c.readLatest(ctx)
 		void = err != nil || t.cleared
 	}
 	if err != nil || !found {
@@ -381,25 +381,6 @@ func (c *Cache[K, V]) encodeBoth(k K, v V) (key, value []byte, err error) {
 		})
 	}
 	return key, value, err
-}
-
-// readShared is readStore, where others may have written the store since it was looked at: to
-// read it again shows that. What is said of contents as a whole is to be of those that are read.
-func (c *Cache[K, V]) readShared(ctx context.Context) (t *table[K, V], found bool, err error) {
-	again := c.sharing() && (c.all != nil || c.loaded())
-	if again {
-		if _, err = c.lookAgain(ctx); err != nil {
-			return nil, false, err
-		}
-	}
-	for {
-		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil {
-			return t, found, err
-		}
-		if again, err = c.lookAgain(ctx); err != nil || !again {
-			return t, found, err
-		}
-	}
 }
 
 // readStore also asks a store that is not known to have anything, for others may have

@@ -43,6 +43,25 @@ func (c *core) lookAgain(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
+// readLatest is readStore, and shows what others have written to a shared store since it was
+// looked at. What is said of contents as a whole is to be of those that are read.
+func (c *Cache[K, V]) readLatest(ctx context.Context) (t *table[K, V], found bool, err error) {
+	again := c.sharing() && (c.all != nil || c.loaded())
+	if again {
+		if _, err = c.lookAgain(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	for {
+		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil {
+			return t, found, err
+		}
+		if again, err = c.lookAgain(ctx); err != nil || !again {
+			return t, found, err
+		}
+	}
+}
+
 // stampsAtOnce is how many are reserved at a time. When half of them are used, the next sync
 // asks for more, so the other half are for what a process sets between two syncs.
 const stampsAtOnce = 1 << 36

@@ -63,7 +63,7 @@ type shard[K comparable, V any] struct {
 	dirty  []*entry[K, V]              // changed since the last cut: exactly those with entry.dirty == gen
 	taken  []*entry[K, V]              // in the cut that is being written
 	before map[*entry[K, V]]version[V] // those of them that changed again before they were written, as they were
-	_      [8]byte
+	_      [8]byte                     // up to the end of the second line
 }
 
 // entry is one key's value. Its shard's lock guards it. There may be millions, and
