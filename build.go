@@ -105,13 +105,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			continue
 		}
 		n := e.node
-		clean := frame == nil && (n == nil || n.Fresh())
-		if frame != nil {
+		clean := n == nil || n.Fresh()
+		if clean && frame != nil {
 			switch frame.Read(n) {
-			case graph.Recorded:
-				clean = true
-			case graph.Untracked:
-				clean = n.Fresh() // of another Manager, or the builder has returned
 			case graph.NotClean:
 				clean = false
 			case graph.Doubtful:
@@ -145,14 +141,11 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			count(s, false)
 			return v, st.failure()
 		}
-		run, err := c.m.graph.Resolve(ctx, n)
-		if run != nil || err != nil {
+		run, built, err := c.m.graph.Resolve(ctx, n)
+		if built || err != nil {
 			count(s, false)
 		}
 		if err != nil {
-			if err == graph.ErrStale && ctx.Err() == nil { // what wraps it, a builder has returned of its own accord
-				continue // the entry was set or invalidated meanwhile
-			}
 			return failed(err)
 		}
 		if run == nil {
@@ -225,7 +218,6 @@ type building[K comparable, V any] struct {
 	value V
 	none  bool       // there is no value
 	kept  *KeptError // the error that is the result
-	took  time.Duration
 }
 
 // nodes is what the graph sees of a cache, which is not embedded: wrappers of all its
@@ -249,7 +241,7 @@ func (b *building[K, V]) Start(n *graph.Node) { b.k = n.Entry().(*entry[K, V]).k
 // Reset implements graph.Task.
 func (b *building[K, V]) Reset() {
 	var zero V
-	b.value, b.none, b.kept, b.took = zero, false, nil, 0
+	b.value, b.none, b.kept = zero, false, nil
 }
 
 func (b *building[K, V]) result() (V, error) {
@@ -267,7 +259,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	start := now()
 	failed := exited // unless the builder returns
 	defer func() {
-		b.took += now() - start
+		b.Took += now() - start
 		if failed != nil {
 			b.Err = b.failure(failed)
 		}
@@ -371,7 +363,6 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 			c.keyChanged(keys, b.k, st.kind.held())
 		}
 		b.Commit(compared.same, b.none, c.derived())
-		n.SetTook(b.took)
 		before := e.kind
 		e.hold(st)
 		s.live += held(st.kind) - held(before)
@@ -411,16 +402,12 @@ func (b *building[K, V]) Done() {
 	if b.Err == graph.ErrStale {
 		return // nobody gets what it has made, and it has not failed
 	}
-	err := b.Err
-	if b.none || b.kept != nil {
-		err = nil
-	}
-	c.built(b.took, err)
 	switch {
-	case err != nil:
-		c.m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.took, Err: c.said(b.k, err)})
+	case b.Err != nil && !b.none && b.kept == nil:
+		c.failed(b.Err)
+		c.m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.Took, Err: c.said(b.k, b.Err)})
 	case c.m.watched(EventBuilt):
-		c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: b.k, Duration: b.took, Reason: c.m.reason(b.Why)})
+		c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: b.k, Duration: b.Took, Reason: c.m.reason(b.Why)})
 	}
 }
 

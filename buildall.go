@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"runtime/debug"
-	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -28,7 +27,6 @@ type buildingAll[K comparable, V any] struct {
 	c        *Cache[K, V]
 	contents map[K]V
 	began    uint64 // what was set later stays
-	took     time.Duration
 }
 
 // Base implements graph.Task.
@@ -38,7 +36,7 @@ func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
 func (b *buildingAll[K, V]) Start(*graph.Node) {}
 
 // Reset implements graph.Task.
-func (b *buildingAll[K, V]) Reset() { b.contents, b.began, b.took = nil, 0, 0 }
+func (b *buildingAll[K, V]) Reset() { b.contents, b.began = nil, 0 }
 
 // Keeps implements graph.Task.
 func (b *buildingAll[K, V]) Keeps(error) bool { return false }
@@ -47,10 +45,10 @@ func (b *buildingAll[K, V]) Keeps(error) bool { return false }
 func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 	c := b.c
 	b.began = c.m.graph.Revision()
-	start := time.Now()
+	start := now()
 	err = exited // unless the builder returns
 	defer func() {
-		b.took += time.Since(start)
+		b.Took += now() - start
 		if b.Cause() == ErrClosed && err != nil {
 			err = ErrClosed
 		}
@@ -109,7 +107,6 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 	c.replace(t, stateReady)
 	m.graph.Lock()
 	b.Settle()
-	b.Node().SetTook(b.took)
 	m.graph.Unlock()
 	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))
@@ -167,10 +164,10 @@ func (b *buildingAll[K, V]) Done() {
 	if b.Err == graph.ErrStale {
 		return // as for one entry
 	}
-	c.built(b.took, b.Err)
-	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.took, Reason: c.m.reason(b.Why)}
+	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.Took, Reason: c.m.reason(b.Why)}
 	if b.Err != nil {
-		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.took, Err: c.said(nil, b.Err)}
+		c.failed(b.Err)
+		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.Took, Err: c.said(nil, b.Err)}
 	}
 	c.m.emit(e)
 }
@@ -178,19 +175,14 @@ func (b *buildingAll[K, V]) Done() {
 // buildAll brings the contents as a whole to what BuildAll makes now. What it
 // returns is nil if they were that already.
 func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (*buildingAll[K, V], error) {
-	for {
-		if ctx.Err() != nil {
-			return nil, flight.Cause(ctx)
-		}
-		run, err := c.m.graph.ResolveFor(ctx, q, c.all)
-		if err == graph.ErrStale { // see get
-			continue
-		}
-		if run == nil || err != nil {
-			return nil, err
-		}
-		return run.Task().(*buildingAll[K, V]), nil
+	if ctx.Err() != nil {
+		return nil, flight.Cause(ctx)
 	}
+	run, err := c.m.graph.ResolveFor(ctx, q, c.all)
+	if run == nil || err != nil {
+		return nil, err
+	}
+	return run.Task().(*buildingAll[K, V]), nil
 }
 
 func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -105,23 +104,12 @@ type typed interface {
 
 // counts are the statistics that are no property of the contents.
 type counts struct {
-	builds, buildErrors, buildTime atomic.Int64
-	syncs, syncErrors, bytes       atomic.Int64
-	lastSync                       atomic.Int64 // Unix time in ns
-	evictions                      atomic.Int64
+	syncs, syncErrors, bytes atomic.Int64
+	lastSync                 atomic.Int64 // Unix time in ns
+	evictions                atomic.Int64
 
 	mu        sync.Mutex
 	lastError error // guarded by mu
-}
-
-func (c *counts) built(d time.Duration, err error) {
-	c.buildTime.Add(int64(d))
-	if err == nil {
-		c.builds.Add(1)
-		return
-	}
-	c.buildErrors.Add(1)
-	c.failed(err)
 }
 
 func (c *counts) failed(err error) {

@@ -1,6 +1,10 @@
 package cacheman
 
-import "time"
+import (
+	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
+)
 
 // Stats are one cache's figures: those of its contents as they are now, and
 // counts since it was registered.
@@ -52,9 +56,17 @@ func (m *Manager) Stats() []Stats {
 func (c *core) fill(s *Stats) {
 	s.Cache = c.slot.name
 	s.Loaded = c.loaded()
-	s.Builds = c.builds.Load()
-	s.BuildErrors = c.buildErrors.Load()
-	s.BuildTime = time.Duration(c.buildTime.Load())
+	c.m.graph.Lock()
+	tallies := []graph.Tally{c.owner.Tally()}
+	if c.all != nil {
+		tallies = append(tallies, c.all.Owner().Tally())
+	}
+	c.m.graph.Unlock()
+	for _, t := range tallies {
+		s.Builds += t.Built
+		s.BuildErrors += t.Failed
+		s.BuildTime += t.Took
+	}
 	s.Edits = c.edits.Load()
 	s.Bytes = c.bytes.Load()
 	s.Evictions = c.evictions.Load()

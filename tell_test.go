@@ -235,3 +235,16 @@ func TestHitsAreUpToDate(t *testing.T) {
 	m, _, c = open()
 	want(1, 0)
 }
+
+// TestReadsOfBuilders: a read by a builder is counted like any other.
+func TestReadsOfBuilders(t *testing.T) {
+	m := newManager(t)
+	c := must(Register(m, "c", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 1, nil }}))
+	reader := must(Register(m, "reader", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Get(ctx, k%2) }}))
+	for k := range 4 {
+		must(reader.Get(t.Context(), k))
+	}
+	st := m.Stats()
+	equal(t, "hits and misses of c", [2]uint64{st[0].Hits, st[0].Misses}, [2]uint64{2, 2})
+	equal(t, "of its reader", [2]uint64{st[1].Hits, st[1].Misses}, [2]uint64{0, 4})
+}

@@ -8,8 +8,8 @@ import (
 	"github.com/cacheman-go/cacheman/internal/flight"
 )
 
-// builders counts the builders that are running, of all graphs.
-var builders atomic.Int64
+// building counts the graphs that have runs.
+var building atomic.Int64
 
 // Frame is how a builder that is running is seen by what its ctx is given to.
 // Once it has returned there is nothing that it reads any more.
@@ -18,7 +18,7 @@ type Frame flight.Context
 // FrameOf returns the frame of the builder that ctx belongs to, or nil if there is
 // none, or no builder is running any more. To ask ctx costs as much as a read.
 func FrameOf(ctx context.Context) *Frame {
-	if builders.Load() == 0 {
+	if building.Load() == 0 {
 		return nil
 	}
 	return frameOf(ctx)
@@ -76,7 +76,7 @@ type Reading uint8
 const (
 	Recorded  = Reading(iota) // the node's value can be copied now
 	Untracked                 // likewise; the builder has returned already
-	NotClean                  // Resolve the node, and try again
+	NotClean                  // Resolve the node with the ctx of the builder, and try again
 	Doubtful                  // call Recheck, and try again
 	Stale                     // the builder is to be told ErrStale
 )
@@ -95,13 +95,9 @@ func (f *Frame) Read(n *Node) Reading {
 		// The other graph's lock guards n, so only the fast test is allowed.
 		r.volatile, r.foreign = true, true
 		return Untracked
-	case r.superseded && r.open: // writes do not poison it any more
-		r.aborted = true
-		return Stale
-	case r.aborted:
+	case r.stale():
 		return Stale
 	case !n.clean():
-		r.miss(n)
 		return NotClean
 	case !r.open:
 		return Untracked
@@ -140,7 +136,7 @@ func (f *Frame) Recheck() bool {
 // looking at its stack, up to a few dozen frames. It costs a microsecond, or
 // nothing while no builder is running.
 func InBuilder() bool {
-	if builders.Load() == 0 {
+	if building.Load() == 0 {
 		return false
 	}
 	var pcs [64]uintptr

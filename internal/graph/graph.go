@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Graph holds the nodes of all caches of a manager.
@@ -12,7 +13,7 @@ type Graph struct {
 	mu      sync.Mutex
 	rev     atomic.Uint64 // the last revision issued
 	nodes   atomic.Int64  // never less than the nodes in use, which bounds the length of a path
-	running []*Run        // in any order
+	running []*Run        // in any order; see building
 	closed  error
 	stack   []*Node // reused by Mark
 	paths   []path  // not in use; see begin
@@ -103,6 +104,7 @@ type Owner struct {
 	readers []*Owner      // caches with a node that has read one of this; guarded by g.mu
 	whole   *Node         // what the contents as a whole were built from; nil if they were not
 	spare   []Task        // to be used again; guarded by g.mu
+	tally   Tally         // guarded by g.mu
 	makes   Kind          // of nodes that are built; Input: none is
 	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
 }
@@ -131,6 +133,24 @@ func (o *Owner) Whole(t Type, entry any) *Node {
 // wholeClean reports whether the contents of o as a whole are clean, or not built as that.
 // The graph is locked.
 func (o *Owner) wholeClean() bool { return o.whole == nil || o.whole.clean() }
+
+// Tally counts runs of builders, and how long they took in all.
+type Tally struct {
+	Built, Failed int64
+	Took          time.Duration
+}
+
+func (t *Tally) add(took time.Duration, failed bool) {
+	t.Took += took
+	if failed {
+		t.Failed++
+	} else {
+		t.Built++
+	}
+}
+
+// Tally returns the figures of the runs that are over. The graph is locked.
+func (o *Owner) Tally() Tally { return o.tally }
 
 // Marks counts, without any lock, how often a node of o has ceased to be clean: a
 // node that was found Fresh is so as long as the number is what it was before.

@@ -11,19 +11,24 @@ import (
 
 // Resolve brings n to clean: it checks what n was built from, and builds it if
 // that has changed. If a builder of n has run, its run is returned, also with
-// the error it returned; to another builder only if the result is not n's value.
+// the error it returned; to another builder only if the result is not n's value. built says
+// in any case that one has run.
 //
 // If ctx ends, Resolve returns at once; what is running goes on as long as
 // others wait for it. If n is dead, or was marked again meanwhile, it may return
 // without an error though n is not clean: the caller looks again.
-func (g *Graph) Resolve(ctx context.Context, n *Node) (*Run, error) {
-	return g.ResolveFor(ctx, nil, n)
+func (g *Graph) Resolve(ctx context.Context, n *Node) (r *Run, built bool, err error) {
+	self := flight.From(ctx)
+	s := search{g: g, ctx: ctx, self: self, of: self, root: n, asks: true}
+	r, err = s.resolve()
+	return r, s.built, err
 }
 
 // ResolveFor is Resolve for a part of what q is for, which is not a builder.
 func (g *Graph) ResolveFor(ctx context.Context, q *Request, n *Node) (*Run, error) {
 	self := flight.From(ctx)
-	return g.resolve(ctx, self, self, n, q, true, arrival{})
+	s := search{g: g, ctx: ctx, self: self, of: self, root: n, q: q, asks: true}
+	return s.resolve()
 }
 
 // arrival is when a caller came: after so many calls of builders, and writes. Zero is now.
@@ -74,157 +79,90 @@ func (g *Graph) end(p path) {
 	}
 }
 
-// resolve does what Resolve says for of, as a part of self, which is the same unless the
-// search is apart. asks says that of wants the result, and not only to find out whether
-// what it had asked for is still what it was. The search keeps its own stack, for the
-// graph may be deep.
-func (g *Graph) resolve(ctx context.Context, self, of *flight.Context, root *Node, q *Request, asks bool, came arrival) (*Run, error) {
-	releases, steps := int32(0), 0
-	overtaken := 0 // how often a run was superseded that was waited for
-	var task Task  // for root, made without the lock
-	if root.owner.makes == Probed {
-		task = root.owner.Type.NewTask()
+// search is what brings a node to clean.
+type search struct {
+	g     *Graph
+	ctx   context.Context // of the caller
+	self  *flight.Context // what the search is a part of
+	of    *flight.Context // what it is for: the same, unless it is apart
+	root  *Node
+	q     *Request
+	asks  bool    // the result is wanted, and not only whether what was read is still what it was
+	came  arrival // of the caller
+	asker *Run    // of the builder that of belongs to, if it is of the same graph
+
+	path     path
+	task     Task  // for root, made without the lock
+	releases int32 // how often the lock was released
+	built    bool  // a run of root was begun or waited for, or has failed before
+}
+
+// resolve does what Resolve says. The search keeps its own stack, for the graph may be deep.
+func (s *search) resolve() (*Run, error) {
+	g := s.g
+	if s.root.owner.makes == Probed {
+		s.task = s.root.owner.Type.NewTask()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	stack := g.begin(root)
-	defer func() { g.end(stack) }()
-	if came == (arrival{}) {
-		came = arrival{g.calls, g.writes}
+	s.path = g.begin(s.root)
+	defer func() { g.end(s.path) }()
+	return s.run()
+}
+
+// run is resolve with the graph locked.
+func (s *search) run() (*Run, error) {
+	g, ctx := s.g, s.ctx
+	if s.came == (arrival{}) {
+		s.came = arrival{g.calls, g.writes}
 	}
-	without := func(f func()) {
-		g.mu.Unlock()
-		defer g.mu.Lock()
-		releases++
-		At("unlocked")
-		f()
-		At("lock")
+	if s.asker = runOf(s.of); s.asker != nil && s.asker.graph() != g {
+		s.asker = nil
 	}
-	// final says that what has become of the top, which cannot be kept, is the end
-	// for root: it is root, or of the contents that root is a part of, without which
-	// it cannot be built, or needs not.
-	final := func(err error) bool {
-		return len(stack) == 1 || len(stack) == 2 && stack[1].node.owner.covers == root.owner &&
-			(err != nil || root.owner.makes == Input || !asks)
-	}
-	// failed ends the search of the top, which is not final: who has read it is to
-	// be built, as it is for its builder to say what the failure means.
-	failed := func(n *Node, err error) {
-		stack.pop()
-		if n.owner.covers != nil && stack[len(stack)-1].node.owner == n.owner.covers && len(stack) > 1 {
-			stack.pop() // an entry cannot be built by itself
+	if s.asker != nil {
+		s.q = s.asker.request
+		if s.asks && s.of == s.self && !s.asker.mayRead(s.root) {
+			return nil, ErrStale
 		}
-		why := &Cause{Failed, n}
-		if err == nil {
-			why.Reason = Unkept
-		}
-		stack[len(stack)-1].why = why
 	}
-	asker := runOf(of)
-	if asker != nil && asker.graph() != g {
-		asker = nil
-	}
-	if asker != nil {
-		q = asker.request
-	}
-	// told returns r, which has made something that cannot be kept, to the asker.
-	told := func(r *Run, err error) (*Run, error) {
-		if asker != nil {
-			asker.foreign = asker.foreign || r.foreign
-		}
-		return r, err
-	}
-search:
-	for len(stack) > 0 {
-		if steps++; steps%4096 == 0 {
-			without(runtime.Gosched)
+	overtaken := 0 // how often a run was superseded that was waited for
+	for steps := 1; len(s.path) > 0; steps++ {
+		if steps%4096 == 0 {
+			s.without(runtime.Gosched)
 			if err := ctx.Err(); err != nil {
 				return nil, flight.Cause(ctx)
 			}
 		}
-		top := &stack[len(stack)-1]
+		top := &s.path[len(s.path)-1]
 		x := top.node
 		if x.clean() {
-			stack.pop()
+			s.path.pop()
 			continue
 		}
 		if x.dead() {
-			if len(stack) == 1 {
+			if len(s.path) == 1 {
 				return nil, nil
 			}
-			stack.pop() // whoever has read it finds out when it looks again
-			stack[len(stack)-1].next = 0
+			s.path.pop() // whoever has read it finds out when it looks again
+			s.path[len(s.path)-1].next = 0
 			continue
 		}
-		if r := q.knows(x, of, asks && len(stack) == 1); r != nil {
+		if r := s.q.knows(x, s.of, s.asks && len(s.path) == 1); r != nil {
 			err := r.failure()
-			if final(err) {
-				return told(r, err)
+			if s.final(err) {
+				return s.told(r, err)
 			}
-			failed(x, err)
+			s.failed(x, err)
 			continue
 		}
 		if top.why == nil && (x.kind == Input && x.owner.whole != nil || !x.owner.wholeClean()) {
-			stack.push(x.owner.whole)
+			s.path.push(x.owner.whole)
 			continue
 		}
-		why := Cause{Reason: x.why}
-		if x.run() == nil && top.why == nil && State(x.word.Load()&3) != Dirty && (x.kind != Probed || x.Asked()) {
-			if int64(len(stack)) > g.nodes.Load() {
-				// Longer than any path without a circle: records from different
-				// times are mixed.
-				top.why = &Cause{Reason: Unknown}
-				continue
-			}
-			if x.Saved() != "" {
-				releases++
-				if err := g.link(ctx, x); err != nil {
-					top.why = &Cause{Reason: Unknown}
-				}
-				continue
-			}
-			if top.next == 0 {
-				top.since = releases
-			}
-			why = Cause{}
-			edges := x.Edges()
-			for ; int(top.next) < len(edges); top.next++ {
-				e := &edges[top.next]
-				if e.Node.dead() {
-					releases++
-					if err := g.link(ctx, x); err != nil {
-						top.why = &Cause{Reason: Unknown}
-					}
-					top.next = 0
-					continue search
-				}
-				if Debug && top.since == releases && (!e.Node.clean() || e.Node.Stamp != e.Stamp) {
-					x.assertOrder(e)
-				}
-				if !e.Node.clean() {
-					stack.push(e.Node)
-					continue search
-				}
-				if e.Node.Stamp != e.Stamp {
-					why = Cause{Reason: Changed, Node: e.Node}
-					break
-				}
-			}
-			if why.Node == nil {
-				if top.since != releases { // look at all of them once more, at one instant
-					top.next = 0
-					continue
-				}
-				x.unchanged()
-				stack.pop()
-				continue
-			}
-		} else if top.why != nil {
-			why = *top.why
-		} else if x.kind == Probed && State(x.word.Load()&3) != Dirty && !x.Asked() {
-			why = Cause{Reason: Asked}
+		why, known := s.check(top)
+		if !known {
+			continue
 		}
-
 		if err := ctx.Err(); err != nil {
 			return nil, flight.Cause(ctx)
 		}
@@ -232,35 +170,24 @@ search:
 			return nil, g.closed
 		}
 		r := x.run()
-		if r == nil && mayLeave(ctx, self) {
+		if r == nil && mayLeave(ctx, s.self) {
 			var err error
-			without(func() { r, err = g.apart(ctx, of, root, q, asks, came) })
+			s.without(func() { r, err = s.resolveApart() })
 			return r, err
 		}
+		s.built = s.built || x == s.root
 		at := uint32(0)
 		var err error // of waiting, not of the builder
 		switch {
 		case r == nil:
-			if x != root || task == nil {
-				task = x.owner.task()
-			}
-			if q == nil {
-				q = &Request{}
-			}
-			r = g.start(ctx, task, x, why, q)
-			if r.patient = overtaken >= patience; r.patient {
-				r.waiter = r
-			} else if asker != nil && asker.patient {
-				r.waiter = asker
-			}
-			task = nil
-			without(func() { r.lead(self) })
+			r = s.start(x, why, overtaken >= patience)
+			s.without(func() { r.lead(s.self) })
 		case !r.Join():
 			x.supersede() // nobody wants its result
 			continue
 		default:
 			at = r.poison
-			without(func() { err = r.Wait(ctx) })
+			s.without(func() { err = r.Wait(ctx) })
 		}
 		if circle, is := err.(*flight.CycleError); is && g.past(circle) {
 			if x.run() == r {
@@ -268,7 +195,7 @@ search:
 			}
 			continue // with a run that sees what there is now
 		}
-		if err == nil && (r.sane < at || r.Err == ErrStale || r.late(came)) {
+		if err == nil && (r.sane < at || r.Err == ErrStale || r.late(s.came)) {
 			// It looked at what it had read before the caller came, and not since
 			// that changed; or it was superseded and has no result.
 			if r.Err == ErrStale {
@@ -281,23 +208,143 @@ search:
 		}
 		if err == nil {
 			if err = r.failure(); err != nil || r.outcome == Volatile {
-				q.note(x, r, of, asks && len(stack) == 1)
+				s.q.note(x, r, s.of, s.asks && len(s.path) == 1)
 			}
 		}
-		last := len(stack) == 1
+		last := len(s.path) == 1
 		switch kept := err == nil && r.outcome != Volatile; {
-		case kept && r.outcome == Published && !(last && asker == nil):
+		case kept && r.outcome == Published && !(last && s.asker == nil):
 			r.release()
 			if last {
 				return nil, nil
 			}
-		case last || !kept && final(err):
-			return told(r, err)
+		case last || !kept && s.final(err):
+			return s.told(r, err)
 		case !kept:
-			failed(x, err)
+			s.failed(x, err)
 		}
 	}
 	return nil, nil
+}
+
+// check finds out whether the node of top, the end of the path, has to be built, or is being
+// built, and why. If that is not known it has done what is to be done next: the path goes
+// another way, or the node was found unchanged.
+func (s *search) check(top *visit) (why Cause, known bool) {
+	x := top.node
+	switch {
+	case top.why != nil:
+		return *top.why, true
+	case x.run() != nil || State(x.word.Load()&3) == Dirty:
+		return Cause{Reason: x.why}, true
+	case x.kind == Probed && !x.Asked():
+		return Cause{Reason: Asked}, true
+	case int64(len(s.path)) > s.g.nodes.Load():
+		// Longer than any path without a circle: records from different
+		// times are mixed.
+		top.why = &Cause{Reason: Unknown}
+		return why, false
+	case x.Saved() != "":
+		s.link(top)
+		return why, false
+	}
+	if top.next == 0 {
+		top.since = s.releases
+	}
+	edges := x.Edges()
+	for ; int(top.next) < len(edges); top.next++ {
+		e := &edges[top.next]
+		if e.Node.dead() {
+			s.link(top)
+			top.next = 0
+			return why, false
+		}
+		if Debug && top.since == s.releases && (!e.Node.clean() || e.Node.Stamp != e.Stamp) {
+			x.assertOrder(e)
+		}
+		if !e.Node.clean() {
+			s.path.push(e.Node)
+			return why, false
+		}
+		if e.Node.Stamp != e.Stamp {
+			return Cause{Reason: Changed, Node: e.Node}, true
+		}
+	}
+	if top.since != s.releases { // look at all of them once more, at one instant
+		top.next = 0
+		return why, false
+	}
+	x.unchanged()
+	s.path.pop()
+	return why, false
+}
+
+// link brings the edges of the node of top to nodes that are alive.
+func (s *search) link(top *visit) {
+	s.releases++
+	if err := s.g.link(s.ctx, top.node); err != nil {
+		top.why = &Cause{Reason: Unknown}
+	}
+}
+
+// start begins a run of x.
+func (s *search) start(x *Node, why Cause, patient bool) *Run {
+	if x != s.root || s.task == nil {
+		s.task = x.owner.task()
+	}
+	if s.q == nil {
+		s.q = &Request{}
+	}
+	r := s.g.start(s.ctx, s.task, x, why, s.q)
+	if r.patient = patient; patient {
+		r.waiter = r
+	} else if s.asker != nil && s.asker.patient {
+		r.waiter = s.asker
+	}
+	s.task = nil
+	return r
+}
+
+// without calls f without the lock.
+func (s *search) without(f func()) {
+	s.g.mu.Unlock()
+	defer s.g.mu.Lock()
+	s.releases++
+	At("unlocked")
+	f()
+	At("lock")
+}
+
+// final reports that what has become of the end of the path, which cannot be kept, is the
+// end for root: it is root, or of the contents that root is a part of, without which it
+// cannot be built, or needs not.
+func (s *search) final(err error) bool {
+	root := s.root.owner
+	return len(s.path) == 1 || len(s.path) == 2 && s.path[1].node.owner.covers == root &&
+		(err != nil || root.makes == Input || !s.asks)
+}
+
+// failed ends the search of n, the end of the path, which is not final: who has read it is to
+// be built, as it is for its builder to say what the failure means.
+func (s *search) failed(n *Node, err error) {
+	s.path.pop()
+	if n.owner.covers != nil && s.path[len(s.path)-1].node.owner == n.owner.covers && len(s.path) > 1 {
+		s.path.pop() // an entry cannot be built by itself
+	}
+	why := &Cause{Failed, n}
+	if err == nil {
+		why.Reason = Unkept
+	}
+	s.path[len(s.path)-1].why = why
+}
+
+// told returns r, which has made something that cannot be kept, to the asker.
+func (s *search) told(r *Run, err error) (*Run, error) {
+	s.built = true
+	if s.asker != nil {
+		s.asker.foreign = s.asker.foreign || r.foreign
+	}
+	return r, err
 }
 
 // unchanged makes n clean: all that it has read is, and has the stamps that were
@@ -464,38 +511,41 @@ func mayLeave(ctx context.Context, self *flight.Context) bool {
 	return ctx != context.Context(self) && ctx.Done() != self.Done()
 }
 
-// search is a resolve apart from its caller.
-type search struct {
+// apart is a search apart from its caller.
+type apart struct {
 	flight.Run
 	request Request
 	ended   bool // a builder may end the goroutine instead; the request knows of it
 	found   *Run
+	built   bool
 	err     error
 }
 
-// apart is resolve in a goroutine of its own, for a caller who may leave while a builder
-// is running. It is one for all builders that there are to run.
-func (g *Graph) apart(ctx context.Context, of *flight.Context, root *Node, q *Request, asks bool, came arrival) (*Run, error) {
+// resolveApart begins the search anew, in a goroutine of its own, for a caller who may leave
+// while a builder is running. It is one for all builders that there are to run.
+func (s *search) resolveApart() (*Run, error) {
 	for {
-		s := &search{}
-		s.Init(ctx, nil)
-		if q == nil {
-			q = &s.request
+		a := &apart{}
+		a.Init(s.ctx, nil)
+		if s.q == nil {
+			s.q = &a.request
 		}
+		again := search{g: s.g, ctx: a.Context(), self: a.Context(), of: s.of, root: s.root, q: s.q, asks: s.asks, came: s.came}
 		go func() {
-			defer s.Finish()
-			s.found, s.err = g.resolve(s.Context(), s.Context(), of, root, q, asks, came)
-			s.ended = true
+			defer a.Finish()
+			a.found, a.err = again.resolve()
+			a.built, a.ended = again.built, true
 		}()
-		err := s.Wait(ctx)
-		if circle, is := err.(*flight.CycleError); is && g.isPast(circle) {
+		err := a.Wait(s.ctx)
+		if circle, is := err.(*flight.CycleError); is && s.g.isPast(circle) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if s.ended {
-			return s.found, s.err
+		if a.ended {
+			s.built = s.built || a.built
+			return a.found, a.err
 		}
 	}
 }

@@ -38,8 +38,9 @@ type Task interface {
 // Run is a run of a builder.
 type Run struct {
 	flight.Run
-	Err error // what Build returned last
-	Why Cause // why it runs
+	Err  error         // what Build returned last
+	Why  Cause         // why it runs
+	Took time.Duration // of all calls of the builder; the task's
 
 	owner   *Owner // of node; always the same
 	node    *Node
@@ -125,8 +126,9 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *Reques
 	r.called()
 	n.setRun(r)
 	r.at = int32(len(g.running))
-	g.running = append(g.running, r)
-	builders.Add(1)
+	if g.running = append(g.running, r); r.at == 0 {
+		building.Add(1)
+	}
 	return r
 }
 
@@ -145,8 +147,22 @@ func (r *Run) late(came arrival) bool {
 	return r.volatile && r.call <= came.calls && (r.writes < came.writes || r.foreign)
 }
 
-// miss notes that n, which r is to read, is not clean. The graph is locked.
-func (r *Run) miss(n *Node) {
+// stale reports that the builder of r is to be told ErrStale. The graph is locked.
+func (r *Run) stale() bool {
+	if r.superseded && r.open { // writes do not poison it any more
+		r.aborted = true
+	}
+	return r.aborted
+}
+
+// mayRead reports whether r may have n brought to clean, to read it. The graph is locked.
+func (r *Run) mayRead(n *Node) bool {
+	if r.stale() {
+		return false
+	}
+	if n.clean() {
+		return true
+	}
 	if r.missed != n {
 		r.missed, r.misses = n, 0
 	}
@@ -154,6 +170,7 @@ func (r *Run) miss(n *Node) {
 		r.misses = 0
 		r.patient = true
 	}
+	return true
 }
 
 // forget takes r from the runs. The graph is locked.
@@ -165,7 +182,9 @@ func (g *Graph) forget(r *Run) {
 	g.running[r.at] = g.running[last]
 	g.running[r.at].at = r.at
 	g.running[last] = nil
-	g.running = g.running[:last]
+	if g.running = g.running[:last]; last == 0 {
+		building.Add(-1)
+	}
 }
 
 // maxSpare is how many runs of a cache are kept to be used again, of those that
@@ -191,7 +210,7 @@ func (r *Run) release() {
 		return
 	}
 	r.Drop()
-	r.Err, r.Why, r.node, r.request = nil, Cause{}, nil, nil
+	r.Err, r.Why, r.Took, r.node, r.request = nil, Cause{}, 0, nil, nil
 	r.edges, r.index, r.extra = nil, nil, extra{}
 	r.missed, r.misses, r.waiter = nil, 0, nil
 	r.poison, r.sane, r.outcome = 0, 0, Unfinished
@@ -255,7 +274,8 @@ func (r *Run) recheck() bool {
 				settled = false
 				g.mu.Unlock()
 				At("recheck")
-				run, err := g.resolve(r.Context(), r.Context(), r.Context(), e.Node, nil, false, arrival{})
+				s := search{g: g, ctx: r.Context(), self: r.Context(), of: r.Context(), root: e.Node}
+				run, err := s.resolve()
 				At("rechecked")
 				g.mu.Lock()
 				if err != nil || run != nil && run.outcome == Volatile { // it has no stamp any more
@@ -361,9 +381,11 @@ func (r *Run) handOver() {
 	}
 	n.SetEdges(r.edges)
 	n.joined, n.strays = true, strays
+	n.SetTook(r.Took)
 	r.moved = false
 	n.setRun(nil)
 	r.graph().forget(r)
+	r.owner.tally.add(r.Took, false)
 }
 
 // Needed reports that a builder that is running has read n, or that n was built since it
@@ -408,7 +430,6 @@ func (r *Run) execute() {
 		if r.outcome != Published {
 			r.fail()
 		}
-		builders.Add(-1)
 		r.task.Done()
 	}()
 	for attempt := 1; ; attempt++ {
@@ -466,6 +487,9 @@ func (r *Run) fail() {
 		n.strays = true
 	}
 	g.forget(r)
+	if r.Err != ErrStale { // or nobody gets what it has made
+		r.owner.tally.add(r.Took, failed)
+	}
 }
 
 // settled notes that the builder has returned, and reports whether all that it has

@@ -47,7 +47,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a superseded run reads nothing more",
-		edits: []edit{{"internal/graph/frame.go", "case r.superseded && r.open: ", "case false: "}},
+		edits: []edit{{"internal/graph/run.go", "if r.superseded && r.open {", "if false {"}},
 		tests: "^TestSupersededRunSeesNoMixture$",
 	},
 	{
@@ -57,7 +57,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "who comes later waits for a later call",
-		edits: []edit{{"internal/graph/resolve.go", "|| r.late(came))", ")"}},
+		edits: []edit{{"internal/graph/resolve.go", "|| r.late(s.came))", ")"}},
 		tests: "^TestComeLater$",
 	},
 	{
@@ -99,7 +99,7 @@ var mutations = []mutation{
 	{
 		name: "the edge is recorded before the value is copied",
 		edits: []edit{
-			{"build.go", "n := e.node\n\t\tclean := frame == nil", "n, early := e.node, e.state()\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := frame == nil"},
+			{"build.go", "n := e.node\n\t\tclean := n == nil", "n, early := e.node, e.state()\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := n == nil"},
 			{"build.go", "st := e.state()\n\t\ts.mu.RUnlock()\n\t\tif clean {", "st := early\n\t\ts.mu.RUnlock()\n\t\tif clean {"},
 		},
 		tests: "^TestChangeWhileReading$",
@@ -177,7 +177,7 @@ var mutations = []mutation{
 		name: "a run is told that what it has read cannot be kept any more",
 		edits: []edit{
 			{"internal/graph/run.go", "|| run != nil && run.outcome == Volatile {", "|| run != nil && run.outcome == Unfinished {"},
-			{"internal/graph/run.go", "e.Node, nil, false, arrival{})", "e.Node, nil, true, arrival{})"},
+			{"internal/graph/run.go", "root: e.Node}", "root: e.Node, asks: true}"},
 		},
 		tests: "^TestBecomesVolatile$",
 	},
@@ -188,7 +188,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what a probe has read is checked before it is asked",
-		edits: []edit{{"internal/graph/resolve.go", "(x.kind != Probed || x.Asked())", "x.kind != Probed"}},
+		edits: []edit{{"internal/graph/resolve.go", "case x.kind == Probed && !x.Asked():", "case x.kind == Probed:"}},
 		tests: "^TestAskedWhenTold$",
 	},
 	{
@@ -203,7 +203,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "edges are looked at again after the lock was released",
-		edits: []edit{{"internal/graph/resolve.go", "if top.since != releases {", "if top.since > releases {"}},
+		edits: []edit{{"internal/graph/resolve.go", "if top.since != s.releases {", "if top.since > s.releases {"}},
 		tests: "^TestCheckedAtOneInstant$",
 	},
 	{
