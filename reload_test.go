@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/jsonstore"
 )
 
 // heldStore is a disk on which one cache is read slowly.
@@ -85,39 +86,84 @@ func TestReloadInvalidatedHook(t *testing.T) {
 	equal(t, "a", must(x.double.Get(t.Context(), "a")), 2)
 }
 
-// TestReloadWhatOthersSaved: Reload finds what others have saved of a cache since it was
-// registered, also if there was nothing of it then, and the next sync leaves it there.
-func TestReloadWhatOthersSaved(t *testing.T) {
+// TestReadWhatOthersSaved: what others have saved of a cache since it was registered is found,
+// also if there was nothing of it then. The next sync leaves it there, it is there when the
+// cache is registered anew, and an invalidation removes it.
+func TestReadWhatOthersSaved(t *testing.T) {
 	ctx := t.Context()
-	spec := Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, ErrNotFound }}
-	test := func(t *testing.T, m *Manager, spec Spec[int, int], other func() (*Manager, Spec[int, int])) {
+	test := func(t *testing.T, open func() *Manager, spec Spec[int, int], before, synced bool) {
+		m := open()
+		defer m.Close()
 		c := must(Register(m, "c", spec))
-		ok(t, c.Reload(ctx))
-		wantContents(t, c, map[int]int{})
-		m2, spec2 := other()
-		ok(t, must(Register(m2, "c", spec2)).Set(1, 1))
+		if before {
+			ok(t, c.Reload(ctx))
+			wantContents(t, c, map[int]int{})
+		}
+		m2 := open()
+		ok(t, must(Register(m2, "c", spec)).Set(1, 1))
 		ok(t, m2.Close())
-		ok(t, c.Reload(ctx))
+		if before {
+			ok(t, c.Reload(ctx))
+		}
 		equal(t, "1", must(c.Get(ctx, 1)), 1)
-		ok(t, c.Set(2, 2))
-		ok(t, c.Sync(ctx))
-		ok(t, c.Reload(ctx))
-		wantContents(t, c, map[int]int{1: 1, 2: 2})
+		want := map[int]int{1: 1}
+		if synced {
+			ok(t, c.Set(2, 2))
+			ok(t, c.Sync(ctx))
+			ok(t, c.Reload(ctx))
+			want[2] = 2
+			wantContents(t, c, want)
+		}
+		ok(t, m.Deregister(ctx, Only("c")))
+		c = must(Register(m, "c", spec))
+		equal(t, "1, registered anew", must(c.Get(ctx, 1)), 1)
+		wantContents(t, c, want)
 		ok(t, c.InvalidateAll())
 		ok(t, c.Reload(ctx))
 		wantContents(t, c, map[int]int{})
 		ok(t, m.Close())
-		m2, spec2 = other()
-		wantContents(t, must(Register(m2, "c", spec2)), map[int]int{})
+		m2 = open()
+		wantContents(t, must(Register(m2, "c", spec)), map[int]int{})
 		ok(t, m2.Close())
 	}
-	t.Run("in a store that others write", func(t *testing.T) {
-		s := newSharing()
-		test(t, openOn(s), spec, func() (*Manager, Spec[int, int]) { return openOn(s), spec })
-	})
-	valuesOnly(t, func(t *testing.T, x *annotatedRun) {
-		spec := spec
-		spec.Store = x.s
-		test(t, x.m, spec, func() (*Manager, Spec[int, int]) { return openOn(newDisk()), spec })
-	})
+	spec := Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, ErrNotFound }}
+	for _, synced := range []bool{false, true} {
+		for _, before := range []bool{false, true} { // it was read when there was nothing
+			t.Run(fmt.Sprintf("in a store that others write, read before %v, synced %v", before, synced), func(t *testing.T) {
+				s := newSharing()
+				test(t, func() *Manager { return openOn(s) }, spec, before, synced)
+			})
+		}
+		valuesOnly(t, func(t *testing.T, x *annotatedRun) { // others write it while nobody has it open
+			spec := spec
+			spec.Store = x.s
+			test(t, func() *Manager { return openOn(newDisk()) }, spec, true, synced)
+		})
+		t.Run(fmt.Sprintf("in the Manager's own store, synced %v", synced), func(t *testing.T) {
+			dir := t.TempDir()
+			test(t, func() *Manager { return openOn(must(jsonstore.Open(dir))) }, spec, true, synced)
+		})
+	}
+}
+
+// TestInvalidateWhatOthersSaved: what was read of what others have saved is invalidated with
+// what it depends on, also while it is not registered.
+func TestInvalidateWhatOthersSaved(t *testing.T) {
+	s := newSharing()
+	open := func() (*Manager, *Cache[int, int]) {
+		m := openOn(s)
+		must(Register(m, "in", Spec[int, int]{}))
+		return m, must(Register(m, "c", Spec[int, int]{DependsOn: []string{"in"}}))
+	}
+	m, c := open()
+	m2, c2 := open()
+	ok(t, c2.Set(1, 1))
+	ok(t, m2.Close())
+	equal(t, "1", must(c.Get(t.Context(), 1)), 1)
+	ok(t, m.Deregister(t.Context(), Only("c")))
+	ok(t, m.Invalidate(Only("in")))
+	ok(t, m.Close())
+	m, c = open()
+	wantContents(t, c, map[int]int{})
+	ok(t, m.Close())
 }
