@@ -14,6 +14,12 @@ import (
 // one of the writer's.
 const unsaved = 1 << 62
 
+// leftOut is how many stamps are left out by who opens a store. A batch that fails, for the
+// disk does not sync, may have been read by then. If the writer ends before another succeeds, its
+// stamps are not those of the next one: what a reader has computed from them would look
+// clean.
+const leftOut = 1 << 20
+
 // Follow goes on to what has been saved by now: by the process that has the
 // directory open for writing, beside this Manager, which was opened with
 // ReadOnly. It returns the names of the registered caches that may have changed.
