@@ -193,13 +193,7 @@ func (m *Manager) drop(slots []*slot, change func()) {
 	if change != nil {
 		change()
 	}
-	m.graph.Lock()
-	for _, s := range slots {
-		if s.cache != nil {
-			s.cache.overtakeAll() // it may have begun after its drop, and seen what is upstream as it was
-		}
-	}
-	m.graph.Unlock()
+	m.overtakeAll(slots)
 	for _, s := range slots {
 		c := s.cache
 		if c != nil {
@@ -218,6 +212,18 @@ func (m *Manager) drop(slots []*slot, change func()) {
 			c.edited(1)
 		} else if s.stored {
 			s.lane.armDefault()
+		}
+	}
+}
+
+// overtakeAll sees to it that no BuildAll is kept that may have begun after the contents of
+// its cache went, and seen what is upstream as it was. The gate is held exclusively.
+func (m *Manager) overtakeAll(slots []*slot) {
+	m.graph.Lock()
+	defer m.graph.Unlock()
+	for _, s := range slots {
+		if s.cache != nil {
+			s.cache.overtakeAll()
 		}
 	}
 }

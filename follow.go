@@ -14,12 +14,20 @@ import (
 // one of the writer's.
 const unsaved = 1 << 62
 
+// leftOut is how many stamps are left out by who opens a store. A batch that fails, for the
+// disk does not sync, may have been read by then. If the writer ends before another succeeds, its
+// stamps are not those of the next one: what a reader has computed from them would look
+// clean.
+const leftOut = 1 << 20
+
 // Follow goes on to what has been saved by now: by the process that has the
 // directory open for writing, beside this Manager, which was opened with
 // ReadOnly. It returns the names of the registered caches that may have changed.
 // These are read anew when somebody asks for them, and what was computed from
 // them is checked then; what the Manager had built itself in these caches is
-// forgotten. It takes no longer than what was saved is large.
+// forgotten. Those declared to depend on them are among them, for whether they were
+// changed or invalidated cannot be told; but what a Touch concerns is seen only where it
+// was saved. It takes no longer than what was saved is large.
 //
 // All caches go on at the same instant: once a read has returned something that
 // is new, no read that begins afterwards returns what was there before. Of
@@ -40,12 +48,14 @@ func (m *Manager) Follow(ctx context.Context) (changed []string, err error) {
 }
 
 // follow has the store show what is new, and forgets what the tables of the caches
-// that may have changed have from before. What was begun to be read before that
-// is of another epoch, and what is not there is read with the gate held.
+// that may have changed, and of those declared to depend on them, have from before. What
+// was begun to be read before that is of another epoch, and what is not there is read
+// with the gate held.
 func (m *Manager) follow(names []string, infos []store.Info, show func()) (changed []string) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	show()
+	var slots []*slot
 	for _, name := range names {
 		if name == revisions {
 			continue
@@ -60,19 +70,25 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 		s.stored, s.records, s.description = false, -1, nil
 		if i := slices.IndexFunc(infos, func(info store.Info) bool { return info.Cache == name }); i >= 0 {
 			s.know(infos[i])
+			m.restoreDependencies(s)
 		}
-		c := s.cache
-		if c == nil {
-			c = m.heir(name)
+		if c := m.heir(name); c != nil {
+			s = c.slot
 		}
-		if c == nil || c.writable() != nil {
-			continue
-		}
-		c.typed.follow()
-		if name := c.slot.name; !strings.HasPrefix(name, ours) && !slices.Contains(changed, name) {
-			changed = append(changed, name)
+		if !slices.Contains(slots, s) {
+			slots = append(slots, s)
 		}
 	}
+	slots = upstreamFirst(append(slots, dependentsOf(slots, false)...))
+	slots = slices.DeleteFunc(slots, func(s *slot) bool { return s.cache == nil || s.cache.writable() != nil })
+	for _, s := range slices.Backward(slots) { // as in drop
+		s.cache.typed.follow()
+		if !strings.HasPrefix(s.name, ours) {
+			changed = append(changed, s.name)
+		}
+	}
+	m.overtakeAll(slots)
+	slices.Sort(changed)
 	return changed
 }
 

@@ -2,12 +2,16 @@ package cacheman
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"sync"
 	"testing"
 
+	"github.com/cacheman-go/cacheman/internal/vfs"
+	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
 	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
@@ -279,4 +283,73 @@ func TestFollowOfDropped(t *testing.T) {
 			readers.Wait()
 		}
 	})
+}
+
+// dyingFS is what a process sees of a disk that does not sync, until it dies.
+type dyingFS struct {
+	vfs.FS
+	sync func() error // of files
+	lock io.Closer
+}
+
+type dyingFile struct {
+	vfs.File
+	of *dyingFS
+}
+
+func (d *dyingFS) Create(name string) (vfs.File, error) {
+	f, err := d.FS.Create(name)
+	return dyingFile{f, d}, err
+}
+
+func (d *dyingFS) Lock(name string) (lock io.Closer, err error) {
+	d.lock, err = d.FS.Lock(name)
+	return d.lock, err
+}
+
+func (f dyingFile) Sync() error { return errors.Join(f.of.sync(), f.File.Sync()) }
+
+// TestFollowOfFailedBatch: a batch that a reader has seen, and that does not count, for the disk
+// did not sync. Its writer dies, and what the reader has computed of it is not taken for what
+// would be computed from what the next one saves.
+func TestFollowOfFailedBatch(t *testing.T) {
+	disk := faultfs.New()
+	open := func(fs vfs.FS) (*Manager, *Cache[int, int]) {
+		opts := quietly
+		opts.Store = must(logstore.Open("the disk", logstore.Options{FS: fs, CompactAt: -1}))
+		m := must(Open("", opts))
+		return m, must(Register(m, "in", Spec[int, int]{}))
+	}
+	fs := &dyingFS{FS: disk, sync: func() error { return nil }}
+	w, in := open(fs)
+	ok(t, in.Set(1, 1))
+	ok(t, w.Sync(t.Context()))
+
+	r := must(Open("", Options{Store: must(logstore.OpenReader("the disk", logstore.Options{FS: disk})), ReadOnly: true}))
+	defer r.Close()
+	read := must(Register(r, "in", Spec[int, int]{}))
+	twice := must(Register(r, "twice", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := read.Get(ctx, k)
+		return 2 * v, err
+	}}))
+	ok(t, in.Set(1, 2))
+	seen := sync.OnceFunc(func() {
+		must(r.Follow(t.Context()))
+		equal(t, "before it is durable", must(twice.Get(t.Context(), 1)), 4)
+	})
+	fs.sync = func() error {
+		seen()
+		return errPlanned
+	}
+	if err := w.Sync(t.Context()); !errors.Is(err, errPlanned) {
+		t.Fatalf("Sync: %v", err)
+	}
+	ok(t, fs.lock.Close()) // it is dead
+
+	w, in = open(disk)
+	wantPeek(t, in, 1, 1)
+	ok(t, in.Set(1, 3))
+	ok(t, w.Close())
+	must(r.Follow(t.Context()))
+	equal(t, "after the next writer", must(twice.Get(t.Context(), 1)), 6)
 }

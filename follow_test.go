@@ -313,3 +313,57 @@ func TestCompact(t *testing.T) {
 		t.Errorf("closed: %v", err)
 	}
 }
+
+// TestFollowDeclaredDependents: what was built here in a cache that is declared to depend on
+// another is built anew when that has changed, whether anything of it is saved or not.
+func TestFollowDeclaredDependents(t *testing.T) {
+	for _, memory := range []bool{false, true} {
+		for _, onChange := range []bool{false, true} {
+			dir := t.TempDir()
+			type caches struct{ a, each, all, other *Cache[int, int] }
+			register := func(m *Manager) (c caches) {
+				c.a = must(Register(m, "a", Spec[int, int]{}))
+				c.other = must(Register(m, "other", Spec[int, int]{}))
+				value := func() int { v, _ := c.a.Peek(1); return v }
+				spec := Spec[int, int]{Memory: memory}
+				if onChange {
+					spec.DependsOnChange = []string{"a"}
+				} else {
+					spec.DependsOn = []string{"a"}
+				}
+				spec.BuildAll = func(context.Context) (map[int]int, error) { return map[int]int{1: value()}, nil }
+				c.all = must(Register(m, "all", spec))
+				spec.BuildAll = nil
+				spec.Build = func(context.Context, int) (int, error) { return value(), nil }
+				c.each = must(Register(m, "each", spec))
+				return c
+			}
+			w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+			r, out := (*Manager)(nil), register(w)
+			var in caches
+			for v := range 3 {
+				if !onChange {
+					ok(t, out.a.InvalidateAll())
+				}
+				ok(t, out.a.Set(1, v))
+				ok(t, w.Sync(t.Context()))
+				if r == nil {
+					r = openDir(t, dir, Options{ReadOnly: true})
+					in = register(r)
+				} else if changed := must(r.Follow(t.Context())); !slices.Equal(changed, []string{"a", "all", "each"}) {
+					t.Errorf("%q changed", changed)
+				}
+				for _, c := range []*Cache[int, int]{in.each, in.all} {
+					equal(t, c.Name(), must(c.Get(t.Context(), 1)), v)
+				}
+				ok(t, out.other.Set(1, v))
+				ok(t, w.Sync(t.Context()))
+				must(r.Follow(t.Context()))
+				for _, c := range []*Cache[int, int]{in.each, in.all} {
+					must(c.Get(t.Context(), 1))
+					equal(t, c.Name()+" was built", int(c.Stats().Builds), v+1)
+				}
+			}
+		}
+	}
+}

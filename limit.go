@@ -32,7 +32,8 @@ import (
 // that. Until the builders that are running have returned, what they need of that
 // stays. What another Version has built counts like what this one has. Values so
 // small that nothing would be gained go as a whole where Bytes are wanted. To find
-// out what there is, contents are loaded when the limit may have been reached.
+// out what there is, contents are loaded when the limit may have been reached. With
+// [Options].ReadOnly only the Limits of caches in memory count.
 type Limit struct {
 	Entries int   // how many
 	Bytes   int64 // of keys, values and what they were computed from, as they are encoded
@@ -67,7 +68,7 @@ type limiter struct {
 }
 
 func newLimiter(m *Manager, limit Limit, only *core) *limiter {
-	if limit == (Limit{}) || m.opts.ReadOnly {
+	if limit == (Limit{}) || m.opts.ReadOnly && (only == nil || only.lane != nil) {
 		return nil
 	}
 	l := &limiter{m: m, limit: limit, only: only}

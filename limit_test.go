@@ -532,3 +532,23 @@ func TestLimitOfWhatIsRead(t *testing.T) {
 		}
 	}
 }
+
+// TestLimitReadOnly: what a Manager that only reads has built in memory is limited.
+func TestLimitReadOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		ok(t, openOn(d).Close())
+		m := d.open(t, Options{ReadOnly: true})
+		c := must(Register(m, "c", Spec[int, int]{Memory: true, Limit: Limit{Entries: 16}, Build: func(_ context.Context, k int) (int, error) {
+			return k * k, nil
+		}}))
+		for k := range 100 {
+			equal(t, "value", must(c.Get(t.Context(), k)), k*k)
+		}
+		synctest.Wait()
+		if n := c.Len(); n > 17 {
+			t.Errorf("there are %d entries", n)
+		}
+		equal(t, "value", must(c.Get(t.Context(), 1)), 1)
+	})
+}

@@ -199,8 +199,12 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 	}
 	for _, info := range infos {
 		if info.Cache == revisions {
-			m.mark.Store(revisionOf(info.Description))
-			m.graph.Raise(m.mark.Load())
+			rev := revisionOf(info.Description)
+			m.mark.Store(rev)
+			if !opts.ReadOnly && !shared(m.store) { // there what is issued was reserved
+				rev += leftOut
+			}
+			m.graph.Raise(rev)
 			continue
 		}
 		s := m.slot(info.Cache)

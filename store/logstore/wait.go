@@ -29,9 +29,6 @@ func OpenWait(ctx context.Context, dir string, opts Options) (*Store, error) {
 }
 
 func waitForLock(ctx context.Context, fs vfs.FS, dir string) (io.Closer, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	for delay := time.Millisecond; ; delay = min(2*delay, 100*time.Millisecond) {
 		lock, err := takeLock(fs, dir)
 		if !errors.Is(err, store.ErrLocked) {

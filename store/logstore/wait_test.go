@@ -35,9 +35,15 @@ func TestOpenWait(t *testing.T) {
 			!errors.As(err, &locked) || locked.PID != os.Getpid() || time.Since(began) != time.Minute {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		if _, err := logstore.OpenWait(ctx, "test", quiet(mem)); !errors.Is(err, context.DeadlineExceeded) {
+		locked = nil
+		if _, err := logstore.OpenWait(ctx, "test", quiet(mem)); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &locked) {
 			t.Errorf("a context that has ended: %v", err)
 		}
+		free, err := logstore.OpenWait(ctx, "test", quiet(faultfs.New()))
+		if err != nil {
+			t.Fatalf("a context that has ended, and nobody to wait for: %v", err)
+		}
+		free.Close()
 
 		next, err := logstore.OpenWait(t.Context(), "test", quiet(mem))
 		if err != nil {
