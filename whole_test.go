@@ -582,3 +582,31 @@ func TestWholeLackingDamaged(t *testing.T) {
 		}
 	}
 }
+
+// TestWholeThroughMemory: contents that were built through a cache in memory depend on what that
+// was computed from, so a restart is no change.
+func TestWholeThroughMemory(t *testing.T) {
+	d := newDisk()
+	builds := 0
+	for v := range 3 {
+		m := openOn(d)
+		in := must(Register(m, "in", Spec[int, int]{}))
+		half := must(Register(m, "half", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) {
+			v, err := in.Get(ctx, k)
+			return v / 2, failure(err)
+		}}))
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			builds++
+			v, err := half.Get(ctx, 1)
+			return map[int]int{1: v}, err
+		}}))
+		equal(t, "before", must(c.Get(t.Context(), 1)), max(0, v-1))
+		equal(t, "builds", builds, 1+max(0, v-1))
+		if v > 0 {
+			ok(t, in.Set(1, 2*v))
+			equal(t, "after", must(c.Get(t.Context(), 1)), v)
+			equal(t, "builds", builds, 1+v)
+		}
+		ok(t, m.Close())
+	}
+}
