@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store"
@@ -494,6 +495,41 @@ func TestWholeOfUnsavable(t *testing.T) {
 	equal(t, "of what was set since", must(c.Get(t.Context(), 1)), 5)
 }
 
+// TestWholeOfUnknown: contents of which it cannot be found out what they were built from are built
+// again once, also for what was computed from them.
+func TestWholeOfUnknown(t *testing.T) {
+	d := newDisk()
+	builds, runs, version := 0, 0, "1"
+	open := func() (m *Manager, top *Cache[int, int]) {
+		m = openOn(d)
+		low := must(Register(m, "low", Spec[int, int]{Memory: true, Version: version, Build: func(context.Context, int) (int, error) { return 1, nil }}))
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			builds++
+			v, err := low.Get(ctx, 1)
+			return map[int]int{1: v}, err
+		}}))
+		return m, must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			runs++
+			return c.Get(ctx, k)
+		}}))
+	}
+	m, top := open()
+	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+	ok(t, m.Close())
+	version = "2"
+	for range 2 {
+		m, top = open()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		v, err := top.Get(ctx, 1)
+		ok(t, err)
+		equal(t, "top", v, 1)
+		equal(t, "runs of BuildAll", builds, 2)
+		equal(t, "runs on top", runs, 1)
+		ok(t, m.Close())
+	}
+}
+
 // TestWholeLackingDamaged: contents of which an entry was damaged since they were saved are not
 // what BuildAll makes: they are built again, once, and what comes out equal is what it was.
 func TestWholeLackingDamaged(t *testing.T) {
@@ -520,7 +556,7 @@ func TestWholeLackingDamaged(t *testing.T) {
 			return strconv.Atoi(string(data))
 		}}, early: true},
 	} {
-		for _, reads := range []string{"get lost", "get", "peek", "build", "collect"} {
+		for _, reads := range []string{"get lost", "top", "get", "peek", "build", "collect"} {
 			t.Run(name+"/"+reads, func(t *testing.T) {
 				d := newDisk()
 				builds, runs := 0, 0
@@ -551,6 +587,8 @@ func TestWholeLackingDamaged(t *testing.T) {
 				}))
 				m, c, top := open()
 				switch reads {
+				case "top":
+					equal(t, "on top", must(top.Get(t.Context(), 1)), 1)
 				case "get lost":
 					equal(t, "what was lost", must(c.Get(t.Context(), 2)), 2)
 				case "get":

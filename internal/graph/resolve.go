@@ -291,6 +291,7 @@ search:
 			if last {
 				return nil, nil
 			}
+			top.why, top.next = nil, 0 // contents as a whole are yet to be checked
 		case last || !kept && final(err):
 			return told(r, err)
 		case !kept:
