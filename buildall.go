@@ -82,6 +82,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		e.stamp.Store(c.stampFor(k, v))
 		s.live++
 	}
+	m.loadHand(b.Context())
 	records := recorder{m: m, g: m.graph, c: &c.core}
 	saved, err := records.appendEdges(nil, edges)
 	if err != nil {

@@ -154,7 +154,7 @@ func (m *Manager) note(key string) error {
 	return err
 }
 
-// loadHand sees to it that a sync need not load what was written by hand.
+// loadHand sees to it that whoever makes records need not load what was written by hand.
 func (m *Manager) loadHand(ctx context.Context) {
 	if !m.passed.Load() {
 		return

@@ -416,11 +416,16 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	t.expect(max(records, 0))
 	_, apart := c.lane.store.(*annotated)
 	notes := recorder{m: c.m, g: c.m.graph, c: &c.core}
+	damaged := func(e Event) {
+		e.Kind, e.Cache = EventDamaged, c.slot.name
+		c.m.emit(e)
+		t.whole = unknownEdges // it lacks what BuildAll had made
+	}
 	for rec, err := range c.records(ctx, source) {
 		switch {
 		case err == nil:
 		case errors.Is(err, store.ErrCorrupt):
-			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a record cannot be read", Err: err})
+			damaged(Event{Reason: "a record cannot be read", Err: err})
 			continue
 		case errors.Is(err, store.ErrNotFound):
 			t.cleared = false
@@ -434,7 +439,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			return cmp.Or(err, c.fits(k))
 		})
 		if err != nil {
-			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Reason: "a key cannot be decoded", Err: err})
+			damaged(Event{Reason: "a key cannot be decoded", Err: err})
 			continue
 		}
 		if migrates {
@@ -446,7 +451,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 		}
 		st, r, err := parseEntry[V](rec)
 		if err != nil {
-			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Err: err})
+			damaged(Event{Key: k, Err: err})
 			continue
 		}
 		s, e := t.fill(k)
@@ -522,7 +527,9 @@ func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
 		s := &t.shards[i]
 		for k, e := range s.entries {
 			if e.kind == encoded {
-				c.decode(s, e, e.state().raw)
+				if _, ok := c.decode(s, e, e.state().raw); !ok {
+					t.whole = unknownEdges
+				}
 			}
 			if e.kind == decoded {
 				all[k] = e.value
@@ -537,7 +544,8 @@ const undecodable = "?"
 
 // decode makes a value of raw, which e of s held, and puts it into e if that
 // still holds raw. An entry that cannot be decoded becomes absent, in memory:
-// what the store has of it stays until it is overwritten.
+// what the store has of it stays until it is overwritten. Contents of a BuildAll that
+// lack it are to be built again.
 func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, ok bool) {
 	var err error
 	guard(&err, func() (err error) {
@@ -569,6 +577,11 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 			} else {
 				n.SetInput(0)
 			}
+		}
+		if c.all != nil && c.table.Load().shard(e.key) == s { // the contents lack it
+			g.Mark(c.all)
+			c.owner.Doubt()
+			c.all.Distrust(graph.Unknown)
 		}
 		g.Unlock()
 	}

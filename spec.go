@@ -166,8 +166,10 @@ type Spec[K comparable, V any] struct {
 	// Store keeps this cache somewhere else than in the Manager's store. It
 	// is not closed by the Manager, and of no other at the same time, unless it is a
 	// store.Sharer. Caches that share a Store are synced in one batch. What is saved
-	// of the cache anywhere else is out of date when it is registered, and deleted
-	// there, also if an Eager build fails then. What comes back from a store that
+	// of the cache in the Manager's store, or where it was kept before since the Manager
+	// was opened, is out of date when it is registered, and deleted there, also if an Eager
+	// build fails then. What other stores have of it stays, and is its contents when it is
+	// kept there again. What comes back from a store that
 	// keeps values only (its Caps do not say Described: csvstore, jsonstore) is
 	// recognized, as for Load, by what is kept in the Manager's store. Who deletes the Manager's directory is to delete
 	// what is in such stores as well, where it depends on other caches.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 )
 
 // told collects events.
@@ -247,4 +248,35 @@ func TestReadsOfBuilders(t *testing.T) {
 	st := m.Stats()
 	equal(t, "hits and misses of c", [2]uint64{st[0].Hits, st[0].Misses}, [2]uint64{2, 2})
 	equal(t, "of its reader", [2]uint64{st[1].Hits, st[1].Misses}, [2]uint64{0, 4})
+}
+
+// TestStaleIsNoFailure: that a builder was told to return because what it had read has changed is
+// no failure, also if its caller has left meanwhile.
+func TestStaleIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all told
+		m := newDisk().open(t, Options{Observe: all.observe})
+		in := must(Register(m, "in", Spec[int, int]{}))
+		ctx, leave := context.WithCancel(t.Context())
+		change := make(chan bool)
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			in.Get(ctx, 1)
+			change <- true
+			<-change
+			_, err := in.Get(ctx, 2)
+			leave()
+			<-ctx.Done()
+			return 0, err
+		}}))
+		go func() {
+			<-change
+			in.Set(1, 1)
+			change <- true
+		}()
+		_, err := c.Get(ctx, 1)
+		equal(t, "the caller has left", errors.Is(err, context.Canceled), true)
+		synctest.Wait()
+		equal(t, "told", len(all.of(EventBuildFailed)), 0)
+		equal(t, "counted", c.Stats().BuildErrors, 0)
+	})
 }

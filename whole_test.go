@@ -3,9 +3,12 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/cacheman-go/cacheman/codec"
+	"github.com/cacheman-go/cacheman/store"
 )
 
 // What is here is about contents that are built as a whole.
@@ -490,4 +493,158 @@ func TestWholeOfUnsavable(t *testing.T) {
 	defer m.Close()
 	ok(t, in.Set(7, 5))
 	equal(t, "of what was set since", must(c.Get(t.Context(), 1)), 5)
+}
+
+// TestWholeOfUnknown: contents of which it cannot be found out what they were built from are built
+// again once, also for what was computed from them.
+func TestWholeOfUnknown(t *testing.T) {
+	d := newDisk()
+	builds, runs, version := 0, 0, "1"
+	open := func() (m *Manager, top *Cache[int, int]) {
+		m = openOn(d)
+		low := must(Register(m, "low", Spec[int, int]{Memory: true, Version: version, Build: func(context.Context, int) (int, error) { return 1, nil }}))
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			builds++
+			v, err := low.Get(ctx, 1)
+			return map[int]int{1: v}, err
+		}}))
+		return m, must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			runs++
+			return c.Get(ctx, k)
+		}}))
+	}
+	m, top := open()
+	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+	ok(t, m.Close())
+	version = "2"
+	for range 2 {
+		m, top = open()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		v, err := top.Get(ctx, 1)
+		ok(t, err)
+		equal(t, "top", v, 1)
+		equal(t, "runs of BuildAll", builds, 2)
+		equal(t, "runs on top", runs, 1)
+		ok(t, m.Close())
+	}
+}
+
+// TestWholeLackingDamaged: contents of which an entry was damaged since they were saved are not
+// what BuildAll makes: they are built again, once, and what comes out equal is what it was.
+func TestWholeLackingDamaged(t *testing.T) {
+	bad := errors.New("bad")
+	for name, test := range map[string]struct {
+		damage store.Record // in place of {2: 2}
+		spec   Spec[int, int]
+		early  bool // it is found when the contents are loaded
+	}{
+		"value":    {damage: store.Record{Key: []byte("2"), Value: []byte("x")}},
+		"validate": {damage: store.Record{Key: []byte("2"), Value: []byte("x")}, spec: Spec[int, int]{Validate: func(context.Context, map[int]int) error { return nil }}, early: true},
+		"key":      {damage: store.Record{Key: []byte("x"), Value: []byte("2")}, early: true},
+		"meta":     {damage: store.Record{Key: []byte("2"), Value: []byte("2"), Meta: []byte{0}}, early: true},
+		"hook": {damage: store.Record{Key: []byte("2"), Value: []byte("999")}, spec: Spec[int, int]{AfterLoad: func(_ context.Context, k, v int) (int, error) {
+			if v == 999 {
+				return 0, bad
+			}
+			return v, nil
+		}}},
+		"migrate": {damage: store.Record{Key: []byte("2"), Value: []byte("999")}, spec: Spec[int, int]{Version: "2", Migrate: func(_ context.Context, _ Saved, k int, data []byte) (int, error) {
+			if string(data) == "999" {
+				return 0, bad
+			}
+			return strconv.Atoi(string(data))
+		}}, early: true},
+	} {
+		for _, reads := range []string{"get lost", "top", "get", "peek", "build", "collect"} {
+			t.Run(name+"/"+reads, func(t *testing.T) {
+				d := newDisk()
+				builds, runs := 0, 0
+				open := func() (*Manager, *Cache[int, int], *Cache[int, int]) {
+					m := openOn(d)
+					spec := test.spec
+					if builds == 0 {
+						spec = Spec[int, int]{}
+					}
+					spec.KeyCodec, spec.Codec = codec.JSON[int](), codec.JSON[int]()
+					spec.BuildAll = func(context.Context) (map[int]int, error) {
+						builds++
+						return map[int]int{1: 1, 2: 2}, nil
+					}
+					c := must(Register(m, "c", spec))
+					return m, c, must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+						runs++
+						return c.Get(ctx, k)
+					}}))
+				}
+				m, _, top := open()
+				equal(t, "on top of what stays", must(top.Get(t.Context(), 1)), 1)
+				ok(t, m.Close())
+				ok(t, d.Store.Apply(t.Context(), func(yield func(store.Op, error) bool) {
+					r := test.damage
+					_ = yield(store.Op{Kind: store.Delete, Cache: "c", Key: []byte("2")}, nil) &&
+						yield(store.Op{Kind: store.Put, Cache: "c", Key: r.Key, Value: r.Value, Meta: r.Meta}, nil)
+				}))
+				m, c, top := open()
+				switch reads {
+				case "top":
+					equal(t, "on top", must(top.Get(t.Context(), 1)), 1)
+				case "get lost":
+					equal(t, "what was lost", must(c.Get(t.Context(), 2)), 2)
+				case "get":
+					equal(t, "beside what was lost", must(c.Get(t.Context(), 1)), 1)
+				case "peek":
+					if v, ok := c.Peek(2); ok {
+						t.Errorf("what was lost is %v", v)
+					}
+				case "build":
+					ok(t, m.Build(t.Context(), All(), nil))
+				case "collect":
+					equal(t, "all", len(must(c.Collect(t.Context()))), 2)
+				}
+				equal(t, "what was lost", must(c.Get(t.Context(), 2)), 2)
+				if name != "migrate" {
+					equal(t, "on top of what stays", must(top.Get(t.Context(), 1)), 1)
+					equal(t, "runs on top", runs, 1)
+				}
+				equal(t, "runs of BuildAll", builds, 2)
+				for fault := range m.Check() {
+					t.Error(fault)
+				}
+				ok(t, m.Close())
+				m, c, _ = open()
+				defer m.Close()
+				equal(t, "what was lost, after a restart", must(c.Get(t.Context(), 2)), 2)
+				equal(t, "runs of BuildAll", builds, 2)
+			})
+		}
+	}
+}
+
+// TestWholeThroughMemory: contents that were built through a cache in memory depend on what that
+// was computed from, so a restart is no change.
+func TestWholeThroughMemory(t *testing.T) {
+	d := newDisk()
+	builds := 0
+	for v := range 3 {
+		m := openOn(d)
+		in := must(Register(m, "in", Spec[int, int]{}))
+		half := must(Register(m, "half", Spec[int, int]{Memory: true, Build: func(ctx context.Context, k int) (int, error) {
+			v, err := in.Get(ctx, k)
+			return v / 2, failure(err)
+		}}))
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			builds++
+			v, err := half.Get(ctx, 1)
+			return map[int]int{1: v}, err
+		}}))
+		equal(t, "before", must(c.Get(t.Context(), 1)), max(0, v-1))
+		equal(t, "builds", builds, 1+max(0, v-1))
+		if v > 0 {
+			ok(t, in.Set(1, 2*v))
+			equal(t, "after", must(c.Get(t.Context(), 1)), v)
+			equal(t, "builds", builds, 1+v)
+		}
+		ok(t, m.Close())
+	}
 }

@@ -218,6 +218,7 @@ func (s *search) run() (*Run, error) {
 			if last {
 				return nil, nil
 			}
+			top.why, top.next = nil, 0 // contents as a whole are yet to be checked
 		case last || !kept && s.final(err):
 			return s.told(r, err)
 		case !kept:

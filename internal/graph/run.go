@@ -455,7 +455,7 @@ func (r *Run) execute() {
 		At("not published")
 		if superseded || r.Over() { // nobody is to get what it makes
 			r.outcome = Error
-			if superseded || r.Err == nil {
+			if superseded || r.Err == nil || errors.Is(r.Err, ErrStale) {
 				r.Err = ErrStale
 			}
 			return
