@@ -229,7 +229,9 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	var some [256]saving[K, V]
 	var sizes [len(some)]uint32
 	fail := func(e *saving[K, V], err error) {
-		errs.add(p.c.err(ctx, "sync", e.key, err))
+		err = p.c.err(ctx, "sync", e.key, err)
+		errs.add(err)
+		p.c.failed(err)
 		p.failed = append(p.failed, e.entry)
 	}
 	for i := range p.t.shards {
@@ -480,7 +482,8 @@ func (p *tablePart[K, V]) finish(saved bool) {
 		now.rewrite = now.rewrite || p.rewrite
 	}
 	if n := len(p.failed); saved && n > 0 {
-		p.c.edited(int64(n))
+		p.c.syncErrors.Add(1)
+		p.c.unsaved(int64(n))
 	}
 }
 
