@@ -182,6 +182,9 @@ func (l *lane) due() (first time.Time, ok bool) {
 			first, ok = at, true
 		}
 	}
+	if first.Before(l.notYet) {
+		first = l.notYet
+	}
 	return first, ok
 }
 
@@ -247,9 +250,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 		}
 		b.errs.add(unread)
 		b.errs.add(wrap(caller, "sync", "", nil, err)) // beside those that are said of entries
-		none := err != nil || l.store == nil           // where anything fails, nothing was saved
+		all := err != nil || l.store == nil            // where anything fails, nothing was saved
 		err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
-		defer l.rearm(err != nil, none) // who observes may end the goroutine, too
+		defer l.rearm(err != nil, all, ctx.Err() != nil) // who observes may end the goroutine, too
 		event := Event{Kind: EventSynced, Count: b.entries, Bytes: b.bytes, Duration: time.Since(start), Err: err}
 		if err != nil {
 			event.Kind = EventSyncFailed
@@ -420,17 +423,19 @@ func (l *lane) finish(cuts []*cut, err error) {
 	}
 }
 
-// rearm sets the timer after a save, of which something failed, or all.
-func (l *lane) rearm(failed, all bool) {
+// rearm sets the timer after a save, of which something failed, or all. That its ctx ended
+// says nothing about the next.
+func (l *lane) rearm(failed, all, ended bool) {
 	l.mu.Lock()
 	paused := !l.notYet.IsZero()
 	l.notYet = time.Time{}
-	if l.retry *= 2; !failed {
+	if l.retry *= 2; !failed || ended {
 		l.retry = 0
-	} else {
+	}
+	if failed {
 		l.retry = min(max(l.retry, firstRetry), lastRetry)
 		l.again = time.Now().Add(l.retry)
-		if all {
+		if all && !ended {
 			l.notYet = l.again
 		}
 	}
