@@ -234,6 +234,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 	ctx, done := l.m.untilClosed(caller)
 	defer done()
 	cuts, unread := l.cut(ctx, take, only)
+	if unread == ErrClosed {
+		return &Error{Op: "sync", Err: ErrClosed}
+	}
 	if len(cuts) == 0 && !l.notes() && unread == nil {
 		return nil
 	}
@@ -295,7 +298,8 @@ func (l *lane) save(ctx context.Context, b *batch) (err error) {
 func (l *lane) notes() bool { return l == l.m.main && l.m.noteLater.any() }
 
 // cut takes from the caches what they have to save, in one step, but for those that
-// cannot be loaded although they must be, of which the error tells.
+// cannot be loaded although they must be, of which the error tells. When Close has given up,
+// nothing is taken: what is not loaded could not be told from what is.
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
 	wanted := func(s *slot) bool {
 		return (only == nil || only[s]) && !(s.cache != nil && take == cutDue && s.cache.triggers == nil)
@@ -328,6 +332,9 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 		}
 	}
 	defer l.m.gate.Unlock()
+	if l.m.ended {
+		return nil, ErrClosed
+	}
 	l.mu.Lock()
 	pending := l.pending
 	l.pending = nil
