@@ -280,7 +280,8 @@ search:
 			return nil, err
 		}
 		if err == nil {
-			if err = r.failure(); err != nil || r.outcome == Volatile {
+			// That nobody waited for it any more says nothing to who asks now.
+			if err = r.failure(); err != nil && r.Cause() == nil || r.outcome == Volatile {
 				q.note(x, r, of, asks && len(stack) == 1)
 			}
 		}
