@@ -448,6 +448,14 @@ func (p *tablePart[K, V]) finish(saved bool) {
 			s.dirty = append(s.dirty, e)
 		}
 	}
+	if saved { // before what needs not be saved any more is forgotten
+		for _, e := range p.failed {
+			s := t.shard(e.key)
+			s.mu.Lock()
+			again(s, e)
+			s.mu.Unlock()
+		}
+	}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -464,14 +472,6 @@ func (p *tablePart[K, V]) finish(saved bool) {
 		}
 		s.taken, s.before = nil, nil
 		s.mu.Unlock()
-	}
-	if saved {
-		for _, e := range p.failed {
-			s := t.shard(e.key)
-			s.mu.Lock()
-			again(s, e)
-			s.mu.Unlock()
-		}
 	}
 	p.c.m.gate.Lock()
 	defer p.c.m.gate.Unlock()

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -496,4 +497,35 @@ func TestUnencodableIsTriedAgain(t *testing.T) {
 		equal(t, "unsaved of c", c.Stats().Edits, 1)
 		equal(t, "unsaved of the other", other.Stats().Edits, 0)
 	})
+}
+
+// TestUnencodableKeyDeleted: that a key was deleted which cannot be encoded at the moment is
+// saved once, and not after the key was set again.
+func TestUnencodableKeyDeleted(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	defer m.Close()
+	fails := 0
+	keys := must(codec.Key[int]())
+	encode := keys.Append
+	keys.Append = func(dst []byte, k int) ([]byte, error) {
+		if fails--; fails >= 0 {
+			return dst, errPlanned
+		}
+		return encode(dst, k)
+	}
+	c := must(Register(m, "c", Spec[int, int]{KeyCodec: keys}))
+	ok(t, c.Set(1, 1))
+	ok(t, m.Sync(t.Context()))
+	ok(t, c.Delete(1))
+	fails = 1
+	if err := m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+		t.Fatalf("got %v", err)
+	}
+	checkTable(t, c)
+	ok(t, c.Set(1, 2))
+	fails = 1
+	m.Sync(t.Context())
+	ok(t, m.Sync(t.Context()))
+	wantContents(t, c, savedIn(d, "c"))
 }
