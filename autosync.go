@@ -10,8 +10,11 @@ import (
 // Autosync says when changes are saved without being asked to. Its zero value
 // stands for [ClassicRules].
 //
-// Whatever the rules, Close saves what is unsaved, and a save that failed is
-// tried again after a second, then after ever longer pauses up to a minute.
+// Whatever the rules, Close saves what is unsaved, and unless autosync is off a save
+// that failed is tried again after a second, then after ever longer pauses up to a
+// minute. If only some of it failed, such as a value that cannot be encoded or the Delete
+// hook of a cache, that is tried again in the same way, and everything else is saved by
+// the rules meanwhile.
 type Autosync struct {
 	// Rules: see Rule.
 	Rules []Rule
@@ -92,7 +95,7 @@ func (c *core) edited(n int64) {
 	if !c.saves() {
 		return
 	}
-	total := c.edits.Add(n)
+	total := c.edits.Add(n) - c.failedEdits.Load()
 	if total == n {
 		c.oldest.Store(int64(time.Since(c.m.opened)))
 		c.lane.add(c.slot)
@@ -104,12 +107,24 @@ func (c *core) edited(n int64) {
 	}
 }
 
+// unsaved counts n edits that could not be saved. The gate is held exclusively.
+func (c *core) unsaved(n int64) {
+	c.edits.Add(n)
+	c.failedEdits.Add(n)
+	c.lane.add(c.slot)
+}
+
 // oldestEdit is when the oldest unsaved edit was made.
 func (c *core) oldestEdit() time.Time { return c.m.opened.Add(time.Duration(c.oldest.Load())) }
 
-// due returns when autosync is to save c; false if it has no reason to.
-func (c *core) due() (at time.Time, ok bool) {
-	edits, oldest := c.edits.Load(), c.oldestEdit()
+// due returns when autosync is to save c; false if it has no reason to. What could not be
+// saved is due again at the given time. The lane is locked.
+func (c *core) due(again time.Time) (at time.Time, ok bool) {
+	failed := c.failedEdits.Load()
+	edits, oldest := c.edits.Load()-failed, c.oldestEdit()
+	if failed > 0 && c.triggers != nil {
+		at, ok = again, true
+	}
 	for _, t := range c.triggers {
 		if edits < t.edits {
 			continue

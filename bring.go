@@ -25,7 +25,8 @@ import (
 // progress, if not nil, is told how many of how many entries have been looked at, by
 // one call at a time; each entry that is built is an event. Build goes on after
 // errors and returns them, but not those that are results. If ctx ends it returns the
-// reason; what was built stays. It fails in a builder, with ErrInBuilder.
+// reason when the builders that it runs have returned, whose ctx ends, too, unless others
+// wait for the same entries; what was built stays. It fails in a builder, with ErrInBuilder.
 func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, total int)) error {
 	if graph.InBuilder() {
 		return &Error{Op: "build", Err: ErrInBuilder}

@@ -725,3 +725,48 @@ func TestStaleOfItsOwnAccord(t *testing.T) {
 	}
 	equal(t, "failures", one.Stats().BuildErrors, 4)
 }
+
+// TestLeavingBuildTellsNobody: of a Build whose ctx ends, who waits for the same entry is not told
+// anything, also if its builder then asks for one that only that Build has waited for.
+func TestLeavingBuildTellsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		in := must(Register(m, "in", Spec[int, int]{}))
+		first, wait := true, make(chan struct{})
+		var c *Cache[int, int]
+		c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			v, err := in.Get(ctx, 0)
+			switch {
+			case v == 0 || err != nil:
+			case k == 1:
+				<-wait
+				return c.Get(ctx, 2)
+			case first:
+				first = false
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return v, err
+		}}))
+		ok(t, in.Set(0, 0))
+		must(c.Get(t.Context(), 1))
+		must(c.Get(t.Context(), 2))
+		ok(t, in.Set(0, 1))
+		ctx, cancel := context.WithCancel(t.Context())
+		built, got := make(chan error, 1), make(chan error, 1)
+		go func() { built <- m.Build(ctx, All(), nil) }()
+		synctest.Wait()
+		go func() {
+			_, err := c.Get(context.Background(), 1)
+			got <- err
+		}()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(wait)
+		ok(t, <-got)
+		if err := <-built; !errors.Is(err, context.Canceled) {
+			t.Errorf("Build: %v", err)
+		}
+	})
+}

@@ -113,6 +113,44 @@ func TestCloseBesideSync(t *testing.T) {
 	}
 }
 
+// TestSyncAfterClose: a Sync that waits while Shutdown gives up saves nothing of what is not
+// loaded: it would be taken for all there is.
+func TestSyncAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		ok(t, must(Register(m, "in", Spec[int, int]{})).Set(1, 1))
+		ok(t, m.Close())
+		m = openOn(&unreadable{disk: d})
+		spec := Spec[int, int]{Version: "2", Migrate: func(context.Context, Saved, int, []byte) (int, error) { return 10, nil }}
+		in := must(Register(m, "in", spec))
+		other := must(Register(m, "other", Spec[int, int]{}))
+		ok(t, other.Set(1, 1))
+		wait := make(chan struct{})
+		d.before = func() { <-wait }
+		results := make(chan error, 2)
+		go func() { results <- other.Sync(context.Background()) }()
+		synctest.Wait()
+		d.before = nil
+		ok(t, in.Set(2, 2))
+		go func() { results <- m.Sync(context.Background()) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := m.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown: %v", err)
+		}
+		close(wait)
+		<-results
+		if err := <-results; !errors.Is(err, ErrClosed) {
+			t.Errorf("Sync: %v", err)
+		}
+		m = openOn(d)
+		defer m.Close()
+		wantContents(t, must(Register(m, "in", spec)), map[int]int{1: 10})
+	})
+}
+
 // TestCloseBesideGet: who waits for a builder gets ErrClosed, or what that makes if it does
 // not mind its ctx. Close does not wait for that, and nothing of it is kept.
 func TestCloseBesideGet(t *testing.T) {

@@ -47,8 +47,9 @@ type core struct {
 
 	expiring atomic.Bool // a timer will end the trust in what Probe gave
 
-	edits  atomic.Int64 // unsaved edits
-	oldest atomic.Int64 // when the first of them was made, in ns since m.opened
+	edits       atomic.Int64 // unsaved edits
+	failedEdits atomic.Int64 // how many of them could not be saved: they are not counted by the rules of autosync; changed with the gate held exclusively
+	oldest      atomic.Int64 // when the first of the others was made, in ns since m.opened
 
 	counts
 }

@@ -27,7 +27,8 @@ type lane struct {
 	timer   *time.Timer   // calls autosync
 	at      time.Time     // when; zero if it is not set
 	retry   time.Duration // the pause after the last failure; 0 after a success
-	notYet  time.Time     // autosync pauses until then
+	again   time.Time     // when what could not be saved is tried again
+	notYet  time.Time     // autosync pauses until then, for nothing could be saved
 	stopped bool
 }
 
@@ -156,26 +157,35 @@ func (l *lane) stop() {
 // autosync is called by the timer. It saves everything in the lane if anything
 // is due, for one batch costs less than several and is more consistent.
 func (l *lane) autosync() {
-	due, next := false, time.Time{}
-	l.m.gate.RLock()
 	l.mu.Lock()
 	l.at = time.Time{}
+	l.mu.Unlock()
+	if at, ok := l.due(); ok && !at.After(time.Now()) {
+		l.sync(l.m.ctx, cutDue, nil) // failures are events, and armed again
+	} else if ok {
+		l.arm(at)
+	}
+}
+
+// due returns when autosync is to save something; false if it has no reason to.
+func (l *lane) due() (first time.Time, ok bool) {
+	l.m.gate.RLock()
+	defer l.m.gate.RUnlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, s := range l.pending {
-		if s.cache == nil {
-			due = due || s.dropped
-		} else if at, ok := s.cache.due(); ok && !at.After(time.Now()) {
-			due = true
-		} else if ok && (next.IsZero() || at.Before(next)) {
-			next = at
+		at, due := l.again, s.dropped
+		if s.cache != nil && s.cache.lane != nil {
+			at, due = s.cache.due(l.again)
+		}
+		if due && (!ok || at.Before(first)) {
+			first, ok = at, true
 		}
 	}
-	l.mu.Unlock()
-	l.m.gate.RUnlock()
-	if due {
-		l.sync(l.m.ctx, cutDue, nil) // failures are events, and armed again
-	} else if !next.IsZero() {
-		l.arm(next)
+	if first.Before(l.notYet) {
+		first = l.notYet
 	}
+	return first, ok
 }
 
 // What a sync takes from a cache that has something to save.
@@ -188,10 +198,9 @@ const (
 // cut is what one cache has to save: its part of a batch.
 type cut struct {
 	slot     *slot
-	cache    *core // nil: an unregistered one, of which only dropped is to be saved
-	edits    int64 // what is restored if saving fails …
-	oldest   int64
-	dropped  bool
+	cache    *core  // nil: an unregistered one, of which only dropped is to be saved
+	edits    int64  // what is restored if saving fails …
+	dropped  bool   // …
 	bytes    int64  // that were written
 	describe []byte // nil: the store has the right description
 	part     part   // nil: no entries
@@ -225,11 +234,11 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 	ctx, done := l.m.untilClosed(caller)
 	defer done()
 	cuts, unread := l.cut(ctx, take, only)
-	if len(cuts) == 0 && !l.notes() {
-		if unread != nil {
-			l.rearm(true)
-		}
-		return unread
+	if unread == ErrClosed {
+		return &Error{Op: "sync", Err: ErrClosed}
+	}
+	if len(cuts) == 0 && !l.notes() && unread == nil {
+		return nil
 	}
 	start := time.Now()
 	b := &batch{m: l.m, cuts: cuts, described: l.store != nil && l.store.Caps().Described, shared: shared(l.store), elsewhere: l != l.m.main}
@@ -244,8 +253,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 		}
 		b.errs.add(unread)
 		b.errs.add(wrap(caller, "sync", "", nil, err)) // beside those that are said of entries
+		all := err != nil || l.store == nil            // where anything fails, nothing was saved
 		err = wrap(caller, "sync", "", nil, ended(ctx, b.errs.join()))
-		defer l.rearm(err != nil) // who observes may end the goroutine, too
+		defer l.rearm(err != nil, all, ctx.Err() != nil) // who observes may end the goroutine, too
 		event := Event{Kind: EventSynced, Count: b.entries, Bytes: b.bytes, Duration: time.Since(start), Err: err}
 		if err != nil {
 			event.Kind = EventSyncFailed
@@ -288,8 +298,12 @@ func (l *lane) save(ctx context.Context, b *batch) (err error) {
 func (l *lane) notes() bool { return l == l.m.main && l.m.noteLater.any() }
 
 // cut takes from the caches what they have to save, in one step, but for those that
-// cannot be loaded although they must be, of which the error tells.
+// cannot be loaded although they must be, of which the error tells. When Close has given up,
+// nothing is taken: what is not loaded could not be told from what is.
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
+	wanted := func(s *slot) bool {
+		return (only == nil || only[s]) && !(s.cache != nil && take == cutDue && s.cache.triggers == nil)
+	}
 	var errs errorList
 	failed := make(map[*slot]bool)
 	tried := make(map[*slot]bool) // and failed, but need not be loaded
@@ -297,7 +311,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 	for again := true; again; {
 		again = false
 		for _, c := range l.unread() {
-			if failed[c.slot] || tried[c.slot] && !c.mustBeRead() {
+			if failed[c.slot] || tried[c.slot] && !c.mustBeRead() || !wanted(c.slot) {
 				continue
 			}
 			again = true // for others may have been written to meanwhile
@@ -311,11 +325,16 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 				tried[c.slot] = true
 			} else if err != nil {
 				failed[c.slot] = true
+				c.syncErrors.Add(1)
+				c.failedEdits.Store(c.edits.Load())
 				errs.add(c.err(ctx, "sync", nil, fmt.Errorf("what was saved has to be loaded before, and cannot be: %w", err)))
 			}
 		}
 	}
 	defer l.m.gate.Unlock()
+	if l.m.ended {
+		return nil, ErrClosed
+	}
 	l.mu.Lock()
 	pending := l.pending
 	l.pending = nil
@@ -323,9 +342,6 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 		s.listed = false
 	}
 	l.mu.Unlock()
-	wanted := func(s *slot) bool {
-		return (only == nil || only[s]) && !(s.cache != nil && take == cutDue && s.cache.triggers == nil)
-	}
 	var cuts []*cut
 	for _, s := range pending {
 		heir := l.m.heir(s.name)
@@ -352,7 +368,7 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 	c := &cut{slot: s, cache: s.cache, dropped: s.dropped}
 	s.dropped, s.dropping = false, s.dropped
 	if s.cache != nil && s.cache.lane != nil && wanted { // what is not saved does not say of what form that is
-		c.oldest = s.cache.oldest.Load()
+		s.cache.failedEdits.Store(0)
 		if c.edits = s.cache.edits.Swap(0); c.edits > 0 || all {
 			c.part = s.cache.typed.cut(all)
 			s.deleted = false
@@ -403,8 +419,7 @@ func (l *lane) finish(cuts []*cut, err error) {
 		case c.cache == nil:
 		case err != nil:
 			if c.edits > 0 || c.part != nil { // contents that were deleted are unsaved without an edit
-				c.cache.edits.Add(max(1, c.edits))
-				c.cache.oldest.Store(c.oldest)
+				c.cache.unsaved(max(1, c.edits))
 			}
 			c.cache.syncErrors.Add(1)
 			c.cache.failed(err)
@@ -415,20 +430,29 @@ func (l *lane) finish(cuts []*cut, err error) {
 	}
 }
 
-// rearm sets the timer after a save.
-func (l *lane) rearm(failed bool) {
+// rearm sets the timer after a save, of which something failed, or all. That its ctx ended
+// says nothing about the next.
+func (l *lane) rearm(failed, all, ended bool) {
 	l.mu.Lock()
+	paused := !l.notYet.IsZero()
 	l.notYet = time.Time{}
-	if l.retry *= 2; !failed {
+	if l.retry *= 2; !failed || ended {
 		l.retry = 0
-	} else {
-		l.retry = min(max(l.retry, firstRetry), lastRetry)
-		l.notYet = time.Now().Add(l.retry)
 	}
-	next := l.notYet
+	if failed {
+		l.retry = min(max(l.retry, firstRetry), lastRetry)
+		l.again = time.Now().Add(l.retry)
+		if all && !ended {
+			l.notYet = l.again
+		}
+	}
+	again := l.again
 	l.mu.Unlock()
-	if !next.IsZero() {
-		l.arm(next)
+	if failed {
+		l.arm(again)
+	}
+	if paused { // what came meanwhile was put off
+		l.arm(time.Now())
 	}
 }
 

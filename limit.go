@@ -31,9 +31,10 @@ import (
 // as many entries as Entries, or takes a quarter of Bytes; kept errors count as
 // that. Until the builders that are running have returned, what they need of that
 // stays. What another Version has built counts like what this one has. Values so
-// small that nothing would be gained go as a whole where Bytes are wanted. To find
-// out what there is, contents are loaded when the limit may have been reached. With
-// [Options].ReadOnly only the Limits of caches in memory count.
+// small that nothing would be gained go as a whole where Bytes are wanted. It is
+// looked when something was built, set or saved, or contents were loaded as a whole;
+// to find out what there is, contents are loaded when the limit may have been reached.
+// With [Options].ReadOnly only the Limits of caches in memory count.
 type Limit struct {
 	Entries int   // how many
 	Bytes   int64 // of keys, values and what they were computed from, as they are encoded

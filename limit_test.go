@@ -59,6 +59,29 @@ func TestLimitOfInputs(t *testing.T) {
 	}
 }
 
+// TestLimitOfLoaded: what is too much when it is loaded is evicted, though nothing changes.
+func TestLimitOfLoaded(t *testing.T) {
+	for _, limit := range []Limit{{Entries: 50}, {Bytes: 2000}} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDisk()
+			m := openOn(d)
+			c := must(Register(m, "c", Spec[int, string]{}))
+			for k := range 100 {
+				ok(t, c.Set(k, strings.Repeat("x", 40)))
+			}
+			ok(t, m.Close())
+			m = openOn(d)
+			defer m.Close()
+			c = must(Register(m, "c", Spec[int, string]{Limit: limit}))
+			ok(t, c.Load(t.Context()))
+			synctest.Wait()
+			if n := c.Len(); n > 50 || n < 30 {
+				t.Errorf("%d entries are left under %v", n, limit)
+			}
+		})
+	}
+}
+
 // layersWithLimit are inputs, what was computed from each, with a limit, and what
 // was computed from that.
 func layersWithLimit(m *Manager, limit Limit) (in *Cache[int, int], mid, top *Cache[int, string]) {

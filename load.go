@@ -145,6 +145,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	c.forgot(t, forgotten)
 	c.inherited(t)
 	c.noteFresh(&t.notes)
+	c.grew(0, 0) // there may have been too much before
 	return nil
 }
 

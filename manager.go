@@ -82,6 +82,7 @@ type Manager struct {
 	lanes map[store.Store]*lane // of the stores in use; guarded by gate
 
 	closed bool // guarded by gate
+	ended  bool // nothing is saved any more; guarded by gate
 
 	noteLater noteLater
 
@@ -392,6 +393,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 				l.stop()
 			}
 			m.gate.Lock() // nothing that is being loaded is put in place any more
+			m.ended = true
 			for _, c := range cores {
 				c.state.Store(stateClosed)
 			}

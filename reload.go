@@ -46,6 +46,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			if c.edits.Swap(0) > 0 || c.lane == nil && !m.opts.ReadOnly && c.table.Load().len() > 0 { // of what is in memory, nothing is left
 				gone = dependentsOf([]*slot{c.slot}, true)
 			}
+			c.failedEdits.Store(0)
 			c.forgot(t, t.unsaved())
 			c.inherited(t)
 			c.noteFresh(&t.notes)

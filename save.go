@@ -229,7 +229,9 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	var some [256]saving[K, V]
 	var sizes [len(some)]uint32
 	fail := func(e *saving[K, V], err error) {
-		errs.add(p.c.err(ctx, "sync", e.key, err))
+		err = p.c.err(ctx, "sync", e.key, err)
+		errs.add(err)
+		p.c.failed(err)
 		p.failed = append(p.failed, e.entry)
 	}
 	for i := range p.t.shards {
@@ -446,6 +448,14 @@ func (p *tablePart[K, V]) finish(saved bool) {
 			s.dirty = append(s.dirty, e)
 		}
 	}
+	if saved { // before what needs not be saved any more is forgotten
+		for _, e := range p.failed {
+			s := t.shard(e.key)
+			s.mu.Lock()
+			again(s, e)
+			s.mu.Unlock()
+		}
+	}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -463,14 +473,6 @@ func (p *tablePart[K, V]) finish(saved bool) {
 		s.taken, s.before = nil, nil
 		s.mu.Unlock()
 	}
-	if saved {
-		for _, e := range p.failed {
-			s := t.shard(e.key)
-			s.mu.Lock()
-			again(s, e)
-			s.mu.Unlock()
-		}
-	}
 	p.c.m.gate.Lock()
 	defer p.c.m.gate.Unlock()
 	t.saving, p.c.saving = false, false
@@ -480,7 +482,8 @@ func (p *tablePart[K, V]) finish(saved bool) {
 		now.rewrite = now.rewrite || p.rewrite
 	}
 	if n := len(p.failed); saved && n > 0 {
-		p.c.edited(int64(n))
+		p.c.syncErrors.Add(1)
+		p.c.unsaved(int64(n))
 	}
 }
 

@@ -126,6 +126,37 @@ func TestAutosyncTriesToLoad(t *testing.T) {
 	})
 }
 
+// What cannot be loaded, and so not saved, does not concern a Sync of others. Of itself it is
+// told like any failure.
+func TestSyncOfOthers(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	ok(t, must(Register(m, "in", Spec[int, int]{})).Set(1, 1))
+	ok(t, m.Close())
+	var events []Event
+	m = must(Open("", Options{Store: &unreadable{disk: d}, Autosync: &Autosync{Off: true}, Observe: func(e Event) {
+		if e.Kind == EventSyncFailed {
+			events = append(events, e)
+		}
+	}}))
+	migrate := func(context.Context, Saved, int, []byte) (int, error) { return 0, nil }
+	in := must(Register(m, "in", Spec[int, int]{Version: "2", Migrate: migrate}))
+	b := must(Register(m, "b", Spec[int, int]{}))
+	ok(t, in.Set(2, 2))
+	ok(t, b.Set(2, 2))
+	ok(t, b.Sync(t.Context()))
+	ok(t, m.Deregister(t.Context(), Only("b")))
+	equal(t, "events", len(events), 0)
+	if err := m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+	equal(t, "events", len(events), 1)
+	equal(t, "errors", in.Stats().SyncErrors, 1)
+	if err := m.Close(); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Nor is it lost if it has another name.
 func TestInheritedLater(t *testing.T) {
 	d := newDisk()

@@ -110,7 +110,8 @@ type Spec[K comparable, V any] struct {
 	Delete func(ctx context.Context) error
 
 	// Validate is asked about contents that were loaded. If it returns an
-	// error or panics they are not used: the cache is built anew, or empty.
+	// error or panics they are not used: the cache is built anew, or empty. They
+	// are saved until something is built, set or otherwise changed.
 	// With it, all values are decoded when the contents are loaded.
 	Validate func(ctx context.Context, contents map[K]V) error
 

@@ -24,7 +24,7 @@ type Stats struct {
 	Edits      int64     // unsaved edits, by which autosync goes
 	Bytes      int64     // bytes of keys and values written by all syncs
 	Syncs      int64     // successful saves of this cache
-	SyncErrors int64     // failed ones
+	SyncErrors int64     // failed ones, and those that could not save every entry
 	LastSync   time.Time // of the last successful save; zero if none
 
 	Evictions int64 // values that were dropped because of a Limit

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -431,23 +432,100 @@ func TestPartialSyncKeepsInvalidationsWhole(t *testing.T) {
 	checkSaved(t, d, m, root, edge, other)
 }
 
-// TestFailedSyncKeepsAge: after a failed save, what was unsaved before it is as
-// old as it was, whatever was set meanwhile.
-func TestFailedSyncKeepsAge(t *testing.T) {
+// TestFailedSyncIsTriedAgain: a Sync that failed is tried again after a second, however long
+// the rules would wait, unless autosync is off.
+func TestFailedSyncIsTriedAgain(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDisk()
+			m := d.open(t, Options{Autosync: &Autosync{Off: off}})
+			c := must(Register(m, "c", Spec[int, int]{}))
+			ok(t, c.Set(1, 1))
+			d.setFail(errPlanned)
+			d.before = func() { c.Set(2, 2) }
+			if err := m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+				t.Fatalf("got %v", err)
+			}
+			equal(t, "edits", c.Stats().Edits, 2)
+			d.setFail(nil)
+			d.before = nil
+			time.Sleep(firstRetry - time.Millisecond)
+			synctest.Wait()
+			equal(t, "tries before", d.count(), 1)
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			want := map[int]int{1: 1, 2: 2}
+			if off {
+				want = map[int]int{}
+			}
+			if got := savedIn(d, "c"); !maps.Equal(got, want) {
+				t.Errorf("saved: %v", got)
+			}
+		})
+	}
+}
+
+// TestUnencodableIsTriedAgain: a value that cannot be encoded is tried again with growing
+// pauses, and puts off nothing else.
+func TestUnencodableIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk()
-		m := d.open(t, Options{Autosync: &Autosync{Off: true}})
-		c := must(Register(m, "c", Spec[int, int]{}))
-		c.Set(1, 1)
-		oldest := c.oldestEdit()
-		time.Sleep(time.Minute)
-		d.setFail(errors.New("no"))
-		d.before = func() { c.Set(2, 2) }
-		if m.Sync(t.Context()) == nil {
-			t.Fatal("the sync did not fail")
+		m := newDisk().open(t, Options{Autosync: &Autosync{Every: 10 * time.Second}})
+		var tries []time.Duration
+		start := time.Now()
+		c := must(Register(m, "c", Spec[int, int]{BeforeSave: func(_ context.Context, k, v int) (int, error) {
+			if v == 0 {
+				tries = append(tries, time.Since(start))
+				return v, errPlanned
+			}
+			return v, nil
+		}}))
+		other := must(Register(m, "other", Spec[int, int]{}))
+		ok(t, c.Set(1, 0))
+		time.Sleep(3 * time.Minute)
+		equal(t, "tries at", fmt.Sprint(tries), "[10s 11s 13s 17s 25s 41s 1m13s 2m13s]")
+		st := c.Stats()
+		if !errors.Is(st.LastError, errPlanned) || st.SyncErrors != 8 || st.Edits != 1 || st.Dirty != 1 {
+			t.Errorf("statistics are wrong: %+v", st)
 		}
-		equal(t, "edits", c.Stats().Edits, 2)
-		equal(t, "oldest", c.oldestEdit(), oldest)
-		d.setFail(nil)
+		ok(t, c.Set(2, 2))
+		ok(t, other.Set(1, 1))
+		time.Sleep(10*time.Second - time.Millisecond)
+		equal(t, "tries", len(tries), 8)
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		equal(t, "tries", len(tries), 9)
+		equal(t, "unsaved of c", c.Stats().Edits, 1)
+		equal(t, "unsaved of the other", other.Stats().Edits, 0)
 	})
+}
+
+// TestUnencodableKeyDeleted: that a key was deleted which cannot be encoded at the moment is
+// saved once, and not after the key was set again.
+func TestUnencodableKeyDeleted(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	defer m.Close()
+	fails := 0
+	keys := must(codec.Key[int]())
+	encode := keys.Append
+	keys.Append = func(dst []byte, k int) ([]byte, error) {
+		if fails--; fails >= 0 {
+			return dst, errPlanned
+		}
+		return encode(dst, k)
+	}
+	c := must(Register(m, "c", Spec[int, int]{KeyCodec: keys}))
+	ok(t, c.Set(1, 1))
+	ok(t, m.Sync(t.Context()))
+	ok(t, c.Delete(1))
+	fails = 1
+	if err := m.Sync(t.Context()); !errors.Is(err, errPlanned) {
+		t.Fatalf("got %v", err)
+	}
+	checkTable(t, c)
+	ok(t, c.Set(1, 2))
+	fails = 1
+	m.Sync(t.Context())
+	ok(t, m.Sync(t.Context()))
+	wantContents(t, c, savedIn(d, "c"))
 }

@@ -207,7 +207,8 @@ func (s *search) run() (*Run, error) {
 			return nil, err
 		}
 		if err == nil {
-			if err = r.failure(); err != nil || r.outcome == Volatile {
+			// That nobody waited for it any more says nothing to who asks now.
+			if err = r.failure(); err != nil && r.Cause() == nil || r.outcome == Volatile {
 				s.q.note(x, r, s.of, s.asks && len(s.path) == 1)
 			}
 		}
