@@ -311,7 +311,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 	for again := true; again; {
 		again = false
 		for _, c := range l.unread() {
-			if failed[c.slot] || tried[c.slot] && !c.mustBeRead() || !wanted(c.slot) {
+			if failed[c.slot] || tried[c.slot] && (!c.mustBeRead() || !wanted(c.slot)) {
 				continue
 			}
 			again = true // for others may have been written to meanwhile
@@ -321,7 +321,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 				err = c.typed.prepare(ctx, false)
 				l.m.gate.Lock()
 			}
-			if err != nil && ctx.Err() == nil && !c.mustBeRead() {
+			if err != nil && (!wanted(c.slot) || ctx.Err() == nil && !c.mustBeRead()) {
 				tried[c.slot] = true
 			} else if err != nil {
 				failed[c.slot] = true
