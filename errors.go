@@ -115,8 +115,11 @@ func (e *Error) Is(target error) bool {
 // wrap puts err under an *Error, unless it is one already (the innermost names
 // the place where it happened) or says only that ctx ended.
 func wrap(ctx context.Context, op, cache string, key any, err error) error {
-	if err == nil || ctx.Err() != nil && (err == ctx.Err() || err == flight.Cause(ctx)) {
-		return err
+	if err == nil {
+		return nil
+	}
+	if cause := flight.Cause(ctx); ctx.Err() != nil && (err == ctx.Err() || err == cause) {
+		return cause
 	}
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err

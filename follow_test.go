@@ -367,3 +367,33 @@ func TestFollowDeclaredDependents(t *testing.T) {
 		}
 	}
 }
+
+// TestCauseOfEnd: whatever ends early because its ctx has ended returns the cause of that.
+func TestCauseOfEnd(t *testing.T) {
+	dir := t.TempDir()
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	c := must(Register(w, "c", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 1, nil }}))
+	ok(t, c.Set(1, 1))
+	ok(t, w.Sync(t.Context()))
+	ok(t, c.Set(2, 2))
+	r := openDir(t, dir, Options{ReadOnly: true})
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	for name, f := range map[string]func() error{
+		"Follow":      func() error { _, err := r.Follow(ctx); return err },
+		"Sync":        func() error { return w.Sync(ctx) },
+		"Get":         func() error { _, err := c.Get(ctx, 3); return err },
+		"Build":       func() error { return c.Build(ctx) },
+		"Rebuild":     func() error { return c.Rebuild(ctx) },
+		"Reload":      func() error { return c.Reload(ctx) },
+		"Backup":      func() error { return w.Backup(ctx, t.TempDir()) },
+		"Compact":     func() error { return w.Compact(ctx) },
+		"DeleteSaved": func() error { return c.DeleteSaved(ctx) },
+		"Deregister":  func() error { return w.Deregister(ctx, Only("c")) },
+	} {
+		if err := f(); err != cause {
+			t.Errorf("%s returns %v", name, err)
+		}
+	}
+}
