@@ -355,7 +355,7 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 	publish := outcome == graph.Published && !compare
 	if publish {
 		e := n.Entry().(*entry[K, V])
-		if quiet = compared.identical && b.Reads() == 0 && len(n.Edges()) == 0 && n.Saved() == "" && n.Kind() == c.derived() && e.kind != absent; !quiet {
+		if quiet = compared.identical && b.SameReads() && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, e.lockedVersion)
 		}
 		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {

@@ -1715,3 +1715,50 @@ func TestFilesFollowLinks(t *testing.T) {
 	equal(t, "it leads nowhere", must(f.Exists(ctx, link)), false)
 	equal(t, "listed", must(f.ReadDir(ctx, dir))[0].Type, fs.ModeSymlink)
 }
+
+// TestAskedAndTheSame: what a probe finds as it was is not saved again, whatever it has read.
+func TestAskedAndTheSame(t *testing.T) {
+	d := newDisk()
+	for round := range 3 {
+		m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+		in := must(Register(m, "in", Spec[int, int]{}))
+		asked := 0
+		c := must(Register(m, "c", Spec[int, int]{Probe: func(ctx context.Context, k int, _ int, _ bool) (int, error) {
+			asked++
+			n, err := in.Get(ctx, 1)
+			if k == 2 {
+				return 0, ErrNotFound
+			}
+			return n * k, err
+		}}))
+		reader := must(Register(m, "reader", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			n, err := c.Get(ctx, k)
+			if errors.Is(err, ErrNotFound) {
+				return -1, nil
+			}
+			return n, err
+		}}))
+		if round == 0 {
+			ok(t, in.Set(1, 1))
+		}
+		read := func(edits int64) {
+			t.Helper()
+			before := asked
+			equal(t, "one", must(reader.Get(t.Context(), 1)), must(in.Get(t.Context(), 1)))
+			equal(t, "none", must(reader.Get(t.Context(), 2)), -1)
+			equal(t, "asked", asked-before, 2)
+			equal(t, "unsaved", c.Stats().Edits, edits)
+			ok(t, m.Sync(t.Context()))
+		}
+		if round == 0 {
+			read(2)
+		} else {
+			read(0)
+		}
+		ok(t, m.Refresh(t.Context(), nil))
+		equal(t, "unsaved after Refresh", c.Stats().Edits, 0)
+		ok(t, in.Set(1, round+2))
+		read(2) // what they have read has another stamp
+		ok(t, m.Close())
+	}
+}

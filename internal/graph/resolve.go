@@ -239,15 +239,15 @@ func (s *search) check(top *visit) (why Cause, known bool) {
 		return *top.why, true
 	case x.run() != nil || State(x.word.Load()&3) == Dirty:
 		return Cause{Reason: x.why}, true
+	case x.Saved() != "": // also of what is to be asked, for SameReads
+		s.link(top)
+		return why, false
 	case x.kind == Probed && !x.Asked():
 		return Cause{Reason: Asked}, true
 	case int64(len(s.path)) > s.g.nodes.Load():
 		// Longer than any path without a circle: records from different
 		// times are mixed.
 		top.why = &Cause{Reason: Unknown}
-		return why, false
-	case x.Saved() != "":
-		s.link(top)
 		return why, false
 	}
 	if top.next == 0 {

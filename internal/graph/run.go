@@ -91,8 +91,11 @@ func (r *Run) Outcome() Outcome { return r.outcome }
 // is for Done.
 func (r *Run) Exited() bool { return r.outcome == Error && r.Err == nil }
 
-// Reads returns how many nodes the builder has read. The graph is locked.
-func (r *Run) Reads() int { return len(r.edges) }
+// SameReads reports whether the builder has read what its node was built from, in the same
+// order and with the same stamps. The graph is locked.
+func (r *Run) SameReads() bool {
+	return r.node.Saved() == "" && slices.Equal(r.edges, r.node.Edges())
+}
 
 // Task returns the task that r belongs to.
 func (r *Run) Task() Task { return r.task }
