@@ -20,6 +20,11 @@ const unsaved = 1 << 62
 // clean.
 const leftOut = 1 << 20
 
+// startBelow is below what stamps begin when the store has lost the mark that says which
+// there were, for it was damaged: a reader that stays open, and other stores, have some of
+// them still. They begin anywhere, so that none of those comes to be that of another value.
+const startBelow = 1 << 40
+
 // Follow goes on to what has been saved by now: by the process that has the
 // directory open for writing, beside this Manager, which was opened with
 // ReadOnly. It returns the names of the registered caches that may have changed.

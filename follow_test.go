@@ -397,3 +397,39 @@ func TestCauseOfEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestStampsAfterLoss: when all that a directory had is lost, what others still have of it, a
+// reader that stays open and another store, does not pass for computed from what comes after.
+func TestStampsAfterLoss(t *testing.T) {
+	dir, elsewhere := t.TempDir(), newDisk()
+	register := func(m *Manager, of Spec[int, string]) (in, out *Cache[int, string]) {
+		in = must(Register(m, "in", Spec[int, string]{}))
+		of.Build = func(ctx context.Context, k int) (string, error) { return in.Get(ctx, k) }
+		return in, must(Register(m, "out", of))
+	}
+	write := func(v string) {
+		m := must(Open(dir, Options{}))
+		must(Register(m, "in", Spec[int, string]{})).Set(1, v)
+		ok(t, m.Close())
+	}
+	write("old")
+	m := must(Open(dir, Options{}))
+	_, out := register(m, Spec[int, string]{Store: elsewhere})
+	equal(t, "built", must(out.Get(t.Context(), 1)), "old")
+	ok(t, m.Close())
+	r := must(Open(dir, Options{ReadOnly: true}))
+	defer r.Close()
+	_, here := register(r, Spec[int, string]{})
+	equal(t, "built by the reader", must(here.Get(t.Context(), 1)), "old")
+
+	for _, name := range must(filepath.Glob(filepath.Join(dir, "[Mjs]*"))) {
+		ok(t, os.WriteFile(name, []byte("damaged"), 0o666))
+	}
+	write("new")
+	must(r.Follow(t.Context()))
+	equal(t, "built by the reader", must(here.Get(t.Context(), 1)), "new")
+	m = must(Open(dir, Options{}))
+	defer m.Close()
+	_, out = register(m, Spec[int, string]{Store: elsewhere})
+	equal(t, "built", must(out.Get(t.Context(), 1)), "new")
+}

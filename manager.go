@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -219,6 +220,9 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 		m.restoreDependencies(m.slots[info.Cache])
 	}
 	m.main.base = m.graph.Revision()
+	if used, is := m.store.(interface{ Used() bool }); is && m.main.base == 0 && used.Used() {
+		m.graph.Raise(1 + rand.Uint64N(startBelow))
+	}
 	m.followEvery()
 	return m, nil
 }

@@ -172,8 +172,8 @@ type Spec[K comparable, V any] struct {
 	// build fails then. What other stores have of it stays, and is its contents when it is
 	// kept there again. What comes back from a store that
 	// keeps values only (its Caps do not say Described: csvstore, jsonstore) is
-	// recognized, as for Load, by what is kept in the Manager's store. Who deletes the Manager's directory is to delete
-	// what is in such stores as well, where it depends on other caches.
+	// recognized, as for Load, by what is kept in the Manager's store. Who deletes the Manager's directory, or has lost
+	// what was in it to damage, is to delete what is in such stores as well, where it depends on other caches.
 	Store store.Store
 
 	// KeyCodec and Codec turn keys and values into bytes. The zero values

@@ -36,6 +36,7 @@ func (s *Store) recover() error {
 		return errUnfinished
 	}
 	r := &recovery{s: s, files: files}
+	s.used = files.highest > 0 || len(files.journals) > 0
 	s.nextGen, s.nextID, s.nextSeq = files.highest+1, 1, 1
 	if n := len(files.journals); n > 0 {
 		s.nextSeq = files.journals[n-1] + 1

@@ -29,6 +29,8 @@ type Store struct {
 	// unheld is set while there is no HOLDER. Guarded by applying.
 	unheld bool
 
+	used bool // there were files of a store when it was opened
+
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	closed atomic.Bool
@@ -198,6 +200,10 @@ func (s *Store) release() {
 		s.fs.Close()
 	}
 }
+
+// Used reports whether there were files of a store when s was opened, also if
+// nothing of what they had counts, for it was damaged, or never complete.
+func (s *Store) Used() bool { return s.used }
 
 // Caps says that batches are atomic and durable and cost what they change, and
 // that everything comes back as it was given.
