@@ -106,8 +106,16 @@ func (s *search) resolve() (*Run, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.path = g.begin(s.root)
-	defer func() { g.end(s.path) }()
-	return s.run()
+	exits := true
+	defer func() {
+		g.end(s.path)
+		if exits && s.asker != nil { // a builder ends the goroutine: who has asked may go on without it
+			s.asker.volatile = true
+		}
+	}()
+	r, err := s.run()
+	exits = false
+	return r, err
 }
 
 // run is resolve with the graph locked.
