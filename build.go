@@ -56,6 +56,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			s.count(hit)
 		}
 	}
+	unkept := false // what BuildAll has made now, which does not list k
 	for {
 		switch c.state.Load() {
 		case stateClosed:
@@ -84,10 +85,11 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			if !c.derives {
 				return v, ErrNotFound
 			}
+			unkept = true
 		}
 		t, s := c.rlock(k)
 		e := s.entries[k]
-		if e == nil || e.node == nil && (frame != nil || !e.kind.held()) {
+		if e == nil || e.node == nil && (frame != nil || unkept || !e.kind.held()) {
 			s.mu.RUnlock()
 			if e == nil && t.partial {
 				if err := c.know(ctx, k); err != nil {

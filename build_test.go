@@ -664,6 +664,52 @@ func TestBuildersThatExit(t *testing.T) {
 	}
 }
 
+// TestExitWhileRechecking: so is one that runs because somebody has to know whether what it has
+// read is still what it was. A builder that has returned does not fail with it.
+func TestExitWhileRechecking(t *testing.T) {
+	for name, again := range map[string]bool{"when the builder has returned": false, "when it reads more": true} {
+		t.Run(name, func(t *testing.T) {
+			m := newManager(t)
+			in := must(Register(m, "in", Spec[int, int]{}))
+			ok(t, in.Set(0, 1))
+			exits := false
+			below := must(Register(m, "below", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+				if exits {
+					exits = false
+					runtime.Goexit()
+				}
+				return in.Get(ctx, 0)
+			}}))
+			first := true
+			c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+				v, err := below.Get(ctx, 0)
+				if first {
+					first, exits = false, true
+					done := make(chan error)
+					go func() { done <- in.Set(0, 2) }()
+					ok(t, <-done)
+				}
+				if again {
+					in.Get(ctx, 1)
+				}
+				return v, err
+			}}))
+			gone := make(chan struct{})
+			go func() {
+				defer close(gone)
+				c.Get(context.Background(), 0)
+			}()
+			<-gone
+			v, err := c.Get(context.Background(), 0)
+			ok(t, err)
+			equal(t, "value", v, 2)
+			if st := c.Stats(); !again && (st.Builds != 1 || st.BuildErrors != 0) {
+				t.Errorf("%d builds, %d errors", st.Builds, st.BuildErrors)
+			}
+		})
+	}
+}
+
 // TestBuildersOfOneCall: what a caller who may leave has built runs on one goroutine, which
 // is not the caller's.
 func TestBuildersOfOneCall(t *testing.T) {

@@ -344,3 +344,34 @@ func TestComeLater(t *testing.T) {
 		})
 	}
 }
+
+// TestUnkeptContentsLackOne: what a BuildAll that cannot be kept does not list is made by Build, and
+// is not what the contents before had.
+func TestUnkeptContentsLackOne(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	part := must(Register(m, "part", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		v, err := in.Get(ctx, k)
+		if v < 0 {
+			return 0, errPlanned
+		}
+		return v, err
+	}}))
+	c := must(Register(m, "c", Spec[int, int]{
+		BuildAll: func(ctx context.Context) (map[int]int, error) {
+			v, err := part.Get(ctx, 1)
+			if err != nil {
+				return nil, nil
+			}
+			return map[int]int{1: v}, nil
+		},
+		Build: func(ctx context.Context, k int) (int, error) { return part.Get(ctx, k) },
+	}))
+	for _, v := range []int{1, -1, 2, -1} {
+		ok(t, in.Set(1, v))
+		got, err := c.Get(t.Context(), 1)
+		if v > 0 && (err != nil || got != v) || v < 0 && !errors.Is(err, errPlanned) {
+			t.Errorf("of %d it gives %d, %v", v, got, err)
+		}
+	}
+}

@@ -264,7 +264,6 @@ func (r *Run) known(n *Node) bool {
 
 // recheck is Frame.Recheck with the graph locked; the lock is released meanwhile.
 func (r *Run) recheck() bool {
-	g := r.graph()
 	for !r.aborted && r.poison != r.sane && !r.superseded {
 		at, settled := r.poison, true
 		edges := r.edges // reads by other goroutines of the builder append
@@ -275,12 +274,7 @@ func (r *Run) recheck() bool {
 			}
 			if !e.Node.clean() {
 				settled = false
-				g.mu.Unlock()
-				At("recheck")
-				s := search{g: g, ctx: r.Context(), self: r.Context(), of: r.Context(), root: e.Node}
-				run, err := s.resolve()
-				At("rechecked")
-				g.mu.Lock()
+				run, err := r.look(e.Node)
 				if err != nil || run != nil && run.outcome == Volatile { // it has no stamp any more
 					r.aborted = true
 					return false
@@ -302,6 +296,19 @@ func (r *Run) recheck() bool {
 		r.aborted = true
 	}
 	return !r.aborted
+}
+
+// look brings n, which r has read, to clean, without the lock: a builder may end the
+// goroutine.
+func (r *Run) look(n *Node) (*Run, error) {
+	g := r.graph()
+	g.mu.Unlock()
+	defer g.mu.Lock()
+	At("recheck")
+	s := search{g: g, ctx: r.Context(), self: r.Context(), of: r.Context(), root: n}
+	run, err := s.resolve()
+	At("rechecked")
+	return run, err
 }
 
 // Verdict notes that the builder has returned, and decides whether its result is
@@ -445,7 +452,11 @@ func (r *Run) execute() {
 					return
 				}
 			}
-			if !r.settled() {
+			outcome, err := r.outcome, r.Err
+			r.outcome, r.Err = Error, ErrStale // should a builder end the goroutine meanwhile
+			settled := r.settled()
+			r.outcome, r.Err = outcome, err
+			if !settled {
 				break
 			}
 			if failed {
