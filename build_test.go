@@ -816,3 +816,25 @@ func TestLeavingBuildTellsNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestExitOfPart: a builder that ends a goroutine of another, which goes on without what that was
+// to read, leaves it with something that is not kept.
+func TestExitOfPart(t *testing.T) {
+	m := newManager(t)
+	exits := true
+	below := must(Register(m, "below", Spec[int, int]{Build: func(context.Context, int) (int, error) {
+		if exits {
+			runtime.Goexit()
+		}
+		return 1, nil
+	}}))
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, _ int) (v int, err error) {
+		var part sync.WaitGroup
+		part.Go(func() { v, err = below.Get(ctx, 0) })
+		part.Wait()
+		return v, err
+	}}))
+	c.Get(t.Context(), 0)
+	exits = false
+	equal(t, "value", must(c.Get(t.Context(), 0)), 1)
+}
