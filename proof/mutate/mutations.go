@@ -177,9 +177,19 @@ var mutations = []mutation{
 		name: "a run is told that what it has read cannot be kept any more",
 		edits: []edit{
 			{"internal/graph/run.go", "|| run != nil && run.outcome == Volatile {", "|| run != nil && run.outcome == Unfinished {"},
-			{"internal/graph/run.go", "root: e.Node}", "root: e.Node, asks: true}"},
+			{"internal/graph/run.go", "root: n}", "root: n, asks: true}"},
 		},
 		tests: "^TestBecomesVolatile$",
+	},
+	{
+		name:  "what has read something else is saved, also if it is the same",
+		edits: []edit{{"build.go", "compared.identical && b.SameReads()", "compared.identical"}},
+		tests: "^TestAskedAndTheSame$",
+	},
+	{
+		name:  "who goes on without what a builder that ended the goroutine was to make is not kept",
+		edits: []edit{{"internal/graph/resolve.go", "if exits && s.asker != nil {", "if false {"}},
+		tests: "^TestExitOfPart$",
 	},
 	{
 		name:  "an equal value keeps its stamp",
