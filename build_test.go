@@ -838,3 +838,28 @@ func TestExitOfPart(t *testing.T) {
 	exits = false
 	equal(t, "value", must(c.Get(t.Context(), 0)), 1)
 }
+
+// TestSetWhileBuilt: what was set while it was being built for the first time does not count as
+// built from what its builder had read.
+func TestSetWhileBuilt(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[int, int]{}))
+	started, goOn := make(chan bool), make(chan bool)
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+		v, err := in.Get(ctx, 1)
+		started <- true
+		<-goOn
+		return v, err
+	}}))
+	ok(t, in.Set(1, 1))
+	got := make(chan int)
+	go func() { got <- must(c.Get(context.Background(), 1)) }()
+	<-started
+	ok(t, in.Set(1, 2))
+	ok(t, c.Set(1, 5))
+	ok(t, in.Set(1, 3)) // with assertions, it is looked whether what was built from it is marked
+	equal(t, "state", c.Explain(1).State, Clean)
+	goOn <- true
+	<-got // of the time when it was asked for
+	equal(t, "value", must(c.Get(t.Context(), 1)), 5)
+}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -470,11 +472,19 @@ func TestFailedSyncIsTriedAgain(t *testing.T) {
 func TestUnencodableIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newDisk().open(t, Options{Autosync: &Autosync{Every: 10 * time.Second}})
-		var tries []time.Duration
+		var mu sync.Mutex
+		var all []time.Duration // guarded by mu
+		tries := func() []time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(all)
+		}
 		start := time.Now()
 		c := must(Register(m, "c", Spec[int, int]{BeforeSave: func(_ context.Context, k, v int) (int, error) {
 			if v == 0 {
-				tries = append(tries, time.Since(start))
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, time.Since(start))
 				return v, errPlanned
 			}
 			return v, nil
@@ -482,7 +492,7 @@ func TestUnencodableIsTriedAgain(t *testing.T) {
 		other := must(Register(m, "other", Spec[int, int]{}))
 		ok(t, c.Set(1, 0))
 		time.Sleep(3 * time.Minute)
-		equal(t, "tries at", fmt.Sprint(tries), "[10s 11s 13s 17s 25s 41s 1m13s 2m13s]")
+		equal(t, "tries at", fmt.Sprint(tries()), "[10s 11s 13s 17s 25s 41s 1m13s 2m13s]")
 		st := c.Stats()
 		if !errors.Is(st.LastError, errPlanned) || st.SyncErrors != 8 || st.Edits != 1 || st.Dirty != 1 {
 			t.Errorf("statistics are wrong: %+v", st)
@@ -490,10 +500,10 @@ func TestUnencodableIsTriedAgain(t *testing.T) {
 		ok(t, c.Set(2, 2))
 		ok(t, other.Set(1, 1))
 		time.Sleep(10*time.Second - time.Millisecond)
-		equal(t, "tries", len(tries), 8)
+		equal(t, "tries", len(tries()), 8)
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		equal(t, "tries", len(tries), 9)
+		equal(t, "tries", len(tries()), 9)
 		equal(t, "unsaved of c", c.Stats().Edits, 1)
 		equal(t, "unsaved of the other", other.Stats().Edits, 0)
 	})

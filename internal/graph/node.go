@@ -366,6 +366,7 @@ func (n *Node) supersede() {
 	n.owner.g.Wrote()
 	if r := n.run(); r != nil {
 		r.superseded = true
+		n.strays = n.strays || r.moved // it is in lists of what only r has read
 		n.setRun(nil)
 	}
 }
