@@ -118,8 +118,10 @@ func wrap(ctx context.Context, op, cache string, key any, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := flight.Cause(ctx); ctx.Err() != nil && (err == ctx.Err() || err == cause) {
-		return cause
+	if ended := ctx.Err(); ended != nil {
+		if cause := flight.Cause(ctx); err == ended || err == cause {
+			return cause
+		}
 	}
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err

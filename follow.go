@@ -14,10 +14,10 @@ import (
 // one of the writer's.
 const unsaved = 1 << 62
 
-// leftOut is how many stamps are left out by who opens a store. A batch that fails, for the
-// disk does not sync, may have been read by then. If the writer ends before another succeeds, its
-// stamps are not those of the next one: what a reader has computed from them would look
-// clean.
+// leftOut is how many stamps are left out by who opens a store to write it. A batch that failed,
+// for the disk did not sync, may have been read. If its writer ended before another succeeded, the
+// next one does not know of its stamps. Were it to issue them again, what a reader has computed
+// from that batch would look clean.
 const leftOut = 1 << 20
 
 // startBelow is below what stamps begin when the store has lost the mark that says which

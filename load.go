@@ -420,7 +420,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	damaged := func(e Event) {
 		e.Kind, e.Cache = EventDamaged, c.slot.name
 		c.m.emit(e)
-		t.whole = unknownEdges // it lacks what BuildAll had made
+		c.lacking(t)
 	}
 	for rec, err := range c.records(ctx, source) {
 		switch {
@@ -520,6 +520,14 @@ func (c *Cache[K, V]) readable(stored []byte) (reason string, outdated bool) {
 	return "", false
 }
 
+// lacking notes that t, which is being loaded, lacks what BuildAll had made, in this or an
+// earlier run: it is to be built again.
+func (c *Cache[K, V]) lacking(t *table[K, V]) {
+	if c.all != nil || t.whole != "" {
+		t.whole = unknownEdges
+	}
+}
+
 // contents returns the entries of a table nobody else has yet, all decoded;
 // those that cannot be decoded are taken from it.
 func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
@@ -529,7 +537,7 @@ func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
 		for k, e := range s.entries {
 			if e.kind == encoded {
 				if _, ok := c.decode(s, e, e.state().raw); !ok {
-					t.whole = unknownEdges
+					c.lacking(t)
 				}
 			}
 			if e.kind == decoded {
@@ -538,71 +546,4 @@ func (c *Cache[K, V]) contents(t *table[K, V]) map[K]V {
 		}
 	}
 	return all
-}
-
-// undecodable is in an absent entry of which the store has something that cannot be used.
-const undecodable = "?"
-
-// decode makes a value of raw, which e of s held, and puts it into e if that
-// still holds raw. An entry that cannot be decoded becomes absent, in memory:
-// what the store has of it stays until it is overwritten. Contents of a BuildAll that
-// lack it are to be built again.
-func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, ok bool) {
-	var err error
-	guard(&err, func() (err error) {
-		if v, err = c.spec.Codec.Decode(unsafe.Slice(unsafe.StringData(raw), len(raw))); err != nil {
-			return err
-		}
-		v, err = c.afterLoad(c.m.ctx, e.key, v)
-		return err
-	})
-	s.mu.Lock()
-	current := !s.moved && e.kind == encoded && e.raw == unsafe.StringData(raw)
-	switch {
-	case current && err == nil:
-		e.hold(state[V]{value: v, kind: decoded})
-	case current:
-		e.hold(state[V]{raw: undecodable})
-		e.stamp.Store(0)
-		s.live--
-		g := c.m.graph
-		g.Lock()
-		if keys := c.keys.Load(); keys != nil {
-			g.Mark(keys)
-			c.keyChanged(keys, e.key, false)
-		}
-		if n := e.node; n != nil {
-			g.Mark(n)
-			if c.derives {
-				n.Force(c.derived(), graph.Unknown)
-			} else {
-				n.SetInput(0)
-			}
-		}
-		if c.all != nil && c.table.Load().shard(e.key) == s { // the contents lack it
-			g.Mark(c.all)
-			c.owner.Doubt()
-			c.all.Distrust(graph.Unknown)
-		}
-		g.Unlock()
-	}
-	s.mu.Unlock()
-	if err != nil {
-		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: e.key, Reason: "its value cannot be used", Err: err})
-		return v, false
-	}
-	return v, true
-}
-
-// afterLoad applies the hook to a value that was loaded or built.
-func (c *Cache[K, V]) afterLoad(ctx context.Context, k K, v V) (V, error) {
-	if c.spec.AfterLoad == nil {
-		return v, nil
-	}
-	var err error
-	guard(&err, func() (err error) {
-		v, err = c.spec.AfterLoad(ctx, k, v)
-		return err
-	})
-	return v, err
 }

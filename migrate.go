@@ -57,7 +57,7 @@ func (c *Cache[K, V]) migrate(ctx context.Context, t *table[K, V], k K, rec stor
 	if err != nil {
 		if !errors.Is(err, ErrNotFound) {
 			c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Reason: "it cannot be migrated", Err: err})
-			t.whole = unknownEdges // see readStore
+			c.lacking(t)
 		}
 		return
 	}

@@ -648,3 +648,31 @@ func TestWholeThroughMemory(t *testing.T) {
 		ok(t, m.Close())
 	}
 }
+
+// TestDamagedIsNoWhole: damage in contents that no BuildAll has made does not make them pass
+// for some.
+func TestDamagedIsNoWhole(t *testing.T) {
+	d := newDisk()
+	for round := range 2 {
+		spec := Spec[int, int]{KeyCodec: codec.JSON[int]()}
+		decode := spec.KeyCodec.Decode
+		spec.KeyCodec.Decode = func(src []byte) (int, error) {
+			k, err := decode(src)
+			if round == 1 && k == 1 {
+				err = errPlanned
+			}
+			return k, err
+		}
+		m := d.open(t, Options{Autosync: &Autosync{Off: true}})
+		c := must(Register(m, "c", spec))
+		ok(t, c.Load(t.Context()))
+		ok(t, c.Set(1+round, 1))
+		ok(t, c.Set(3, round))
+		ok(t, m.Close())
+		for _, info := range must(d.Caches(t.Context())) {
+			if info.Cache == "c" {
+				equal(t, "whole", string(must(parseDescription(info.Description)).Whole), "")
+			}
+		}
+	}
+}

@@ -109,7 +109,7 @@ func (s *search) resolve() (*Run, error) {
 	exits := true
 	defer func() {
 		g.end(s.path)
-		if exits && s.asker != nil { // a builder ends the goroutine: who has asked may go on without it
+		if exits && s.asker != nil && runOf(s.of) == s.asker { // a builder ends the goroutine: who has asked may go on without it
 			s.asker.volatile = true
 		}
 	}()

@@ -188,7 +188,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "who goes on without what a builder that ended the goroutine was to make is not kept",
-		edits: []edit{{"internal/graph/resolve.go", "if exits && s.asker != nil {", "if false {"}},
+		edits: []edit{{"internal/graph/resolve.go", "if exits && s.asker != nil &&", "if false &&"}},
 		tests: "^TestExitOfPart$",
 	},
 	{
