@@ -1722,9 +1722,9 @@ func TestAskedAndTheSame(t *testing.T) {
 	for round := range 3 {
 		m := d.open(t, Options{Autosync: &Autosync{Off: true}})
 		in := must(Register(m, "in", Spec[int, int]{}))
-		asked := 0
+		var asked atomic.Int64
 		c := must(Register(m, "c", Spec[int, int]{Probe: func(ctx context.Context, k int, _ int, _ bool) (int, error) {
-			asked++
+			asked.Add(1)
 			n, err := in.Get(ctx, 1)
 			if k == 2 {
 				return 0, ErrNotFound
@@ -1743,10 +1743,10 @@ func TestAskedAndTheSame(t *testing.T) {
 		}
 		read := func(edits int64) {
 			t.Helper()
-			before := asked
+			before := asked.Load()
 			equal(t, "one", must(reader.Get(t.Context(), 1)), must(in.Get(t.Context(), 1)))
 			equal(t, "none", must(reader.Get(t.Context(), 2)), -1)
-			equal(t, "asked", asked-before, 2)
+			equal(t, "asked", asked.Load()-before, 2)
 			equal(t, "unsaved", c.Stats().Edits, edits)
 			ok(t, m.Sync(t.Context()))
 		}
