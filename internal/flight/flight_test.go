@@ -164,6 +164,7 @@ func TestTwoPathsAreNoCircle(t *testing.T) {
 		right, rightCtx := start(topCtx, "right")
 		base, baseCtx := start(leftCtx, "base")
 		base.Join()
+		top.Join() // or the wait that is refused would end it, and all below
 		go left.Wait(topCtx)
 		go right.Wait(topCtx)
 		go base.Wait(leftCtx)
