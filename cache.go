@@ -272,12 +272,16 @@ func (c *Cache[K, V]) Set(k K, v V) error {
 // set makes v the value of k, which equal says is nothing new while k has the stamp seen. The
 // gate and s.mu are held.
 func (c *Cache[K, V]) set(t *table[K, V], s *shard[K, V], k K, v V, equal bool, seen uint64) (changed bool, wait *graph.Run) {
-	if e := s.entries[k]; equal && e != nil && e.kind.held() && e.current() == seen {
+	e := s.entries[k]
+	switch {
+	case e == nil:
+		e = s.add(k)
+	case equal && e.kind.held() && e.current() == seen:
 		if changed, ok := c.confirm(t, s, e, v); ok {
 			return changed, nil
 		}
 	}
-	return c.put(t, s, s.entry(k), state[V]{value: v, kind: decoded}, false)
+	return c.put(t, s, e, state[V]{value: v, kind: decoded}, false)
 }
 
 // SetAll sets every entry of seq, one after another; maps.All makes one of a

@@ -330,14 +330,19 @@ func (t *table[K, V]) len() int {
 
 // entry returns the entry of k, making an absent one if there is none.
 func (s *shard[K, V]) entry(k K) *entry[K, V] {
-	e := s.entries[k]
-	if e == nil {
-		if s.entries == nil {
-			s.entries = make(map[K]*entry[K, V])
-		}
-		e = &entry[K, V]{key: k}
-		s.entries[k] = e
+	if e := s.entries[k]; e != nil {
+		return e
 	}
+	return s.add(k)
+}
+
+// add returns a new entry for k, which has none.
+func (s *shard[K, V]) add(k K) *entry[K, V] {
+	if s.entries == nil {
+		s.entries = make(map[K]*entry[K, V])
+	}
+	e := &entry[K, V]{key: k}
+	s.entries[k] = e
 	return e
 }
 
