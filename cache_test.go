@@ -174,39 +174,6 @@ func TestConcurrentUse(t *testing.T) {
 	checkTable(t, c)
 }
 
-// checkTable verifies the invariants of a table at rest.
-func checkTable[K comparable, V any](t *testing.T, c *Cache[K, V]) {
-	t.Helper()
-	tab := c.table.Load()
-	if tab.saving {
-		t.Error("a cut is left behind")
-	}
-	for i := range tab.shards {
-		s := &tab.shards[i]
-		live, dirty := 0, 0
-		for k, e := range s.entries {
-			if e.key != k || tab.shard(k) != s {
-				t.Errorf("the entry of %v is in the wrong place", k)
-			}
-			if e.kind.held() {
-				live++
-			}
-			switch {
-			case e.dirty == tab.gen:
-				dirty++
-			case e.dirty != 0:
-				t.Errorf("%v is marked for cut %d, the next is %d", k, e.dirty, tab.gen)
-			case e.kind == absent && e.node == nil && e.len == 0 && c.state.Load() == stateReady:
-				t.Errorf("a trace of %v is left", k)
-			}
-		}
-		if live != s.live || dirty != len(s.dirty) || len(s.taken)+len(s.before) != 0 {
-			t.Errorf("shard %d: live %d, counted %d; dirty %d, listed %d; taken %d, before %d",
-				i, s.live, live, dirty, len(s.dirty), len(s.taken), len(s.before))
-		}
-	}
-}
-
 // TestKeyNotEqualToItself: no cache has an entry for a key that is NaN, and all who would
 // need one are told.
 func TestKeyNotEqualToItself(t *testing.T) {

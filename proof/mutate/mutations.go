@@ -182,13 +182,13 @@ var mutations = []mutation{
 		tests: "^TestBecomesVolatile$",
 	},
 	{
-		name:  "what has read something else is saved, also if it is the same",
+		name:  "what has read something else is saved though it is the same",
 		edits: []edit{{"build.go", "compared.identical && b.SameReads()", "compared.identical"}},
 		tests: "^TestAskedAndTheSame$",
 	},
 	{
 		name:  "who goes on without what a builder that ended the goroutine was to make is not kept",
-		edits: []edit{{"internal/graph/resolve.go", "if exits && s.asker != nil &&", "if false &&"}},
+		edits: []edit{{"internal/graph/resolve.go", "if exits && s.asker != nil &&", "if exits && false &&"}},
 		tests: "^TestExitOfPart$",
 	},
 	{

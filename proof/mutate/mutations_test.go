@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -13,6 +14,9 @@ func TestMutations(t *testing.T) {
 	}
 	r := runner{root: root, tmp: t.TempDir()}
 	for _, m := range mutations {
+		if strings.Contains(m.name, ",") {
+			t.Errorf("%s: -only takes it for several names", m.name)
+		}
 		if _, err := r.without(m); err != nil {
 			t.Errorf("%s: %v", m.name, err)
 		}
