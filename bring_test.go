@@ -257,9 +257,7 @@ func TestBuildFailures(t *testing.T) {
 // TestBuildFailsOnce: whoever comes when a builder has just failed is told so, also
 // if those who have called it do not know yet.
 func TestBuildFailsOnce(t *testing.T) {
-	if runtime.GOMAXPROCS(0) < 2 {
-		t.Skip("entries are built side by side on several processors only")
-	}
+	sideBySide(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := must(Open("", Options{Store: newDisk(), Observe: func(e Event) {
 			if e.Kind == EventBuildFailed && e.Cache == "middle" {

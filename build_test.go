@@ -775,6 +775,7 @@ func TestStaleOfItsOwnAccord(t *testing.T) {
 // TestLeavingBuildTellsNobody: of a Build whose ctx ends, who waits for the same entry is not told
 // anything, also if its builder then asks for one that only that Build has waited for.
 func TestLeavingBuildTellsNobody(t *testing.T) {
+	sideBySide(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t)
 		in := must(Register(m, "in", Spec[int, int]{}))

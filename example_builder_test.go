@@ -87,16 +87,17 @@ func ExampleCache_Get() {
 
 // A caller that will not wait any longer leaves alone. The builder is
 // cancelled when the last caller has left.
-func ExampleCache_Get_timeout() {
+func ExampleCache_Get_cancel() {
 	m, err := cacheman.Open("", cacheman.Options{Store: memstore.New()})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer m.Close()
 
-	cancelled := make(chan error, 1)
+	begun, cancelled := make(chan bool), make(chan error, 1)
 	slow, err := cacheman.Register(m, "slow", cacheman.Spec[string, string]{
 		Build: func(ctx context.Context, _ string) (string, error) {
+			close(begun)
 			<-ctx.Done()
 			cancelled <- ctx.Err()
 			return "", ctx.Err()
@@ -106,12 +107,15 @@ func ExampleCache_Get_timeout() {
 		log.Fatal(err)
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-begun
+		cancel() // the user has closed the page
+	}()
 	_, err = slow.Get(ctx, "answer")
 	fmt.Println("caller: ", err)
 	fmt.Println("builder:", <-cancelled)
 	// Output:
-	// caller:  context deadline exceeded
+	// caller:  context canceled
 	// builder: context canceled
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"maps"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -43,6 +44,14 @@ func wantContents[K, V comparable](t *testing.T, c *Cache[K, V], want map[K]V) {
 	}
 	if c.Len() != len(want) {
 		t.Fatalf("%s: Len is %d, want %d", c.Name(), c.Len(), len(want))
+	}
+}
+
+// sideBySide has Build work on two entries at a time at least, on one processor, too.
+func sideBySide(t *testing.T) {
+	if n := runtime.GOMAXPROCS(0); n < 2 {
+		runtime.GOMAXPROCS(2)
+		t.Cleanup(func() { runtime.GOMAXPROCS(n) })
 	}
 }
 
