@@ -1561,7 +1561,7 @@ func TestFileLooksAsBefore(t *testing.T) {
 	write("aaaa")
 	must(files.Get(t.Context(), name))
 	write("bbbb")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	data, err := files.Get(ctx, name)
 	if err != nil {
