@@ -32,7 +32,7 @@ func openReader(t *testing.T, opts logstore.Options) *logstore.Reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close() })
+	closeAtEnd(t, r, (*logstore.Reader).Close)
 	return r
 }
 
@@ -113,9 +113,7 @@ func TestFollower(t *testing.T) {
 	t.Parallel()
 	storetest.RunFollower(t, func(t *testing.T) (w, f store.Store) {
 		opts := logstore.Options{CompactAt: -1, FS: faultfs.New(), Observe: failOnTrouble(t)}
-		s := open(t, opts)
-		t.Cleanup(func() { s.Close() })
-		return s, openReader(t, opts)
+		return open(t, opts), openReader(t, opts)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"weak"
 
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
 	"github.com/cacheman-go/cacheman/store"
@@ -190,8 +191,19 @@ func open(t *testing.T, opts logstore.Options) *logstore.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	closeAtEnd(t, s, (*logstore.Store).Close)
 	return s
+}
+
+// closeAtEnd closes what a test has left, without keeping thousands of them in memory that
+// it has closed itself.
+func closeAtEnd[T any](t *testing.T, x *T, close func(*T) error) {
+	left := weak.Make(x)
+	t.Cleanup(func() {
+		if x := left.Value(); x != nil {
+			close(x)
+		}
+	})
 }
 
 // step is a batch, or one of the words below.
