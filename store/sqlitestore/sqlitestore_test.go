@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cacheman-go/cacheman/store"
 	"github.com/cacheman-go/cacheman/store/sqlitestore"
@@ -51,7 +52,7 @@ func place(t *testing.T) string {
 
 func open(t *testing.T, path string) *sqlitestore.Store {
 	t.Helper()
-	s, err := sqlitestore.Open(path, sqlitestore.Options{})
+	s, err := sqlitestore.Open(path, sqlitestore.Options{Wait: time.Minute}) // the machine may be slow
 	if err != nil {
 		t.Fatal(err)
 	}
