@@ -32,6 +32,9 @@
 // and by the one that begins as the root was given, all as [filepath.Clean] has
 // them. Names that lead there otherwise, through links or "..", are not.
 //
+// If a symbolic link is renamed onto a name, and then a file, the system may speak of that once, and
+// what was read beneath the link in between is kept until Refresh.
+//
 // While a file is changed more often than it can be read, a builder that reads it
 // waits.
 package watch
@@ -59,7 +62,15 @@ type Watcher struct {
 	roots  []root
 	dirs   map[string]bool // absolute names of what is watched; of run alone
 	links  map[string]bool // likewise of symbolic links, beneath which there may be files
+
+	// created has the files that were seen when their names had come, as long as they are there.
+	// One that is seen once more when its name comes again is not what had come before: that was
+	// gone already, and may have been a directory.
+	created map[string]fs.FileInfo
 }
+
+// maxCreated is how many files are remembered; with more, all are looked at again instead.
+const maxCreated = 10_000
 
 // root is a directory that is watched with all beneath it.
 type root struct{ given, abs string }
@@ -72,6 +83,15 @@ type root struct{ given, abs string }
 //
 // Files returns when the watches are set. Close the Watcher before m.
 func Files(m *cacheman.Manager, report func(error), roots ...string) (*Watcher, error) {
+	w, err := watch(m, report, roots...)
+	if err == nil {
+		go w.run()
+	}
+	return w, err
+}
+
+// watch sets the watches; nobody is told of anything before run.
+func watch(m *cacheman.Manager, report func(error), roots ...string) (*Watcher, error) {
 	if len(roots) == 0 {
 		return nil, errors.New("watch: no directory is given")
 	}
@@ -79,7 +99,10 @@ func Files(m *cacheman.Manager, report func(error), roots ...string) (*Watcher, 
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", err)
 	}
-	w := &Watcher{files: files, report: report, dirs: make(map[string]bool), links: make(map[string]bool)}
+	w := &Watcher{
+		files: files, report: report,
+		dirs: make(map[string]bool), links: make(map[string]bool), created: make(map[string]fs.FileInfo),
+	}
 	for _, given := range roots {
 		abs, err := filepath.Abs(given)
 		if err != nil {
@@ -96,7 +119,6 @@ func Files(m *cacheman.Manager, report func(error), roots ...string) (*Watcher, 
 		}
 	}
 	files.Recheck()
-	go w.run()
 	return w, nil
 }
 
@@ -160,6 +182,12 @@ func (w *Watcher) changed(e fsnotify.Event) {
 			beneath = true
 		case info.Mode()&fs.ModeSymlink != 0:
 			w.links[name], beneath = true, true
+		case w.again(name, info):
+			beneath = true
+		}
+	} else if gone && w.created[name] != nil {
+		if _, err := os.Lstat(name); err != nil {
+			delete(w.created, name)
 		}
 	}
 	if beneath {
@@ -171,6 +199,18 @@ func (w *Watcher) changed(e fsnotify.Event) {
 		names = w.names(names, filepath.Dir(name)) // a directory has a time, too
 	}
 	w.files.Recheck(names...)
+}
+
+// again remembers which file is at a name that has come, and reports whether something else may
+// have been there before it that was not looked at.
+func (w *Watcher) again(name string, info fs.FileInfo) bool {
+	full := len(w.created) >= maxCreated
+	if full {
+		clear(w.created)
+	}
+	was := w.created[name]
+	w.created[name] = info
+	return full || was != nil && os.SameFile(was, info)
 }
 
 // add watches a directory and all beneath it. Each is listed after its watch is
@@ -220,6 +260,7 @@ func (w *Watcher) remove(dir string) {
 		}
 	}
 	maps.DeleteFunc(w.links, func(name string, _ bool) bool { return within(dir, name) })
+	maps.DeleteFunc(w.created, func(name string, _ fs.FileInfo) bool { return within(dir, name) })
 }
 
 // renew sets all watches anew, as directories may have come, gone or been moved.
@@ -229,6 +270,7 @@ func (w *Watcher) renew() {
 	}
 	clear(w.dirs)
 	clear(w.links)
+	clear(w.created)
 	for _, r := range w.roots {
 		if err := w.add(r.abs); err != nil {
 			w.fail(err)

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,6 +28,14 @@ type world struct {
 }
 
 func watched(t *testing.T, roots ...string) *world {
+	t.Helper()
+	x := untold(t, roots...)
+	go x.w.run()
+	return x
+}
+
+// untold is a world in which what the system has said is not passed on yet.
+func untold(t *testing.T, roots ...string) *world {
 	t.Helper()
 	dir := t.TempDir()
 	if len(roots) == 0 {
@@ -58,7 +67,7 @@ func watched(t *testing.T, roots ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if x.w, err = Files(m, func(err error) { x.reports <- err }, roots...); err != nil {
+	if x.w, err = watch(m, func(err error) { x.reports <- err }, roots...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { x.w.Close() })
@@ -165,6 +174,46 @@ func TestBeneathAFile(t *testing.T) {
 		x.want("x/f", "text")
 		x.ok(os.RemoveAll(x.path("x")))
 		x.write("x", "")
+	}
+}
+
+// What was read beneath a directory, or a link to one, of which the Watcher has not been told is
+// gone when it is told and a file is there, which may have been replaced meanwhile.
+func TestToldLate(t *testing.T) {
+	for name, come := range map[string]func(x *world, name string) error{
+		"directory": func(x *world, name string) error {
+			return errors.Join(os.Mkdir(name, 0o777), os.WriteFile(filepath.Join(name, "f"), []byte("text"), 0o666))
+		},
+		"link": func(x *world, name string) error {
+			dir := x.TempDir()
+			return errors.Join(os.WriteFile(filepath.Join(dir, "f"), []byte("text"), 0o666), os.Symlink(dir, name))
+		},
+	} {
+		for replaced := range 2 {
+			t.Run(fmt.Sprintf("%s %d", name, replaced), func(t *testing.T) {
+				x := untold(t)
+				if err := come(x, x.path("x")); err != nil {
+					x.Skip(err) // a link takes a right on Windows
+				}
+				if text := must(x.texts.Get(x.Context(), x.path("x/f"))); text != "text" {
+					x.Fatalf("it is %q", text)
+				}
+				x.ok(os.RemoveAll(x.path("x")))
+				x.write("x", "")
+				gone := "an error"
+				if _, err := os.Stat(x.path("x/f")); errors.Is(err, fs.ErrNotExist) {
+					gone = "nothing" // the system does not tell the two apart
+				}
+				if replaced > 0 {
+					x.w.changed(<-x.w.notify.Events)
+					other := filepath.Join(x.TempDir(), "other")
+					x.ok(os.WriteFile(other, nil, 0o666))
+					x.ok(os.Rename(other, x.path("x")))
+				}
+				go x.w.run()
+				x.want("x/f", gone)
+			})
+		}
 	}
 }
 
