@@ -54,7 +54,11 @@ func TestReloadWhileSyncEnds(t *testing.T) {
 	for i := range 1000 {
 		caches = append(caches, must(Register(m, fmt.Sprint("c", i), Spec[int, int]{})))
 	}
-	for n := range 100 {
+	rounds := 100
+	if testing.Short() {
+		rounds = 20
+	}
+	for n := range rounds {
 		for _, c := range caches {
 			ok(t, c.Set(1, 2*n))
 		}
