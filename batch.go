@@ -141,7 +141,7 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 		c.edited(1)
 		if !seen[c] {
 			seen[c] = true
-			for _, s := range dependentsOf([]*slot{c.slot}, true) {
+			for _, s := range c.changing() {
 				if !slices.Contains(gone, s) {
 					gone = append(gone, s)
 				}

@@ -391,7 +391,7 @@ func (c *Cache[K, V]) Clear() error {
 	err := c.writable()
 	var gone []*slot
 	if err == nil && !c.off {
-		gone = dependentsOf([]*slot{c.slot}, true)
+		gone = c.changing()
 		m.drop(gone, func() {
 			c.replace(newTable[K, V](1, c.saves()), stateReady)
 			c.table.Load().cleared = c.saves()

@@ -195,6 +195,7 @@ func (m *Manager) drop(slots []*slot, change func()) {
 	}
 	m.overtakeAll(slots)
 	for _, s := range slots {
+		m.changed(s, true)
 		c := s.cache
 		if c != nil {
 			for former := range c.formerSlots { // or else that is what c would have after a restart

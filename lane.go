@@ -94,7 +94,11 @@ func (l *lane) unread() (caches []*core) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.pending {
-		if c := s.cache; c != nil && c.state.Load() == stateUnloaded && (c.mustBeRead() || c.typed.early()) {
+		c := s.cache
+		if c == nil || c.state.Load() != stateUnloaded || c.lane.store == nil && c.edits.Load() == 0 && !s.dropped {
+			continue
+		}
+		if c.mustBeRead() || c.typed.early() {
 			caches = append(caches, c)
 		}
 	}
@@ -198,12 +202,13 @@ const (
 // cut is what one cache has to save: its part of a batch.
 type cut struct {
 	slot     *slot
-	cache    *core  // nil: an unregistered one, of which only dropped is to be saved
-	edits    int64  // what is restored if saving fails …
-	dropped  bool   // …
-	bytes    int64  // that were written
-	describe []byte // nil: the store has the right description
-	part     part   // nil: no entries
+	cache    *core     // nil: an unregistered one, of which only dropped is to be saved
+	edits    int64     // what is restored if saving fails …
+	dropped  bool      // …
+	bytes    int64     // that were written
+	describe []byte    // nil: the store has the right description
+	standing *standing // nil: it is what is noted, or there is none
+	part     part      // nil: no entries
 }
 
 // part is what a table has to save.
@@ -271,6 +276,9 @@ func (l *lane) sync(caller context.Context, take int, only map[*slot]bool) (err 
 // save gives the cuts of b to the hooks or the store. Those whose Delete hook has failed
 // are settled, and not of b any more.
 func (l *lane) save(ctx context.Context, b *batch) (err error) {
+	if err := l.noteStandings(ctx, b.cuts, true); err != nil {
+		return err
+	}
 	for _, c := range slices.Clone(b.cuts) {
 		// Hooks first: where one fails, the others are saved all the same.
 		if err := b.callDelete(ctx, c); err != nil {
@@ -288,6 +296,9 @@ func (l *lane) save(ctx context.Context, b *batch) (err error) {
 			return l.store.Apply(ctx, func(yield func(store.Op, error) bool) { b.write(ctx, yield) })
 		})
 	}
+	if err == nil {
+		err = l.noteStandings(ctx, b.cuts, false)
+	}
 	if err == nil && !b.elsewhere {
 		l.m.mark.Store(max(b.mark, l.m.mark.Load()))
 	}
@@ -301,7 +312,7 @@ func (l *lane) notes() bool { return l == l.m.main && l.m.noteLater.any() }
 // cannot be loaded although they must be, of which the error tells. When Close has given up,
 // nothing is taken: what is not loaded could not be told from what is.
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
-	wanted := func(s *slot) bool {
+	isWanted := func(s *slot) bool {
 		return (only == nil || only[s]) && !(s.cache != nil && take == cutDue && s.cache.triggers == nil)
 	}
 	var errs errorList
@@ -311,7 +322,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 	for again := true; again; {
 		again = false
 		for _, c := range l.unread() {
-			if failed[c.slot] || tried[c.slot] && (!c.mustBeRead() || !wanted(c.slot)) {
+			if failed[c.slot] || tried[c.slot] && (!c.mustBeRead() || !isWanted(c.slot)) {
 				continue
 			}
 			again = true // for others may have been written to meanwhile
@@ -321,7 +332,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 				err = c.typed.prepare(ctx, false)
 				l.m.gate.Lock()
 			}
-			if err != nil && (!wanted(c.slot) || ctx.Err() == nil && !c.mustBeRead()) {
+			if err != nil && (!isWanted(c.slot) || ctx.Err() == nil && !c.mustBeRead()) {
 				tried[c.slot] = true
 			} else if err != nil {
 				failed[c.slot] = true
@@ -348,23 +359,24 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 		if heir != nil && !(heir.taken && heir.savedAs() == s) {
 			heir = nil
 		}
-		if failed[s] || heir != nil && (failed[heir.slot] || !wanted(heir.slot)) { // until that is saved, this is all there is of it
+		if failed[s] || heir != nil && (failed[heir.slot] || !isWanted(heir.slot)) { // until that is saved, this is all there is of it
 			l.add(s)
 			continue
 		}
-		wanted := wanted(s)
-		c := l.cutSlot(s, wanted, take == cutAll)
+		wanted := isWanted(s)
+		unsure := wanted && l.m.ahead(s, isWanted)
+		c := l.cutSlot(s, wanted, take == cutAll, unsure)
 		if c != nil {
 			cuts = append(cuts, c)
 		}
-		if !wanted || c == nil && s.deleted {
+		if !wanted || c == nil && s.deleted || unsure {
 			l.add(s) // it has something for another time
 		}
 	}
 	return cuts, errs.join()
 }
 
-func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
+func (l *lane) cutSlot(s *slot, wanted, all, unsure bool) *cut {
 	c := &cut{slot: s, cache: s.cache, dropped: s.dropped}
 	s.dropped, s.dropping = false, s.dropped
 	if s.cache != nil && s.cache.lane != nil && wanted { // what is not saved does not say of what form that is
@@ -382,7 +394,10 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 	if s.cache == nil && s.stored && !c.dropped && wanted { // what it depends on has another name
 		c.describe = s.describeUnregistered()
 	}
-	if !c.dropped && c.part == nil && c.describe == nil {
+	if s.cache != nil && s.cache.lane != nil && (wanted || c.dropped) {
+		c.standing = l.m.cutStanding(s, unsure || !wanted && s.cache.edits.Load() > 0)
+	}
+	if !c.dropped && c.part == nil && c.describe == nil && c.standing == nil {
 		return nil
 	}
 	return c
@@ -414,6 +429,9 @@ func (l *lane) finish(cuts []*cut, err error) {
 			}
 			s.stored = s.stored || c.part != nil
 			s.records = -1
+		}
+		if c.standing != nil && err == nil {
+			l.m.setNoted(c.slot, *c.standing)
 		}
 		switch {
 		case c.cache == nil:

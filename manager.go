@@ -129,6 +129,7 @@ type slot struct {
 	lane        *lane // where its contents are saved; nil if nowhere
 	dependents  []dependent
 	dependsOn   []dependency
+	changes     changes
 	dropped     bool    // invalidated, and the store does not know it yet
 	dropping    bool    // that is being saved
 	stored      bool    // the store has contents
@@ -218,6 +219,7 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 			continue
 		}
 		m.restoreDependencies(m.slots[info.Cache])
+		m.restoreStanding(m.slots[info.Cache])
 	}
 	m.main.base = m.graph.Revision()
 	if used, is := m.store.(interface{ Used() bool }); is && m.main.base == 0 && used.Used() {

@@ -30,6 +30,7 @@ const (
 	keysCount      = "number of "   // likewise
 	presenceCache  = "presence in " // likewise
 	notesCache     = "notes on "    // likewise; of no registered cache, see annotated
+	standingCache  = "standing of " // likewise; see standing
 )
 
 // own returns the cache that the package has registered under a name, after

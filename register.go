@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -81,6 +82,13 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 		return nil, nil, err
 	}
 
+	var gone []*slot
+	defer func() {
+		if len(gone) > 0 {
+			err = cmp.Or(err, m.noteWhole(gone))
+			m.emitInvalidated(gone, "what it depends on is not as it was when it was saved")
+		}
+	}()
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	if m.closed || of != nil && of.writable() != nil {
@@ -137,7 +145,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	c.takeOver()
 	c.start(spec.Contents)
 	c.slot.cache = &c.core
-	return c, c.depends(spec.DependsOn, spec.DependsOnChange), nil
+	before = c.depends(spec.DependsOn, spec.DependsOnChange)
+	gone = m.verify(&c.core)
+	return c, before, nil
 }
 
 // elsewhere returns what s, if it is not nil, a store of its own for a cache, has.

@@ -44,7 +44,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving && c.writable() == nil {
 			var gone []*slot
 			if c.edits.Swap(0) > 0 || c.lane == nil && !m.opts.ReadOnly && c.table.Load().len() > 0 { // of what is in memory, nothing is left
-				gone = dependentsOf([]*slot{c.slot}, true)
+				gone = c.changing()
 			}
 			c.failedEdits.Store(0)
 			c.forgot(t, t.unsaved())

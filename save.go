@@ -53,6 +53,9 @@ func (b *batch) write(ctx context.Context, yield func(store.Op, error) bool) {
 		if c.describe != nil && !give(store.Op{Kind: store.Describe, Cache: name, Value: c.describe}, nil) {
 			return
 		}
+		if c.standing != nil && !b.elsewhere && !give(noteStanding(c.slot, *c.standing), nil) {
+			return
+		}
 		if c.part == nil {
 			continue
 		}

@@ -196,6 +196,12 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 	}
 	slots, err := reached()
 	if err == nil {
+		if !roots {
+			touched, _ := m.resolve(op, scope)
+			for _, s := range touched {
+				m.changed(s, true)
+			}
+		}
 		m.drop(slots, nil)
 	}
 	m.gate.Unlock()

@@ -64,7 +64,7 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 		changed, wait = f(t, s)
 		grow = len(t.shards) == 1 && len(s.entries) > growAt
 		if changed && exclusive { // before anybody sees that
-			gone = dependentsOf([]*slot{c.slot}, true)
+			gone = c.changing()
 			m.drop(gone, nil)
 		}
 		s.mu.Unlock()

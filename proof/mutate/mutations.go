@@ -83,7 +83,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "an old name goes with what takes its place",
-		edits: []edit{{"lane.go", "heir != nil && (failed[heir.slot] || !wanted(heir.slot))", "heir != nil && failed[heir.slot]"}},
+		edits: []edit{{"lane.go", "heir != nil && (failed[heir.slot] || !isWanted(heir.slot))", "heir != nil && failed[heir.slot]"}},
 		tests: "^TestFormerlyOthersSaved$",
 	},
 	{
@@ -326,6 +326,21 @@ var mutations = []mutation{
 		name:  "a builder's result is noted as not known before it is written",
 		edits: []edit{{"annotated.go", "b.before = append(b.before, store.Op{Kind: store.Put, Cache: note.Cache, Key: op.Key})", ""}},
 		tests: "^TestValuesHalfSaved$",
+	},
+	{
+		name:  "what is kept apart is compared with what it depends on",
+		edits: []edit{{"standing.go", "if m.stands(c) {", "if true {"}},
+		tests: "^TestKeptApart$",
+	},
+	{
+		name:  "what is being saved elsewhere is unsure",
+		edits: []edit{{"standing.go", "saving.Unsure = true", "saving.Unsure = false"}, {"standing.go", "st.Unsure = st.Unsure || before", "st.Unsure = st.Unsure || false"}},
+		tests: "^TestKeptApart$",
+	},
+	{
+		name:  "what is saved ahead of a change is unsure",
+		edits: []edit{{"lane.go", "wanted && l.m.ahead(s, isWanted)", "wanted && false"}},
+		tests: "^TestKeptApart$",
 	},
 	{
 		name:  "the version of a cache in memory is part of what was read through it",

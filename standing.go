@@ -1,0 +1,275 @@
+package cacheman
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cacheman-go/cacheman/store"
+)
+
+// standing says how what is saved of a cache relates to what is saved of those that it is declared to
+// depend on, where they are not kept in one store. Then they are not saved at one instant, and who
+// changes the one need not know where the other is. After a crash between two saves, or a run of
+// the program that had only one of them registered, contents might come back that are from
+// before a change of what they depend on, or from after one that was lost.
+//
+// So each of them has a standing in the Manager's own store: when it last changed, as far as
+// that is saved, and when what it depends on had as it was saved. If these do not agree when a
+// cache is registered, it is invalidated.
+type standing struct {
+	Unsure bool `json:"unsure,omitzero"` // it is being saved, or is saved in part
+	changes
+	On []stood `json:"on,omitzero"`
+}
+
+// stood is a dependency, and when what is depended on had changed.
+type stood struct {
+	dependency
+	At uint64 `json:"at"`
+}
+
+// changes are the revisions at which a cache last changed in a way that concerns its dependents.
+type changes struct {
+	Touched uint64 `json:"touched,omitzero"` // it was invalidated, or touched
+	Changed uint64 `json:"changed,omitzero"` // it was that, or an entry changed
+}
+
+func (c changes) at(onChange bool) uint64 {
+	if onChange {
+		return c.Changed
+	}
+	return c.Touched
+}
+
+func standingOf(cache string) string { return ours + standingCache + cache }
+
+// apart reports whether a and b are saved, but not both in the Manager's own store. Where a
+// cache is kept that is not registered may not be known. The gate is held.
+func (m *Manager) apart(a, b *slot) bool {
+	return m.annotates() && a.keeps() && b.keeps() && (a.lane != m.main || b.lane != m.main)
+}
+
+func (s *slot) keeps() bool { return s.lane != nil || s.cache == nil }
+
+// standing returns the standing of s, and whether it is to have one: because it is apart from what it
+// depends on, or from a dependent, or because something further on is. The gate is held.
+func (m *Manager) standing(s *slot, unsure bool) (st standing, needed bool) {
+	st.Unsure, st.changes = unsure, s.changes
+	needed = m.concerns(s)
+	for _, d := range s.dependsOn {
+		if on := m.slots[d.Cache]; on.keeps() {
+			st.On = append(st.On, stood{d, on.changes.at(d.OnChange)})
+			needed = needed || m.apart(s, on)
+		}
+	}
+	return st, needed || unsure
+}
+
+func (st standing) encode() []byte {
+	data, err := json.Marshal(st)
+	if err != nil {
+		panic(fmt.Sprintf("cacheman: a standing does not encode: %v", err))
+	}
+	return data
+}
+
+// ahead reports that a batch of the lane of s with the wanted caches alone would have s as it is
+// after a change of what it depends on, and not that change. The gate is held exclusively.
+func (m *Manager) ahead(s *slot, wanted func(*slot) bool) bool {
+	if len(s.dependsOn) == 0 {
+		return false
+	}
+	seen := map[*slot]bool{s: true}
+	for queue := []*slot{s}; len(queue) > 0; queue = queue[1:] {
+		for _, d := range queue[0].dependsOn {
+			on := m.slots[d.Cache]
+			if seen[on] {
+				continue
+			}
+			seen[on] = true
+			if on.lane == s.lane && on.cache != nil && !wanted(on) && on.cache.edits.Load() > 0 {
+				return true
+			}
+			queue = append(queue, on)
+		}
+	}
+	return false
+}
+
+// concerns reports whether it is to be noted that s changes: there is a dependent that is kept
+// apart from it, or further on. The gate is held.
+func (m *Manager) concerns(s *slot) bool {
+	return m.noted(s) != nil || slices.ContainsFunc(s.dependents, func(d dependent) bool { return m.apart(s, d.slot) })
+}
+
+// noted returns the standing of s as it is stored, or nil. The gate is held.
+func (m *Manager) noted(s *slot) []byte {
+	if n := m.slots[standingOf(s.name)]; n != nil {
+		return n.description
+	}
+	return nil
+}
+
+// setNoted says what is stored as the standing of s, or will be before it matters. The gate is
+// held exclusively.
+func (m *Manager) setNoted(s *slot, st standing) {
+	n := m.slot(standingOf(s.name))
+	n.lane, n.stored, n.description = m.main, true, st.encode()
+}
+
+// cutStanding returns the standing that s has when the batch that it is being cut for is saved, unless
+// that is what is noted. Until then s is unsure. All that s depends on gets a standing as well: who does
+// not register it could not know what it depends on. The gate is held exclusively.
+func (m *Manager) cutStanding(s *slot, unsure bool) *standing {
+	st, needed := m.standing(s, unsure)
+	if !needed || bytes.Equal(st.encode(), m.noted(s)) {
+		return nil
+	}
+	saving := st
+	saving.Unsure = true
+	m.noteNext(s, saving)
+	for queue := st.On; len(queue) > 0; queue = queue[1:] {
+		if on := m.slots[queue[0].Cache]; m.noted(on) == nil {
+			st, _ := m.standing(on, on.cache != nil && on.cache.edits.Load() > 0)
+			m.noteNext(on, st)
+			queue = append(queue, st.On...)
+		}
+	}
+	return &st
+}
+
+// restoreStanding is called with what the store has; if that is the standing of a cache, it becomes
+// known. The gate is held exclusively, or m not yet shared.
+func (m *Manager) restoreStanding(of *slot) {
+	name, is := strings.CutPrefix(of.name, ours+standingCache)
+	if !is {
+		return
+	}
+	s := m.slot(name)
+	var st standing
+	if json.Unmarshal(m.noted(s), &st) != nil || st.Unsure {
+		now := m.graph.Next() // which nobody has seen
+		st.changes = changes{now, now}
+	}
+	s.changes = st.changes
+	for _, d := range st.On {
+		s.link(m.slot(d.Cache), d.OnChange)
+	}
+}
+
+// stands reports whether what is saved of c is from when what it depends on was as it is now.
+// The gate is held.
+func (m *Manager) stands(c *core) bool {
+	var noted []byte
+	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
+		if s := m.slots[name]; s != nil && noted == nil {
+			noted = m.noted(s)
+		}
+	}
+	if noted == nil || len(c.slot.dependsOn) == 0 {
+		return true
+	}
+	var st standing
+	if json.Unmarshal(noted, &st) != nil || st.Unsure {
+		return false
+	}
+	return !slices.ContainsFunc(st.On, func(d stood) bool {
+		on := m.slots[d.Cache]
+		return on == nil || on.changes.at(d.OnChange) != d.At
+	})
+}
+
+// changed notes that s has changed, and if touched is set that this concerns all dependents and
+// not only those on change. The gate is held exclusively.
+func (m *Manager) changed(s *slot, touched bool) {
+	if len(s.dependents) == 0 {
+		return
+	}
+	s.changes.Changed = m.graph.Next()
+	if touched {
+		s.changes.Touched = s.changes.Changed
+	}
+	switch {
+	case !m.concerns(s):
+	case s.cache == nil:
+		m.noteChanges(s)
+	case s.lane != nil: // if nothing else of it is to be saved
+		s.lane.add(s)
+	}
+}
+
+// noteChanges notes that s has changed, which is not registered, and is what it was but for that.
+// The gate is held exclusively.
+func (m *Manager) noteChanges(s *slot) {
+	var st standing
+	if noted := m.noted(s); noted != nil && (json.Unmarshal(noted, &st) != nil || st.Unsure) {
+		return
+	}
+	st.changes = s.changes
+	m.noteNext(s, st)
+}
+
+// noteNext has the standing of s noted with the next batch. The gate is held exclusively.
+func (m *Manager) noteNext(s *slot, st standing) {
+	m.setNoted(s, st)
+	m.noteLater.add(noteStanding(s, st))
+}
+
+func noteStanding(s *slot, st standing) store.Op {
+	return store.Op{Kind: store.Describe, Cache: standingOf(s.name), Value: st.encode()}
+}
+
+// changing notes that an entry of c has changed, and returns the dependents that this concerns. The
+// gate is held exclusively.
+func (c *core) changing() []*slot {
+	c.m.changed(c.slot, false)
+	return dependentsOf([]*slot{c.slot}, true)
+}
+
+// verify is called when c was registered and not read yet. If c does not stand, it invalidates what is
+// saved of it, and its dependents, and returns what that concerned. The gate is held exclusively.
+func (m *Manager) verify(c *core) (gone []*slot) {
+	if noted := m.noted(c.slot); noted != nil && c.lane != nil {
+		if st, _ := m.standing(c.slot, false); !bytes.Equal(noted, st.encode()) {
+			c.lane.add(c.slot)
+		}
+	}
+	if m.stands(c) {
+		return nil
+	}
+	gone = dependentsOf([]*slot{c.slot}, false)
+	if state := c.state.Load(); state == stateUnloaded || state == statePartial {
+		gone = append(gone, c.slot)
+	} else {
+		m.changed(c.slot, true)
+	}
+	if !m.opts.ReadOnly {
+		m.drop(gone, nil)
+		return gone
+	}
+	for _, s := range slices.Backward(upstreamFirst(gone)) {
+		if s.cache != nil {
+			s.cache.typed.drop()
+		}
+	}
+	return gone
+}
+
+// noteStandings writes the standings of cuts that are saved elsewhere than in the Manager's own
+// store: before that is done that they are unsure, and afterwards as they are.
+func (l *lane) noteStandings(ctx context.Context, cuts []*cut, before bool) error {
+	var ops []store.Op
+	for _, c := range cuts {
+		if c.standing == nil || l == l.m.main || before && c.part == nil && !c.dropped {
+			continue
+		}
+		st := *c.standing
+		st.Unsure = st.Unsure || before
+		ops = append(ops, noteStanding(c.slot, st))
+	}
+	return l.m.keepNotes(ctx, ops)
+}

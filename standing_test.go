@@ -1,0 +1,176 @@
+package cacheman
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+)
+
+// standingRun is a program with a cache, one that is declared to depend on it, and one that is on that. Where each
+// is kept is said by a letter: m is the Manager's store, s another one, h are hooks.
+type standingRun struct {
+	t      *testing.T
+	places string
+	stores map[byte]*disk
+	hooks  [3]map[int]int
+	fail   bool // of the hooks
+	m      *Manager
+	c      [3]*Cache[int, int]
+	builds int
+}
+
+func (x *standingRun) open(registered ...int) {
+	x.m = openOn(x.stores['m'])
+	x.t.Cleanup(func() { x.m.Close() })
+	x.c, x.builds = [3]*Cache[int, int]{}, 0
+	for _, i := range registered {
+		spec := Spec[int, int]{}
+		switch x.places[i] {
+		case 's':
+			spec.Store = x.stores['s']
+		case 'h':
+			spec.Load = func(context.Context) (map[int]int, error) {
+				if x.hooks[i] == nil {
+					return nil, ErrNotFound
+				}
+				return maps.Clone(x.hooks[i]), nil
+			}
+			spec.Save = func(_ context.Context, contents map[int]int) error {
+				if x.fail {
+					return errPlanned
+				}
+				x.hooks[i] = contents
+				return nil
+			}
+			spec.Delete = func(ctx context.Context) error { return spec.Save(ctx, nil) }
+		}
+		if i > 0 {
+			on := x.c[i-1]
+			spec.DependsOnChange = []string{on.Name()}
+			spec.BuildAll = func(ctx context.Context) (map[int]int, error) {
+				x.builds++
+				if err := on.Load(context.Background()); err != nil { // not tracked
+					return nil, err
+				}
+				v, _ := on.Peek(1)
+				return map[int]int{1: v + 10}, nil
+			}
+		}
+		x.c[i] = must(Register(x.m, fmt.Sprint("c", i), spec))
+	}
+}
+
+// down makes the places with these letters fail, and no others.
+func (x *standingRun) down(places string) {
+	for place, s := range x.stores {
+		s.setFail(nil)
+		if strings.ContainsRune(places, rune(place)) {
+			s.setFail(errPlanned)
+		}
+	}
+	x.fail = strings.Contains(places, "h")
+}
+
+// agree checks that the second and the third cache are what is built from the first.
+func (x *standingRun) agree() {
+	x.t.Helper()
+	input, err := x.c[0].Get(x.t.Context(), 1)
+	ok(x.t, err)
+	for i, c := range x.c {
+		v, err := c.Get(x.t.Context(), 1)
+		ok(x.t, err)
+		equal(x.t, c.Name(), v, input+10*i)
+	}
+}
+
+// want checks what the first cache has, and the others, and how many of them were built.
+func (x *standingRun) want(input, builds int) {
+	x.t.Helper()
+	v, err := x.c[0].Get(x.t.Context(), 1)
+	ok(x.t, err)
+	equal(x.t, "c0", v, input)
+	x.agree()
+	equal(x.t, "builds", x.builds, builds)
+}
+
+// TestKeptApart: a cache that is kept elsewhere than what it is declared to depend on is not
+// served when it is from before a change of that, or from after one that was lost; and it is served
+// otherwise.
+func TestKeptApart(t *testing.T) {
+	for _, places := range []string{"mms", "msm", "mss", "smm", "sms", "ssm", "sss", "mmh", "mhm", "mhh", "hmm", "hms", "hsh", "hhh", "mmm"} {
+		t.Run(places, func(t *testing.T) {
+			start := func(t *testing.T) *standingRun {
+				x := &standingRun{t: t, places: places, stores: map[byte]*disk{'m': newDisk(), 's': newDisk()}}
+				x.open(0, 1, 2)
+				ok(t, x.c[0].Set(1, 1))
+				x.want(1, 2)
+				ok(t, x.m.Close())
+				return x
+			}
+			t.Run("nothing changed", func(t *testing.T) {
+				x := start(t)
+				x.open(0, 1, 2)
+				x.want(1, 0)
+				ok(t, x.m.Close())
+				x.open(0)
+				ok(t, x.m.Close())
+				x.open(0, 1, 2)
+				x.want(1, 0)
+			})
+			t.Run("not registered", func(t *testing.T) {
+				for _, registered := range [][]int{{0}, {0, 1}} {
+					x := start(t)
+					x.open(registered...)
+					ok(t, x.c[0].Set(1, 2))
+					ok(t, x.m.Close())
+					x.open(0, 1, 2)
+					x.want(2, 2)
+					ok(t, x.m.Close())
+					x.open(0, 1, 2)
+					x.want(2, 0)
+				}
+			})
+			t.Run("touched", func(t *testing.T) {
+				x := start(t)
+				x.open(0, 1)
+				ok(t, x.c[0].Touch())
+				ok(t, x.m.Close())
+				x.open(0, 1, 2)
+				x.want(1, 2)
+			})
+			// The program ends after some places were saved, and others not.
+			for _, down := range []string{"m", "s", "h", "ms", "mh", "sh"} {
+				for name, read := range map[string]bool{"built": true, "not built": false} {
+					t.Run("fails in "+down+", "+name, func(t *testing.T) {
+						x := start(t)
+						x.open(0, 1, 2)
+						ok(t, x.c[0].Set(1, 2))
+						if read {
+							x.agree()
+						}
+						x.down(down)
+						x.m.Sync(t.Context()) // it may not concern these places
+						x.open(0, 1, 2)
+						x.down("")
+						x.agree()
+						ok(t, x.m.Close())
+						x.open(0, 1, 2)
+						x.agree()
+						equal(t, "builds", x.builds, 0)
+					})
+				}
+			}
+			t.Run("saved alone", func(t *testing.T) {
+				x := start(t)
+				x.open(0, 1, 2)
+				ok(t, x.c[0].Set(1, 2))
+				x.agree()
+				ok(t, x.m.Sync(t.Context(), Only("c2")))
+				x.open(0, 1, 2)
+				x.agree()
+			})
+		})
+	}
+}
