@@ -122,7 +122,32 @@ func (b *buildingAll[K, V]) since(stamp uint64) bool {
 
 // unbuilt implements typed.
 func (c *Cache[K, V]) unbuilt() bool {
-	return c.state.Load() == stateUnbuilt && c.table.Load().len() == 0
+	if c.state.Load() != stateUnbuilt {
+		return false
+	}
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, e := range s.entries {
+			if e.kind.held() && c.given(e) {
+				s.mu.RUnlock()
+				return false
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return true
+}
+
+// given reports that no builder has made what there is of e. The entry is locked.
+func (c *Cache[K, V]) given(e *entry[K, V]) bool {
+	if e.node == nil || !c.derives {
+		return true
+	}
+	c.m.graph.Lock()
+	defer c.m.graph.Unlock()
+	return e.node.Kind() == graph.Input
 }
 
 // overtakeAll sees to it that what a BuildAll that is running makes is not kept, for it

@@ -208,6 +208,37 @@ func TestUnbuiltAfterRestart(t *testing.T) {
 	}
 }
 
+// TestUnkeptAfterRestart: where BuildAll has made what cannot be kept, and entries that it does not list
+// were built, the contents are yet to be built after a restart, too.
+func TestUnkeptAfterRestart(t *testing.T) {
+	d := newDisk()
+	open := func(fails bool) (*Manager, *Cache[int, int]) {
+		m := d.open(t, Options{})
+		bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) {
+			if fails {
+				return 0, errPlanned
+			}
+			return 10, nil
+		}}))
+		return m, must(Register(m, "c", Spec[int, int]{
+			BuildAll: func(ctx context.Context) (map[int]int, error) {
+				if v, err := bad.Get(ctx, 0); err == nil {
+					return map[int]int{1: v}, nil
+				}
+				return map[int]int{1: 1}, nil
+			},
+			Build: func(ctx context.Context, k int) (int, error) { return k, nil },
+		}))
+	}
+	m, c := open(true)
+	equal(t, "not listed", must(c.Get(t.Context(), 2)), 2)
+	ok(t, m.Close())
+	m, c = open(false)
+	equal(t, "listed", must(c.Get(t.Context(), 1)), 10)
+	equal(t, "not listed", must(c.Get(t.Context(), 2)), 2)
+	ok(t, m.Close())
+}
+
 // TestVersionOfBuildAll: after a new Version of a BuildAll, what has read an entry that comes
 // out the same is not built.
 func TestVersionOfBuildAll(t *testing.T) {
