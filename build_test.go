@@ -636,6 +636,47 @@ func TestObserverExits(t *testing.T) {
 	wantContents(t, must(Register(m, "c", Spec[int, int]{})), map[int]int{1: 2})
 }
 
+// TestReadAfterExit: what a goroutine of a builder reads after that has ended its own goroutine is nothing
+// that the entry depends on.
+func TestReadAfterExit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		ctx := t.Context()
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1, 2: 2}}))
+		must(in.Get(ctx, 2))
+		exit, leftBehind, goOn := false, make(chan bool), make(chan bool)
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			if exit {
+				ctx.Done() // it is kept
+				go func() {
+					<-leftBehind
+					in.Get(context.WithoutCancel(ctx), 2)
+				}()
+				runtime.Goexit()
+			}
+			if k == 2 {
+				<-goOn
+			}
+			return in.Get(ctx, 1)
+		}}))
+		must(c.Get(ctx, 1))
+		go c.Get(ctx, 2) // as long as a builder is running, it is looked whose a read is
+		synctest.Wait()
+		ok(t, c.Invalidate(1))
+		exit = true
+		go c.Get(ctx, 1)
+		synctest.Wait()
+		leftBehind <- true
+		synctest.Wait()
+		exit = false
+		goOn <- true
+		synctest.Wait()
+		must(c.Get(ctx, 1))
+		equal(t, "entries that have read the second", len(in.Plan(2)), 0)
+		ok(t, m.Close())
+	})
+}
+
 // TestBuildersThatExit: a builder that ends its goroutine is a failure, also of Build and
 // Refresh, which go on with the others.
 func TestBuildersThatExit(t *testing.T) {

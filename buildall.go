@@ -105,10 +105,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		since = b.since
 	}
 	t.absorb(c.table.Load(), true, true, since)
-	c.replace(t, stateReady)
-	m.graph.Lock()
-	b.Settle()
-	m.graph.Unlock()
+	c.replace(t, stateReady, &b.Run)
 	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))
 	return outcome

@@ -239,6 +239,43 @@ func TestUnkeptAfterRestart(t *testing.T) {
 	ok(t, m.Close())
 }
 
+// TestCachesReadEachOther: of two caches each may have entries that have read entries of the other.
+func TestCachesReadEachOther(t *testing.T) {
+	m := newManager(t)
+	ctx := t.Context()
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{0: 0, 1: 1}}))
+	var all, other *Cache[int, int]
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		switch k {
+		case 0:
+			return in.Get(ctx, 0)
+		case 2:
+			return all.Get(ctx, 1)
+		}
+		a, err := in.Get(ctx, 1)
+		if err != nil {
+			return 0, err
+		}
+		b, err := other.Get(ctx, 0)
+		return a + b, err
+	}}))
+	as := func(k int) Spec[int, int] {
+		return Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			v, err := c.Get(ctx, k)
+			return map[int]int{k: v}, err
+		}}
+	}
+	other = must(Register(m, "other", as(0)))
+	all = must(Register(m, "all", as(1)))
+	equal(t, "through all", must(c.Get(ctx, 2)), 1)
+	ok(t, in.Set(0, 1))
+	equal(t, "what all is made of", must(c.Get(ctx, 1)), 2)
+	for fault := range m.Check() {
+		t.Error(fault)
+	}
+	equal(t, "through all", must(c.Get(ctx, 2)), 2)
+}
+
 // TestVersionOfBuildAll: after a new Version of a BuildAll, what has read an entry that comes
 // out the same is not built.
 func TestVersionOfBuildAll(t *testing.T) {
