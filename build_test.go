@@ -677,6 +677,36 @@ func TestReadAfterExit(t *testing.T) {
 	})
 }
 
+// TestLeftBehindAndCancelled: what a goroutine has asked for that a builder has left behind, and so nobody
+// waits for, is cancelled; who asks for it afterwards in the same call is not told so.
+func TestLeftBehindAndCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		runs := 0
+		x := must(Register(m, "x", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			if runs++; runs == 1 {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return runs, nil
+		}}))
+		leaves := must(Register(m, "leaves", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			go x.Get(ctx, 1)
+			synctest.Wait()
+			return 1, nil
+		}}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			if _, err := leaves.Get(ctx, 1); err != nil {
+				return 0, err
+			}
+			synctest.Wait()
+			return x.Get(ctx, 1)
+		}}))
+		equal(t, "value", must(top.Get(t.Context(), 1)), 2)
+		ok(t, m.Close())
+	})
+}
+
 // TestBuildersThatExit: a builder that ends its goroutine is a failure, also of Build and
 // Refresh, which go on with the others.
 func TestBuildersThatExit(t *testing.T) {
