@@ -127,7 +127,7 @@ func (c *Cache[K, V]) unbuilt() bool {
 		s := &t.shards[i]
 		s.mu.RLock()
 		for _, e := range s.entries {
-			if e.kind.held() && c.given(e) {
+			if e.kind.held() && !e.built() {
 				s.mu.RUnlock()
 				return false
 			}
@@ -135,16 +135,6 @@ func (c *Cache[K, V]) unbuilt() bool {
 		s.mu.RUnlock()
 	}
 	return true
-}
-
-// given reports that no builder has made what there is of e. The entry is locked.
-func (c *Cache[K, V]) given(e *entry[K, V]) bool {
-	if e.node == nil || !c.derives {
-		return true
-	}
-	c.m.graph.Lock()
-	defer c.m.graph.Unlock()
-	return e.node.Kind() == graph.Input
 }
 
 // overtakeAll sees to it that what a BuildAll that is running makes is not kept, for it

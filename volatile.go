@@ -39,7 +39,7 @@ func (b *buildingAll[K, V]) stays(e *entry[K, V]) bool {
 	if e.kind == absent || b.c.state.Load() == stateReady && !b.since(e.current()) {
 		return false
 	}
-	return b.c.given(e) // what a builder made is still to be checked
+	return !e.built() // what a builder made is still to be checked
 }
 
 // all returns the keys, and the values of those that need not be built.

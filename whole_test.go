@@ -276,6 +276,28 @@ func TestCachesReadEachOther(t *testing.T) {
 	equal(t, "through all", must(c.Get(ctx, 2)), 2)
 }
 
+// TestListedLater: what BuildAll lists is what it says, also if an entry was built by itself before, when it
+// was not listed.
+func TestListedLater(t *testing.T) {
+	m := newManager(t)
+	ctx := t.Context()
+	in := must(Register(m, "in", Spec[int, int]{}))
+	bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, errPlanned }}))
+	c := must(Register(m, "c", Spec[int, int]{
+		BuildAll: func(ctx context.Context) (map[int]int, error) {
+			if v, err := in.Get(ctx, 0); err == nil {
+				return map[int]int{1: v, 2: v}, nil
+			}
+			bad.Get(ctx, 0) // so it is not kept
+			return map[int]int{1: 1}, nil
+		},
+		Build: func(ctx context.Context, k int) (int, error) { return -k, nil },
+	}))
+	equal(t, "not listed", must(c.Get(ctx, 2)), -2)
+	ok(t, in.Set(0, 10))
+	equal(t, "listed now", must(c.Get(ctx, 2)), 10)
+}
+
 // TestVersionOfBuildAll: after a new Version of a BuildAll, what has read an entry that comes
 // out the same is not built.
 func TestVersionOfBuildAll(t *testing.T) {
