@@ -56,7 +56,8 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			s.count(hit)
 		}
 	}
-	unkept := false // what BuildAll has made now, which does not list k
+	unkept := false      // what BuildAll has made now, which does not list k
+	var q *graph.Request // that led to that
 	for {
 		switch c.state.Load() {
 		case stateClosed:
@@ -67,8 +68,11 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			}
 			continue
 		}
-		if c.all != nil && !c.all.Fresh() {
-			b, err := c.buildAll(ctx, nil)
+		if c.all != nil && !unkept && !c.all.Fresh() {
+			if q == nil {
+				q = &graph.Request{}
+			}
+			b, err := c.buildAll(ctx, q)
 			if b != nil || err != nil {
 				count(c.table.Load().shard(k), false)
 			}
@@ -143,7 +147,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			count(s, false)
 			return v, st.failure()
 		}
-		run, built, err := c.m.graph.Resolve(ctx, n)
+		run, built, err := c.m.graph.Resolve(ctx, q, n)
 		if built || err != nil {
 			count(s, false)
 		}

@@ -191,7 +191,7 @@ func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (*building
 	if ctx.Err() != nil {
 		return nil, flight.Cause(ctx)
 	}
-	run, err := c.m.graph.ResolveFor(ctx, q, c.all)
+	run, _, err := c.m.graph.Resolve(ctx, q, c.all)
 	if run == nil || err != nil {
 		return nil, err
 	}

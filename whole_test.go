@@ -298,6 +298,31 @@ func TestListedLater(t *testing.T) {
 	equal(t, "listed now", must(c.Get(ctx, 2)), 10)
 }
 
+// TestUnlistedOnce: who asks for an entry that BuildAll does not list has it called once, also if what it
+// makes cannot be kept.
+func TestUnlistedOnce(t *testing.T) {
+	m := newManager(t)
+	ctx := t.Context()
+	bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, errPlanned }}))
+	var runs, builds int
+	c := must(Register(m, "c", Spec[int, int]{
+		BuildAll: func(ctx context.Context) (map[int]int, error) {
+			runs++
+			bad.Get(ctx, 0) // so it is not kept
+			return nil, nil
+		},
+		Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			return k, nil
+		},
+	}))
+	for i := range 3 {
+		equal(t, "value", must(c.Get(ctx, 1)), 1)
+		equal(t, "runs of BuildAll", runs, i+1)
+		equal(t, "runs of Build", builds, 1)
+	}
+}
+
 // TestVersionOfBuildAll: after a new Version of a BuildAll, what has read an entry that comes
 // out the same is not built.
 func TestVersionOfBuildAll(t *testing.T) {
