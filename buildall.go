@@ -27,6 +27,7 @@ type buildingAll[K comparable, V any] struct {
 	c        *Cache[K, V]
 	contents map[K]V
 	began    uint64 // what was set later stays
+	first    bool   // and so does what was set before, for there were no contents
 }
 
 // Base implements graph.Task.
@@ -36,7 +37,7 @@ func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
 func (b *buildingAll[K, V]) Start(*graph.Node) {}
 
 // Reset implements graph.Task.
-func (b *buildingAll[K, V]) Reset() { b.contents, b.began = nil, 0 }
+func (b *buildingAll[K, V]) Reset() { b.contents, b.began, b.first = nil, 0, false }
 
 // Keeps implements graph.Task.
 func (b *buildingAll[K, V]) Keeps(error) bool { return false }
@@ -44,7 +45,8 @@ func (b *buildingAll[K, V]) Keeps(error) bool { return false }
 // Build implements graph.Task.
 func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 	c := b.c
-	b.began = c.m.graph.Revision()
+	state := c.state.Load()
+	b.began, b.first = c.m.graph.Revision(), state != stateReady && state != stateClosed
 	start := now()
 	err = exited // unless the builder returns
 	defer func() {
@@ -101,7 +103,7 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		return graph.Volatile
 	}
 	var since func(uint64) bool
-	if c.state.Load() == stateReady {
+	if !b.first {
 		since = b.since
 	}
 	t.absorb(c.table.Load(), true, true, since)

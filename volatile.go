@@ -36,7 +36,7 @@ func (b *buildingAll[K, V]) value(k K) (v V, ok bool) {
 // stays reports whether e would be there yet, if what b has made were kept; see
 // table.absorb. The entry is locked.
 func (b *buildingAll[K, V]) stays(e *entry[K, V]) bool {
-	if e.kind == absent || b.c.state.Load() == stateReady && !b.since(e.current()) {
+	if e.kind == absent || !b.first && !b.since(e.current()) {
 		return false
 	}
 	return !e.built() // what a builder made is still to be checked

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cacheman-go/cacheman/codec"
@@ -321,6 +322,30 @@ func TestUnlistedOnce(t *testing.T) {
 		equal(t, "runs of BuildAll", runs, i+1)
 		equal(t, "runs of Build", builds, 1)
 	}
+}
+
+// TestBuildAllWhileClosed: who waits for a BuildAll when the Manager is closed is not given what there was
+// before.
+func TestBuildAllWhileClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := openOn(newDisk())
+		goOn := make(chan bool, 1)
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			v, err := in.Get(ctx, 1)
+			<-goOn
+			return map[int]int{1: v}, err
+		}}))
+		goOn <- true
+		equal(t, "value", must(c.Get(t.Context(), 1)), 1)
+		ok(t, in.Set(1, 2))
+		got := make(chan int)
+		go func() { got <- must(c.Get(context.Background(), 1)) }()
+		synctest.Wait()
+		ok(t, m.Close())
+		goOn <- true
+		equal(t, "value", <-got, 2)
+	})
 }
 
 // TestVersionOfBuildAll: after a new Version of a BuildAll, what has read an entry that comes
