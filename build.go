@@ -91,6 +91,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			}
 			unkept = true
 		}
+		if c.all != nil {
+			graph.At("fresh")
+		}
 		t, s := c.rlock(k)
 		e := s.entries[k]
 		if e == nil || e.node == nil && (frame != nil || unkept || !e.kind.held()) {
@@ -102,6 +105,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 				continue
 			}
 			if frame == nil && !c.derives {
+				if c.all != nil && !(c.all.Fresh() && c.table.Load() == t) {
+					continue // the contents are yet to be built anew
+				}
 				count(s, false)
 				return v, ErrNotFound
 			}
