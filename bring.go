@@ -183,7 +183,7 @@ func (c *core) bring(ctx context.Context, q *graph.Request, work doubts, done fu
 	g, keyed := c.m.graph, c.keyed()
 	var errs errorList
 	build := func(ctx context.Context, n *graph.Node) {
-		run, err := g.ResolveFor(ctx, q, n)
+		run, _, err := g.Resolve(ctx, q, n)
 		if run == nil && err == nil && !n.Fresh() { // another is in its place, or it is being changed
 			err = keyed.ask(ctx, n.Entry())
 		}

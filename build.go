@@ -56,7 +56,8 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			s.count(hit)
 		}
 	}
-	unkept := false // what BuildAll has made now, which does not list k
+	unkept := false      // what BuildAll has made now, which does not list k
+	var q *graph.Request // that led to that
 	for {
 		switch c.state.Load() {
 		case stateClosed:
@@ -67,8 +68,11 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			}
 			continue
 		}
-		if c.all != nil && !c.all.Fresh() {
-			b, err := c.buildAll(ctx, nil)
+		if c.all != nil && !unkept && !c.all.Fresh() {
+			if q == nil {
+				q = &graph.Request{}
+			}
+			b, err := c.buildAll(ctx, q)
 			if b != nil || err != nil {
 				count(c.table.Load().shard(k), false)
 			}
@@ -87,6 +91,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			}
 			unkept = true
 		}
+		if c.all != nil {
+			graph.At("fresh")
+		}
 		t, s := c.rlock(k)
 		e := s.entries[k]
 		if e == nil || e.node == nil && (frame != nil || unkept || !e.kind.held()) {
@@ -98,6 +105,9 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 				continue
 			}
 			if frame == nil && !c.derives {
+				if c.all != nil && !(c.all.Fresh() && c.table.Load() == t) {
+					continue // the contents are yet to be built anew
+				}
 				count(s, false)
 				return v, ErrNotFound
 			}
@@ -143,7 +153,7 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			count(s, false)
 			return v, st.failure()
 		}
-		run, built, err := c.m.graph.Resolve(ctx, n)
+		run, built, err := c.m.graph.Resolve(ctx, q, n)
 		if built || err != nil {
 			count(s, false)
 		}

@@ -636,6 +636,77 @@ func TestObserverExits(t *testing.T) {
 	wantContents(t, must(Register(m, "c", Spec[int, int]{})), map[int]int{1: 2})
 }
 
+// TestReadAfterExit: what a goroutine of a builder reads after that has ended its own goroutine is nothing
+// that the entry depends on.
+func TestReadAfterExit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		ctx := t.Context()
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1, 2: 2}}))
+		must(in.Get(ctx, 2))
+		exit, leftBehind, goOn := false, make(chan bool), make(chan bool)
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			if exit {
+				ctx.Done() // it is kept
+				go func() {
+					<-leftBehind
+					in.Get(context.WithoutCancel(ctx), 2)
+				}()
+				runtime.Goexit()
+			}
+			if k == 2 {
+				<-goOn
+			}
+			return in.Get(ctx, 1)
+		}}))
+		must(c.Get(ctx, 1))
+		go c.Get(ctx, 2) // as long as a builder is running, it is looked whose a read is
+		synctest.Wait()
+		ok(t, c.Invalidate(1))
+		exit = true
+		go c.Get(ctx, 1)
+		synctest.Wait()
+		leftBehind <- true
+		synctest.Wait()
+		exit = false
+		goOn <- true
+		synctest.Wait()
+		must(c.Get(ctx, 1))
+		equal(t, "entries that have read the second", len(in.Plan(2)), 0)
+		ok(t, m.Close())
+	})
+}
+
+// TestLeftBehindAndCancelled: what a goroutine has asked for that a builder has left behind, and so nobody
+// waits for, is cancelled; who asks for it afterwards in the same call is not told so.
+func TestLeftBehindAndCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newManager(t)
+		runs := 0
+		x := must(Register(m, "x", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			if runs++; runs == 1 {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return runs, nil
+		}}))
+		leaves := must(Register(m, "leaves", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			go x.Get(ctx, 1)
+			synctest.Wait()
+			return 1, nil
+		}}))
+		top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			if _, err := leaves.Get(ctx, 1); err != nil {
+				return 0, err
+			}
+			synctest.Wait()
+			return x.Get(ctx, 1)
+		}}))
+		equal(t, "value", must(top.Get(t.Context(), 1)), 2)
+		ok(t, m.Close())
+	})
+}
+
 // TestBuildersThatExit: a builder that ends its goroutine is a failure, also of Build and
 // Refresh, which go on with the others.
 func TestBuildersThatExit(t *testing.T) {

@@ -27,6 +27,7 @@ type buildingAll[K comparable, V any] struct {
 	c        *Cache[K, V]
 	contents map[K]V
 	began    uint64 // what was set later stays
+	first    bool   // and so does what was set before, for there were no contents
 }
 
 // Base implements graph.Task.
@@ -36,7 +37,7 @@ func (b *buildingAll[K, V]) Base() *graph.Run { return &b.Run }
 func (b *buildingAll[K, V]) Start(*graph.Node) {}
 
 // Reset implements graph.Task.
-func (b *buildingAll[K, V]) Reset() { b.contents, b.began = nil, 0 }
+func (b *buildingAll[K, V]) Reset() { b.contents, b.began, b.first = nil, 0, false }
 
 // Keeps implements graph.Task.
 func (b *buildingAll[K, V]) Keeps(error) bool { return false }
@@ -44,7 +45,8 @@ func (b *buildingAll[K, V]) Keeps(error) bool { return false }
 // Build implements graph.Task.
 func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 	c := b.c
-	b.began = c.m.graph.Revision()
+	state := c.state.Load()
+	b.began, b.first = c.m.graph.Revision(), state != stateReady && state != stateClosed
 	start := now()
 	err = exited // unless the builder returns
 	defer func() {
@@ -101,14 +103,11 @@ func (b *buildingAll[K, V]) Publish() graph.Outcome {
 		return graph.Volatile
 	}
 	var since func(uint64) bool
-	if c.state.Load() == stateReady {
+	if !b.first {
 		since = b.since
 	}
 	t.absorb(c.table.Load(), true, true, since)
-	c.replace(t, stateReady)
-	m.graph.Lock()
-	b.Settle()
-	m.graph.Unlock()
+	c.replace(t, stateReady, &b.Run)
 	c.builtFrom = saved
 	c.edited(int64(max(1, len(b.contents))))
 	return outcome
@@ -122,7 +121,22 @@ func (b *buildingAll[K, V]) since(stamp uint64) bool {
 
 // unbuilt implements typed.
 func (c *Cache[K, V]) unbuilt() bool {
-	return c.state.Load() == stateUnbuilt && c.table.Load().len() == 0
+	if c.state.Load() != stateUnbuilt {
+		return false
+	}
+	t := c.table.Load()
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, e := range s.entries {
+			if e.kind.held() && !e.built() {
+				s.mu.RUnlock()
+				return false
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return true
 }
 
 // overtakeAll sees to it that what a BuildAll that is running makes is not kept, for it
@@ -179,7 +193,7 @@ func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (*building
 	if ctx.Err() != nil {
 		return nil, flight.Cause(ctx)
 	}
-	run, err := c.m.graph.ResolveFor(ctx, q, c.all)
+	run, _, err := c.m.graph.Resolve(ctx, q, c.all)
 	if run == nil || err != nil {
 		return nil, err
 	}

@@ -393,7 +393,7 @@ func (c *Cache[K, V]) Clear() error {
 	if err == nil && !c.off {
 		gone = c.changing()
 		m.drop(gone, func() {
-			c.replace(newTable[K, V](1, c.saves()), stateReady)
+			c.replace(newTable[K, V](1, c.saves()), stateReady, nil)
 			c.table.Load().cleared = c.saves()
 			c.edited(1)
 		})

@@ -75,7 +75,7 @@ type typed interface {
 
 	outdated() bool    // see migrate.go; the gate may be held shared
 	early() bool       // see load.go; the gate may be held shared
-	unbuilt() bool     // BuildAll is yet to make the contents, and there are none; the gate may be held shared
+	unbuilt() bool     // BuildAll is yet to make the contents, and nothing was set; the gate may be held shared
 	drop()             // replaces the contents by none
 	cut(all bool) part // takes what is unsaved, to be written; nil if nothing is
 	check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node

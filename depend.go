@@ -251,7 +251,7 @@ type description struct {
 	Schema    string       `json:"schema,omitzero"`
 	DependsOn []dependency `json:"dependsOn,omitzero"`
 	Whole     []byte       `json:"whole,omitempty"`  // what BuildAll has read; see record.go
-	Unbuilt   bool         `json:"unbuilt,omitzero"` // there are no contents: BuildAll is yet to make them
+	Unbuilt   bool         `json:"unbuilt,omitzero"` // nothing was set: BuildAll is yet to make the contents
 }
 
 // describe returns the description that the store is to have of s.

@@ -105,7 +105,6 @@ func (c *Cache[K, V]) digest(ctx context.Context) (digest, error) {
 		return digest{}, err
 	}
 	if b != nil {
-		graph.FrameOf(ctx).Volatile()
 		keys, _ := b.all()
 		return c.digestOf(slices.Values(keys))
 	}

@@ -110,7 +110,7 @@ func (c *Cache[K, V]) follow() {
 		state = stateUnloaded // or it were seen to be empty before the other caches have gone on
 	}
 	c.reads.Store(0) // they were of other contents
-	c.replace(newTable[K, V](1, c.saves()), state)
+	c.replace(newTable[K, V](1, c.saves()), state, nil)
 }
 
 // followEvery calls Follow by and by.

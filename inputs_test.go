@@ -1391,6 +1391,38 @@ func TestKeptErrors(t *testing.T) {
 	x.want(1, "fine")
 }
 
+// TestErrorsOfBuildAll: an error of BuildAll is not kept, also if it says that it is a result, and
+// neither is what a builder makes of it, whatever it has asked of the cache.
+func TestErrorsOfBuildAll(t *testing.T) {
+	m := newManager(t)
+	ctx := t.Context()
+	in := must(Register(m, "in", Spec[int, int]{}))
+	all := must(Register(m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+		v, err := in.Get(ctx, 1)
+		if err == nil {
+			err = Keep(fmt.Errorf("malformed: %d", v))
+		}
+		return nil, err
+	}}))
+	for name, ask := range map[string]func(ctx context.Context) error{
+		"Get":         func(ctx context.Context) error { _, err := all.Get(ctx, 1); return err },
+		"Contains":    func(ctx context.Context) error { _, err := all.Contains(ctx, 1); return err },
+		"Count":       func(ctx context.Context) error { _, err := all.Count(ctx); return err },
+		"CollectKeys": func(ctx context.Context) error { _, err := all.CollectKeys(ctx); return err },
+		"Collect":     func(ctx context.Context) error { _, err := all.Collect(ctx); return err },
+	} {
+		c := must(Register(m, name, Spec[int, string]{Build: func(ctx context.Context, _ int) (string, error) {
+			return fmt.Sprint(ask(ctx)), nil
+		}}))
+		for v := range 2 {
+			ok(t, in.Set(1, v))
+			if text := must(c.Get(ctx, 1)); !strings.HasSuffix(text, fmt.Sprintf("malformed: %d", v)) {
+				t.Errorf("%s, when the error is %d: %s", name, v, text)
+			}
+		}
+	}
+}
+
 // TestErrorsPassedOn: a builder that passes on what is a result has one itself, with the words
 // it puts around it, for all callers, also after a restart; but not if it says something else
 // besides.

@@ -807,3 +807,25 @@ func TestKeysListed(t *testing.T) {
 	equal(t, "keys", must(n.Get(context.Background(), 0)), 1)
 	equal(t, "runs", runs, 1)
 }
+
+// TestInvalidatedIsNotAbsent: who asks for what BuildAll lists when the contents are invalidated is not told that
+// it is not there.
+func TestInvalidatedIsNotAbsent(t *testing.T) {
+	if !graph.Debug {
+		t.Skip("without the places to stop at")
+	}
+	m := openOn(newDisk())
+	defer m.Close()
+	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) {
+		return map[int]int{1: 1}, nil
+	}}))
+	ok(t, c.Load(t.Context()))
+	graph.Hook = func(point string) {
+		if point == "fresh" {
+			graph.Hook = nil
+			ok(t, c.InvalidateAll())
+		}
+	}
+	defer func() { graph.Hook = nil }()
+	equal(t, "value", must(c.Get(t.Context(), 1)), 1)
+}

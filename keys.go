@@ -171,9 +171,7 @@ func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V
 	b, err := c.volatile(ctx, nil, true)
 	switch {
 	case err != nil:
-		frame.Volatile()
 	case b != nil:
-		frame.Volatile()
 		keys, values = b.all()
 	case frame == nil:
 		list()

@@ -36,8 +36,14 @@ func (c *Cache[K, V]) prepare(ctx context.Context, build bool) error {
 }
 
 // volatile is prepare, as a part of what q is for. It returns what a BuildAll has made if
-// that cannot be kept, else nil.
-func (c *Cache[K, V]) volatile(ctx context.Context, q *graph.Request, build bool) (*buildingAll[K, V], error) {
+// that cannot be kept, else nil. What a builder makes that is given that, or an error, is
+// not kept, either.
+func (c *Cache[K, V]) volatile(ctx context.Context, q *graph.Request, build bool) (b *buildingAll[K, V], err error) {
+	defer func() {
+		if b != nil || err != nil {
+			graph.FrameOf(ctx).Volatile()
+		}
+	}()
 	c.m.ring()
 	for {
 		switch state := c.state.Load(); {

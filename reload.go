@@ -51,7 +51,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			c.inherited(t)
 			c.noteFresh(&t.notes)
 			c.learned(found)
-			m.drop(gone, func() { c.replace(t, c.readState(t, found)) })
+			m.drop(gone, func() { c.replace(t, c.readState(t, found), nil) })
 			m.gate.Unlock()
 			if err := m.noteWhole(gone); err != nil {
 				return c.err(caller, "reload", nil, err)

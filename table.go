@@ -220,6 +220,17 @@ func (e *entry[K, V]) old() (old state[V], ok bool) {
 	return old, ok
 }
 
+// built reports that a builder of entries has made what there is of e. Its shard is locked.
+func (e *entry[K, V]) built() bool {
+	if e.node == nil {
+		return false
+	}
+	g := e.node.Owner().Graph()
+	g.Lock()
+	defer g.Unlock()
+	return e.node.Kind() != graph.Input
+}
+
 // traceOf returns where the value of n comes from. The graph is locked.
 func traceOf(n *graph.Node) trace {
 	return trace{stamp: n.Stamp, kind: n.Kind(), edges: n.Edges(), saved: n.Saved(), built: n.Built, took: n.Took()}
@@ -389,6 +400,9 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, since func(st
 				continue // it was asked for, or removed, before it was there, or is of earlier contents
 			}
 			s := t.shard(k)
+			if built && s.entries[k] != nil && e.built() {
+				continue // it was not listed then
+			}
 			copied := s.entry(k)
 			if copied.kind.held() {
 				s.live--

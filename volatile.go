@@ -3,8 +3,6 @@ package cacheman
 import (
 	"maps"
 	"slices"
-
-	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // A run of BuildAll may be volatile: it made do with the failure of another, say, and
@@ -38,16 +36,10 @@ func (b *buildingAll[K, V]) value(k K) (v V, ok bool) {
 // stays reports whether e would be there yet, if what b has made were kept; see
 // table.absorb. The entry is locked.
 func (b *buildingAll[K, V]) stays(e *entry[K, V]) bool {
-	c := b.c
-	if e.kind == absent || c.state.Load() == stateReady && !b.since(e.current()) {
+	if e.kind == absent || !b.first && !b.since(e.current()) {
 		return false
 	}
-	if e.node == nil || !c.derives {
-		return true
-	}
-	c.m.graph.Lock()
-	defer c.m.graph.Unlock()
-	return e.node.Kind() == graph.Input // what a builder made is still to be checked
+	return !e.built() // what a builder made is still to be checked
 }
 
 // all returns the keys, and the values of those that need not be built.

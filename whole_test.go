@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cacheman-go/cacheman/codec"
@@ -206,6 +207,145 @@ func TestUnbuiltAfterRestart(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestUnkeptAfterRestart: where BuildAll has made what cannot be kept, and entries that it does not list
+// were built, the contents are yet to be built after a restart, too.
+func TestUnkeptAfterRestart(t *testing.T) {
+	d := newDisk()
+	open := func(fails bool) (*Manager, *Cache[int, int]) {
+		m := d.open(t, Options{})
+		bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) {
+			if fails {
+				return 0, errPlanned
+			}
+			return 10, nil
+		}}))
+		return m, must(Register(m, "c", Spec[int, int]{
+			BuildAll: func(ctx context.Context) (map[int]int, error) {
+				if v, err := bad.Get(ctx, 0); err == nil {
+					return map[int]int{1: v}, nil
+				}
+				return map[int]int{1: 1}, nil
+			},
+			Build: func(ctx context.Context, k int) (int, error) { return k, nil },
+		}))
+	}
+	m, c := open(true)
+	equal(t, "not listed", must(c.Get(t.Context(), 2)), 2)
+	ok(t, m.Close())
+	m, c = open(false)
+	equal(t, "listed", must(c.Get(t.Context(), 1)), 10)
+	equal(t, "not listed", must(c.Get(t.Context(), 2)), 2)
+	ok(t, m.Close())
+}
+
+// TestCachesReadEachOther: of two caches each may have entries that have read entries of the other.
+func TestCachesReadEachOther(t *testing.T) {
+	m := newManager(t)
+	ctx := t.Context()
+	in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{0: 0, 1: 1}}))
+	var all, other *Cache[int, int]
+	c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+		switch k {
+		case 0:
+			return in.Get(ctx, 0)
+		case 2:
+			return all.Get(ctx, 1)
+		}
+		a, err := in.Get(ctx, 1)
+		if err != nil {
+			return 0, err
+		}
+		b, err := other.Get(ctx, 0)
+		return a + b, err
+	}}))
+	as := func(k int) Spec[int, int] {
+		return Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			v, err := c.Get(ctx, k)
+			return map[int]int{k: v}, err
+		}}
+	}
+	other = must(Register(m, "other", as(0)))
+	all = must(Register(m, "all", as(1)))
+	equal(t, "through all", must(c.Get(ctx, 2)), 1)
+	ok(t, in.Set(0, 1))
+	equal(t, "what all is made of", must(c.Get(ctx, 1)), 2)
+	for fault := range m.Check() {
+		t.Error(fault)
+	}
+	equal(t, "through all", must(c.Get(ctx, 2)), 2)
+}
+
+// TestListedLater: what BuildAll lists is what it says, also if an entry was built by itself before, when it
+// was not listed.
+func TestListedLater(t *testing.T) {
+	m := newManager(t)
+	ctx := t.Context()
+	in := must(Register(m, "in", Spec[int, int]{}))
+	bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, errPlanned }}))
+	c := must(Register(m, "c", Spec[int, int]{
+		BuildAll: func(ctx context.Context) (map[int]int, error) {
+			if v, err := in.Get(ctx, 0); err == nil {
+				return map[int]int{1: v, 2: v}, nil
+			}
+			bad.Get(ctx, 0) // so it is not kept
+			return map[int]int{1: 1}, nil
+		},
+		Build: func(ctx context.Context, k int) (int, error) { return -k, nil },
+	}))
+	equal(t, "not listed", must(c.Get(ctx, 2)), -2)
+	ok(t, in.Set(0, 10))
+	equal(t, "listed now", must(c.Get(ctx, 2)), 10)
+}
+
+// TestUnlistedOnce: who asks for an entry that BuildAll does not list has it called once, also if what it
+// makes cannot be kept.
+func TestUnlistedOnce(t *testing.T) {
+	m := newManager(t)
+	ctx := t.Context()
+	bad := must(Register(m, "bad", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, errPlanned }}))
+	var runs, builds int
+	c := must(Register(m, "c", Spec[int, int]{
+		BuildAll: func(ctx context.Context) (map[int]int, error) {
+			runs++
+			bad.Get(ctx, 0) // so it is not kept
+			return nil, nil
+		},
+		Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			return k, nil
+		},
+	}))
+	for i := range 3 {
+		equal(t, "value", must(c.Get(ctx, 1)), 1)
+		equal(t, "runs of BuildAll", runs, i+1)
+		equal(t, "runs of Build", builds, 1)
+	}
+}
+
+// TestBuildAllWhileClosed: who waits for a BuildAll when the Manager is closed is not given what there was
+// before.
+func TestBuildAllWhileClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := openOn(newDisk())
+		goOn := make(chan bool, 1)
+		in := must(Register(m, "in", Spec[int, int]{Contents: map[int]int{1: 1}}))
+		c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			v, err := in.Get(ctx, 1)
+			<-goOn
+			return map[int]int{1: v}, err
+		}}))
+		goOn <- true
+		equal(t, "value", must(c.Get(t.Context(), 1)), 1)
+		ok(t, in.Set(1, 2))
+		got := make(chan int)
+		go func() { got <- must(c.Get(context.Background(), 1)) }()
+		synctest.Wait()
+		ok(t, m.Close())
+		goOn <- true
+		equal(t, "value", <-got, 2)
+	})
 }
 
 // TestVersionOfBuildAll: after a new Version of a BuildAll, what has read an entry that comes

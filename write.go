@@ -258,10 +258,10 @@ func (c *Cache[K, V]) grow() {
 	c.table.Store(t)
 }
 
-// replace makes t the contents, which are in the given state from now on. What
-// is running to provide other contents is out of date. The gate is held
-// exclusively.
-func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
+// replace makes t the contents, which are in the given state from now on; made is the
+// run of BuildAll that has made them, or nil. What is running to provide other contents
+// is out of date. The gate is held exclusively.
+func (c *Cache[K, V]) replace(t *table[K, V], state int32, made *graph.Run) {
 	c.disinherit()
 	g := c.m.graph
 	g.Lock()
@@ -278,7 +278,10 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 	if c.all != nil {
 		g.Mark(c.all)
 		c.all.Force(graph.Derived, graph.Missing)
-		if state == stateReady {
+		switch {
+		case made != nil: // at once, or somebody could find that they were built from nothing
+			made.Settle()
+		case state == stateReady:
 			c.all.Restore(graph.Derived, t.whole)
 		}
 	}
@@ -295,7 +298,7 @@ func (c *Cache[K, V]) replace(t *table[K, V], state int32) {
 
 // drop implements typed.
 func (c *Cache[K, V]) drop() {
-	c.replace(newTable[K, V](1, c.saves()), c.emptyState())
+	c.replace(newTable[K, V](1, c.saves()), c.emptyState(), nil)
 	c.heirOf, c.taken = nil, false
 }
 

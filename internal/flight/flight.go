@@ -10,6 +10,7 @@
 package flight
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -225,9 +226,9 @@ func (r *Run) Cancel(cause error) {
 }
 
 // end ends the context of r, and those of the runs that r leads and nobody else
-// waits for, and so on. mu is held.
+// waits for, and so on, which have not finished. mu is held.
 func (r *Run) end(cause error) {
-	for stack := []*Run{r}; len(stack) > 0; {
+	for stack := []*Run{r}; len(stack) > 0; cause = cmp.Or(cause, context.Canceled) {
 		r := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		if r.over.Swap(true) {
@@ -302,7 +303,7 @@ func (r *Run) Lead(self *Context) {
 	if leader.over.Load() {
 		r.leads = false
 		if r.callers.Add(-1) == 0 {
-			r.end(leader.why())
+			r.end(cmp.Or(leader.why(), context.Canceled))
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (p *pair) get(ctx context.Context) (int, error) {
 		if clean {
 			return v, nil
 		}
-		run, _, err := p.g.Resolve(ctx, p.out)
+		run, _, err := p.g.Resolve(ctx, nil, p.out)
 		if run != nil || err != nil {
 			return run.Task().(*doubling).v, err
 		}

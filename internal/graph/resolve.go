@@ -16,19 +16,13 @@ import (
 //
 // If ctx ends, Resolve returns at once; what is running goes on as long as
 // others wait for it. If n is dead, or was marked again meanwhile, it may return
-// without an error though n is not clean: the caller looks again.
-func (g *Graph) Resolve(ctx context.Context, n *Node) (r *Run, built bool, err error) {
-	self := flight.From(ctx)
-	s := search{g: g, ctx: ctx, self: self, of: self, root: n, asks: true}
-	r, err = s.resolve()
-	return r, s.built, err
-}
-
-// ResolveFor is Resolve for a part of what q is for, which is not a builder.
-func (g *Graph) ResolveFor(ctx context.Context, q *Request, n *Node) (*Run, error) {
+// without an error though n is not clean: the caller looks again. It is a part of what q
+// is for, if that is not nil and ctx is no builder's.
+func (g *Graph) Resolve(ctx context.Context, q *Request, n *Node) (r *Run, built bool, err error) {
 	self := flight.From(ctx)
 	s := search{g: g, ctx: ctx, self: self, of: self, root: n, q: q, asks: true}
-	return s.resolve()
+	r, err = s.resolve()
+	return r, s.built, err
 }
 
 // arrival is when a caller came: after so many calls of builders, and writes. Zero is now.

@@ -356,17 +356,19 @@ func (r *Run) Commit(same, absent bool, kind Kind) {
 	n.kind = kind
 	n.why = Missing
 	n.set(Clean)
-	if r.writes != r.graph().writes && !n.owner.wholeClean() { // the contents were clean when it began
+	if r.poison != r.sane || // what it has read was computed from n, or is of a cache that has read contents that were
+		r.writes != r.graph().writes && !n.owner.wholeClean() { // the contents were clean when it began
+		r.graph().Mark(n)
 		n.set(Check)
 	}
-	if Debug {
+	if Debug && n.clean() {
 		n.assertClean()
 	}
 }
 
-// Settle is Commit for the node of contents as a whole, which were replaced
-// already, because that takes other locks. If something that they were
-// built from has changed since, the node is not clean. The graph is locked.
+// Settle is Commit for the node of contents as a whole, which are replaced in the same
+// critical section, because that takes other locks. If something that they were
+// built from may have changed since Verdict, the node is not clean. The graph is locked.
 func (r *Run) Settle() {
 	n := r.node
 	n.Stamp = r.graph().Next()
@@ -490,6 +492,7 @@ func (r *Run) fail() {
 	g, n := r.graph(), r.node
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	r.open = false // if the builder has ended the goroutine
 	if n.run() == r {
 		n.setRun(nil)
 	}

@@ -41,7 +41,7 @@ func TestFirstChangeIsTheReason(t *testing.T) {
 		if len(changed) == 1 {
 			want = changed[0]
 		}
-		run, _, err := p.g.Resolve(context.Background(), p.out)
+		run, _, err := p.g.Resolve(context.Background(), nil, p.out)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -250,7 +250,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what fails is called once for all that are brought up to date",
-		edits: []edit{{"bring.go", "g.ResolveFor(ctx, q, n)", "g.ResolveFor(ctx, nil, n)"}},
+		edits: []edit{{"bring.go", "g.Resolve(ctx, q, n)", "g.Resolve(ctx, nil, n)"}},
 		tests: "^TestBuildFailures$",
 	},
 	{
