@@ -312,7 +312,7 @@ func (l *lane) notes() bool { return l == l.m.main && l.m.noteLater.any() }
 // cannot be loaded although they must be, of which the error tells. When Close has given up,
 // nothing is taken: what is not loaded could not be told from what is.
 func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, error) {
-	isWanted := func(s *slot) bool {
+	wanted := func(s *slot) bool {
 		return (only == nil || only[s]) && !(s.cache != nil && take == cutDue && s.cache.triggers == nil)
 	}
 	var errs errorList
@@ -322,7 +322,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 	for again := true; again; {
 		again = false
 		for _, c := range l.unread() {
-			if failed[c.slot] || tried[c.slot] && (!c.mustBeRead() || !isWanted(c.slot)) {
+			if failed[c.slot] || tried[c.slot] && (!c.mustBeRead() || !wanted(c.slot)) {
 				continue
 			}
 			again = true // for others may have been written to meanwhile
@@ -332,7 +332,7 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 				err = c.typed.prepare(ctx, false)
 				l.m.gate.Lock()
 			}
-			if err != nil && (!isWanted(c.slot) || ctx.Err() == nil && !c.mustBeRead()) {
+			if err != nil && (!wanted(c.slot) || ctx.Err() == nil && !c.mustBeRead()) {
 				tried[c.slot] = true
 			} else if err != nil {
 				failed[c.slot] = true
@@ -359,24 +359,23 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 		if heir != nil && !(heir.taken && heir.savedAs() == s) {
 			heir = nil
 		}
-		if failed[s] || heir != nil && (failed[heir.slot] || !isWanted(heir.slot)) { // until that is saved, this is all there is of it
+		if failed[s] || heir != nil && (failed[heir.slot] || !wanted(heir.slot)) { // until that is saved, this is all there is of it
 			l.add(s)
 			continue
 		}
-		wanted := isWanted(s)
-		unsure := wanted && l.m.ahead(s, isWanted)
-		c := l.cutSlot(s, wanted, take == cutAll, unsure)
+		wanted := wanted(s)
+		c := l.cutSlot(s, wanted, take == cutAll)
 		if c != nil {
 			cuts = append(cuts, c)
 		}
-		if !wanted || c == nil && s.deleted || unsure {
+		if !wanted || c == nil && s.deleted {
 			l.add(s) // it has something for another time
 		}
 	}
 	return cuts, errs.join()
 }
 
-func (l *lane) cutSlot(s *slot, wanted, all, unsure bool) *cut {
+func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 	c := &cut{slot: s, cache: s.cache, dropped: s.dropped}
 	s.dropped, s.dropping = false, s.dropped
 	if s.cache != nil && s.cache.lane != nil && wanted { // what is not saved does not say of what form that is
@@ -395,7 +394,7 @@ func (l *lane) cutSlot(s *slot, wanted, all, unsure bool) *cut {
 		c.describe = s.describeUnregistered()
 	}
 	if s.cache != nil && s.cache.lane != nil && (wanted || c.dropped) {
-		c.standing = l.m.cutStanding(s, unsure || !wanted && s.cache.edits.Load() > 0)
+		c.standing = l.m.cutStanding(s, !wanted && s.cache.edits.Load() > 0)
 	}
 	if !c.dropped && c.part == nil && c.describe == nil && c.standing == nil {
 		return nil

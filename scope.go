@@ -83,6 +83,9 @@ func (m *Manager) within(op string, scope Scope) ([]*core, error) {
 // in any case, whatever the scopes. If it fails, nothing is lost: what was not
 // saved stays unsaved, and autosync will try again. A value that cannot be
 // encoded does not hinder the others.
+//
+// Who gives scopes should give what a cache is declared to depend on with it: a change of that
+// which is lost in a crash is one that the cache, if it was saved alone, has seen.
 func (m *Manager) Sync(ctx context.Context, scopes ...Scope) error {
 	m.gate.RLock()
 	if m.closed {

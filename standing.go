@@ -66,7 +66,7 @@ func (m *Manager) standing(s *slot, unsure bool) (st standing, needed bool) {
 			needed = needed || m.apart(s, on)
 		}
 	}
-	return st, needed || unsure
+	return st, needed
 }
 
 func (st standing) encode() []byte {
@@ -75,29 +75,6 @@ func (st standing) encode() []byte {
 		panic(fmt.Sprintf("cacheman: a standing does not encode: %v", err))
 	}
 	return data
-}
-
-// ahead reports that a batch of the lane of s with the wanted caches alone would have s as it is
-// after a change of what it depends on, and not that change. The gate is held exclusively.
-func (m *Manager) ahead(s *slot, wanted func(*slot) bool) bool {
-	if len(s.dependsOn) == 0 {
-		return false
-	}
-	seen := map[*slot]bool{s: true}
-	for queue := []*slot{s}; len(queue) > 0; queue = queue[1:] {
-		for _, d := range queue[0].dependsOn {
-			on := m.slots[d.Cache]
-			if seen[on] {
-				continue
-			}
-			seen[on] = true
-			if on.lane == s.lane && on.cache != nil && !wanted(on) && on.cache.edits.Load() > 0 {
-				return true
-			}
-			queue = append(queue, on)
-		}
-	}
-	return false
 }
 
 // concerns reports whether it is to be noted that s changes: there is a dependent that is kept

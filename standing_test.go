@@ -162,15 +162,6 @@ func TestKeptApart(t *testing.T) {
 					})
 				}
 			}
-			t.Run("saved alone", func(t *testing.T) {
-				x := start(t)
-				x.open(0, 1, 2)
-				ok(t, x.c[0].Set(1, 2))
-				x.agree()
-				ok(t, x.m.Sync(t.Context(), Only("c2")))
-				x.open(0, 1, 2)
-				x.agree()
-			})
 		})
 	}
 }
