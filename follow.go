@@ -76,7 +76,7 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 		if i := slices.IndexFunc(infos, func(info store.Info) bool { return info.Cache == name }); i >= 0 {
 			s.know(infos[i])
 			m.restoreDependencies(s)
-			m.restoreStanding(s)
+			m.restoreStanding(infos[i])
 		}
 		if c := m.heir(name); c != nil {
 			s = c.slot

@@ -95,10 +95,11 @@ func (l *lane) unread() (caches []*core) {
 	defer l.mu.Unlock()
 	for _, s := range l.pending {
 		c := s.cache
-		if c == nil || c.state.Load() != stateUnloaded || c.lane.store == nil && c.edits.Load() == 0 && !s.dropped {
+		if c == nil || c.state.Load() != stateUnloaded {
 			continue
 		}
-		if c.mustBeRead() || c.typed.early() {
+		nothing := c.lane.store == nil && c.edits.Load() == 0 && !s.dropped // but its standing
+		if !nothing && (c.mustBeRead() || c.typed.early()) {
 			caches = append(caches, c)
 		}
 	}
@@ -430,7 +431,7 @@ func (l *lane) finish(cuts []*cut, err error) {
 			s.records = -1
 		}
 		if c.standing != nil && err == nil {
-			l.m.setNoted(c.slot, *c.standing)
+			c.slot.noted = c.standing.encode()
 		}
 		switch {
 		case c.cache == nil:

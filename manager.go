@@ -130,6 +130,7 @@ type slot struct {
 	dependents  []dependent
 	dependsOn   []dependency
 	changes     changes
+	noted       []byte  // its standing, as the Manager's own store has it, or will before it matters; nil if there is none
 	dropped     bool    // invalidated, and the store does not know it yet
 	dropping    bool    // that is being saved
 	stored      bool    // the store has contents
@@ -219,11 +220,13 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 			continue
 		}
 		m.restoreDependencies(m.slots[info.Cache])
-		m.restoreStanding(m.slots[info.Cache])
 	}
 	m.main.base = m.graph.Revision()
 	if used, is := m.store.(interface{ Used() bool }); is && m.main.base == 0 && used.Used() {
 		m.graph.Raise(1 + rand.Uint64N(startBelow))
+	}
+	for _, info := range infos { // which may issue stamps
+		m.restoreStanding(info)
 	}
 	m.followEvery()
 	return m, nil

@@ -170,20 +170,17 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 	if err := m.refuses(); err != nil {
 		return &Error{Op: op, Err: err}
 	}
-	reached := func() ([]*slot, error) {
-		slots, err := m.resolve(op, scope)
-		if err != nil {
-			return nil, err
-		}
-		gone := dependentsOf(slots, false)
+	reached := func() (touched, gone []*slot, err error) {
+		touched, err = m.resolve(op, scope)
+		gone = dependentsOf(touched, false)
 		if roots {
-			gone = append(slots, gone...)
+			gone = slices.Concat(touched, gone)
 		}
-		return gone, nil
+		return touched, gone, err
 	}
 	if m.passed.Load() { // before and after, like a write; see hand.go
 		m.gate.RLock()
-		slots, err := reached()
+		_, slots, err := reached()
 		m.gate.RUnlock()
 		if err == nil {
 			err = m.noteWhole(slots)
@@ -197,13 +194,10 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 		m.gate.Unlock()
 		return &Error{Op: op, Err: ErrClosed}
 	}
-	slots, err := reached()
+	touched, slots, err := reached()
 	if err == nil {
-		if !roots {
-			touched, _ := m.resolve(op, scope)
-			for _, s := range touched {
-				m.changed(s, true)
-			}
+		for _, s := range touched {
+			m.changed(s, true)
 		}
 		m.drop(slots, nil)
 	}

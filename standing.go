@@ -50,7 +50,7 @@ func standingOf(cache string) string { return ours + standingCache + cache }
 // apart reports whether a and b are saved, but not both in the Manager's own store. Where a
 // cache is kept that is not registered may not be known. The gate is held.
 func (m *Manager) apart(a, b *slot) bool {
-	return m.annotates() && a.keeps() && b.keeps() && (a.lane != m.main || b.lane != m.main)
+	return a.keeps() && b.keeps() && (a.lane != m.main || b.lane != m.main) && m.annotates()
 }
 
 func (s *slot) keeps() bool { return s.lane != nil || s.cache == nil }
@@ -80,22 +80,7 @@ func (st standing) encode() []byte {
 // concerns reports whether it is to be noted that s changes: there is a dependent that is kept
 // apart from it, or further on. The gate is held.
 func (m *Manager) concerns(s *slot) bool {
-	return m.noted(s) != nil || slices.ContainsFunc(s.dependents, func(d dependent) bool { return m.apart(s, d.slot) })
-}
-
-// noted returns the standing of s as it is stored, or nil. The gate is held.
-func (m *Manager) noted(s *slot) []byte {
-	if n := m.slots[standingOf(s.name)]; n != nil {
-		return n.description
-	}
-	return nil
-}
-
-// setNoted says what is stored as the standing of s, or will be before it matters. The gate is
-// held exclusively.
-func (m *Manager) setNoted(s *slot, st standing) {
-	n := m.slot(standingOf(s.name))
-	n.lane, n.stored, n.description = m.main, true, st.encode()
+	return s.noted != nil || slices.ContainsFunc(s.dependents, func(d dependent) bool { return m.apart(s, d.slot) })
 }
 
 // cutStanding returns the standing that s has when the batch that it is being cut for is saved, unless
@@ -103,32 +88,40 @@ func (m *Manager) setNoted(s *slot, st standing) {
 // not register it could not know what it depends on. The gate is held exclusively.
 func (m *Manager) cutStanding(s *slot, unsure bool) *standing {
 	st, needed := m.standing(s, unsure)
-	if !needed || bytes.Equal(st.encode(), m.noted(s)) {
+	if !needed || bytes.Equal(st.encode(), s.noted) {
 		return nil
 	}
 	saving := st
 	saving.Unsure = true
 	m.noteNext(s, saving)
 	for queue := st.On; len(queue) > 0; queue = queue[1:] {
-		if on := m.slots[queue[0].Cache]; m.noted(on) == nil {
-			st, _ := m.standing(on, on.cache != nil && on.cache.edits.Load() > 0)
-			m.noteNext(on, st)
+		if on := m.slots[queue[0].Cache]; on.noted == nil {
+			st, _ := m.standing(on, on.unsaved())
+			if m.noteNext(on, st); st.Unsure && on.lane != nil {
+				on.lane.add(on) // to say when it is not
+			}
 			queue = append(queue, st.On...)
 		}
 	}
 	return &st
 }
 
-// restoreStanding is called with what the store has; if that is the standing of a cache, it becomes
-// known. The gate is held exclusively, or m not yet shared.
-func (m *Manager) restoreStanding(of *slot) {
-	name, is := strings.CutPrefix(of.name, ours+standingCache)
+// unsaved reports that what is saved of s is not what there is of it. The gate is held.
+func (s *slot) unsaved() bool {
+	return s.void() || s.cache != nil && (s.cache.saving || s.cache.edits.Load() > 0)
+}
+
+// restoreStanding is called with what the Manager's own store has: if that is the standing of a
+// cache, it becomes known. The gate is held exclusively, or m not yet shared.
+func (m *Manager) restoreStanding(info store.Info) {
+	name, is := strings.CutPrefix(info.Cache, ours+standingCache)
 	if !is {
 		return
 	}
 	s := m.slot(name)
+	s.noted = info.Description
 	var st standing
-	if json.Unmarshal(m.noted(s), &st) != nil || st.Unsure {
+	if json.Unmarshal(s.noted, &st) != nil || st.Unsure {
 		now := m.graph.Next() // which nobody has seen
 		st.changes = changes{now, now}
 	}
@@ -144,7 +137,7 @@ func (m *Manager) stands(c *core) bool {
 	var noted []byte
 	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
 		if s := m.slots[name]; s != nil && noted == nil {
-			noted = m.noted(s)
+			noted = s.noted
 		}
 	}
 	if noted == nil || len(c.slot.dependsOn) == 0 {
@@ -183,7 +176,7 @@ func (m *Manager) changed(s *slot, touched bool) {
 // The gate is held exclusively.
 func (m *Manager) noteChanges(s *slot) {
 	var st standing
-	if noted := m.noted(s); noted != nil && (json.Unmarshal(noted, &st) != nil || st.Unsure) {
+	if s.noted != nil && (json.Unmarshal(s.noted, &st) != nil || st.Unsure) {
 		return
 	}
 	st.changes = s.changes
@@ -192,7 +185,7 @@ func (m *Manager) noteChanges(s *slot) {
 
 // noteNext has the standing of s noted with the next batch. The gate is held exclusively.
 func (m *Manager) noteNext(s *slot, st standing) {
-	m.setNoted(s, st)
+	s.noted = st.encode()
 	m.noteLater.add(noteStanding(s, st))
 }
 
@@ -210,9 +203,9 @@ func (c *core) changing() []*slot {
 // verify is called when c was registered and not read yet. If c does not stand, it invalidates what is
 // saved of it, and its dependents, and returns what that concerned. The gate is held exclusively.
 func (m *Manager) verify(c *core) (gone []*slot) {
-	if noted := m.noted(c.slot); noted != nil && c.lane != nil {
-		if st, _ := m.standing(c.slot, false); !bytes.Equal(noted, st.encode()) {
-			c.lane.add(c.slot)
+	if s := c.slot; s.noted != nil && c.lane != nil {
+		if st, _ := m.standing(s, false); !bytes.Equal(st.encode(), s.noted) {
+			c.lane.add(s) // it was unsure, or depends on something else now
 		}
 	}
 	if m.stands(c) {
