@@ -19,6 +19,7 @@ type standingRun struct {
 	m      *Manager
 	c      [3]*Cache[int, int]
 	builds int
+	alone  bool // no dependency is declared any more
 }
 
 func (x *standingRun) open(registered ...int) {
@@ -46,7 +47,7 @@ func (x *standingRun) open(registered ...int) {
 			}
 			spec.Delete = func(ctx context.Context) error { return spec.Save(ctx, nil) }
 		}
-		if i > 0 {
+		if i > 0 && !x.alone {
 			on := x.c[i-1]
 			spec.DependsOnChange = []string{on.Name()}
 			spec.BuildAll = func(ctx context.Context) (map[int]int, error) {
@@ -133,12 +134,24 @@ func TestKeptApart(t *testing.T) {
 				}
 			})
 			t.Run("touched", func(t *testing.T) {
+				for _, registered := range [][]int{{0}, {0, 1}} {
+					x := start(t)
+					x.open(registered...)
+					ok(t, x.c[0].Touch())
+					ok(t, x.m.Close())
+					x.open(0, 1, 2)
+					x.want(1, 2)
+				}
+			})
+			t.Run("registered without what it depends on", func(t *testing.T) {
 				x := start(t)
-				x.open(0, 1)
-				ok(t, x.c[0].Touch())
+				x.open(0)
+				ok(t, x.c[0].Set(1, 2))
 				ok(t, x.m.Close())
-				x.open(0, 1, 2)
-				x.want(1, 2)
+				x.alone = true
+				x.open(2)
+				ok(t, x.c[2].Load(t.Context()))
+				equal(t, "entries", x.c[2].Len(), 0)
 			})
 			// The program ends after some places were saved, and others not.
 			for _, down := range []string{"m", "s", "h", "ms", "mh", "sh"} {
