@@ -178,3 +178,91 @@ func TestKeptApart(t *testing.T) {
 		})
 	}
 }
+
+// TestKeptApartOfNothing: what depends on a cache that has nothing, and through that on what was lost, is not
+// served, though it was not registered when that was found out.
+func TestKeptApartOfNothing(t *testing.T) {
+	main, other := newDisk(), newDisk()
+	saved, fail := map[int]int{}, false
+	open := func(withTop bool) (m *Manager, input, top *Cache[int, int]) {
+		m = openOn(main)
+		t.Cleanup(func() { m.Close() })
+		input = must(Register(m, "input", Spec[int, int]{
+			Load: func(context.Context) (map[int]int, error) { return maps.Clone(saved), nil },
+			Save: func(_ context.Context, contents map[int]int) error {
+				if fail {
+					return errPlanned
+				}
+				saved = contents
+				return nil
+			},
+		}))
+		must(Register(m, "nothing", Spec[int, int]{DependsOnChange: []string{"input"}}))
+		if withTop {
+			top = must(Register(m, "top", Spec[int, int]{Store: other, DependsOn: []string{"nothing"}}))
+		}
+		return m, input, top
+	}
+	m, input, top := open(true)
+	ok(t, input.Set(1, 1))
+	ok(t, top.Set(1, 1))
+	ok(t, m.Close())
+
+	m, input, top = open(true)
+	ok(t, input.Set(1, 2))
+	ok(t, top.Set(1, 2))
+	fail = true
+	if m.Sync(t.Context()) == nil || saved[1] != 1 {
+		t.Fatal("the input was to be lost")
+	}
+	m, _, _ = open(false)
+	fail = false
+	ok(t, m.Close())
+
+	_, _, top = open(true)
+	ok(t, top.Load(t.Context()))
+	equal(t, "entries", top.Len(), 0)
+}
+
+// TestKeptApartRenamed: it is known also of a cache that has another name now from when it is.
+func TestKeptApartRenamed(t *testing.T) {
+	main, other := newDisk(), newDisk()
+	for i, name := range []string{"c", "c", "", "renamed"} {
+		m := openOn(main)
+		t.Cleanup(func() { m.Close() })
+		input := must(Register(m, "input", Spec[int, int]{}))
+		if name != "" {
+			spec := Spec[int, int]{Store: other, DependsOnChange: []string{"input"}}
+			if name != "c" {
+				spec.Formerly = []string{"c"}
+			}
+			c := must(Register(m, name, spec))
+			ok(t, c.Load(t.Context()))
+			equal(t, fmt.Sprint("entries in run ", i), c.Len(), []int{0, 1, 0, 0}[i])
+			ok(t, c.Set(1, 1))
+		}
+		if i == 2 {
+			ok(t, input.Set(1, 1))
+		}
+		ok(t, m.Close())
+	}
+}
+
+// TestStandingAlone: the hook of a cache that others depend on is not asked for its contents to note
+// that it was touched.
+func TestStandingAlone(t *testing.T) {
+	main, loads := newDisk(), 0
+	for range 2 {
+		m := openOn(main)
+		t.Cleanup(func() { m.Close() })
+		input := must(Register(m, "input", Spec[int, int]{
+			Load: func(context.Context) (map[int]int, error) { loads++; return map[int]int{1: 1}, nil },
+			Save: func(context.Context, map[int]int) error { return nil },
+		}))
+		must(Register(m, "c", Spec[int, int]{DependsOn: []string{"input"}}))
+		ok(t, input.Touch())
+		ok(t, m.Sync(t.Context()))
+		equal(t, "loads", loads, 0)
+		ok(t, m.Close())
+	}
+}
