@@ -2,6 +2,8 @@ package graph
 
 import (
 	"fmt"
+	"os"
+	"runtime/debug"
 	"slices"
 )
 
@@ -18,14 +20,21 @@ func At(point string) {
 	}
 }
 
-// assert panics with what was to hold, unless it does.
+// broken is told that an invariant does not hold, and ends the program. A panic would not be seen: in a
+// builder it becomes the builder's error, and whoever goes on waits for the lock that is held.
+var broken = func(what string) {
+	fmt.Fprintf(os.Stderr, "%s\n\n%s", what, debug.Stack())
+	os.Exit(2)
+}
+
+// assert calls broken with what was to hold, unless it does.
 func assert(holds bool, n *Node, what string) {
 	if !holds {
 		name := "the graph"
 		if n != nil {
 			name = n.owner.Type.Name(n)
 		}
-		panic(fmt.Sprintf("graph: %s: %s", name, what))
+		broken(fmt.Sprintf("graph: %s: %s", name, what))
 	}
 }
 
@@ -33,7 +42,7 @@ func assert(holds bool, n *Node, what string) {
 func (g *Graph) assertLocked() {
 	if g.mu.TryLock() {
 		g.mu.Unlock()
-		panic("graph: it is not locked")
+		broken("graph: it is not locked")
 	}
 }
 

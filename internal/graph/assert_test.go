@@ -10,6 +10,8 @@ import (
 
 // TestAssertions: with the tag, what breaks an invariant is found at once.
 func TestAssertions(t *testing.T) {
+	defer func(exit func(string)) { broken = exit }(broken)
+	broken = func(what string) { panic(what) }
 	for name, test := range map[string]struct {
 		breaks func(p *pair)
 		want   string
