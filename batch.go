@@ -23,6 +23,8 @@ type staged interface {
 	find()
 	lock(held map[any]bool)
 	unlock(held map[any]bool)
+	compare()         // a value with what is there
+	uncompared() bool // that has changed since
 	mark() *graph.Run
 	apply(stamp uint64) (changed bool)
 	prune() // what nobody needs, when all are applied
@@ -50,20 +52,25 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 	if err := b.note(); err != nil {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}
-	for {
+	for tries := 0; ; tries++ {
 		graph.At("batch")
-		wait, err := b.commit()
+		wait, again, err := b.commit(tries < compareAgain)
 		graph.At("written")
-		if err == nil && wait == nil {
+		if err == nil && wait == nil && !again {
 			err = b.note()
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return wrap(context.Background(), "batch", "", nil, err)
-		}
-		if wait == nil {
+		case again:
+			for _, w := range b.writes {
+				w.compare()
+			}
+		case wait != nil:
+			wait.Yield()
+		default:
 			return nil
 		}
-		wait.Yield()
 	}
 }
 
@@ -95,7 +102,10 @@ func (b *Batch) note() error {
 	return nil
 }
 
-func (b *Batch) commit() (wait *graph.Run, err error) {
+// commit makes the writes. It changes nothing if it returns a run for which the writer has to
+// wait, or, which it does only if exact is set, again: then values are to be compared first with
+// what has come meanwhile.
+func (b *Batch) commit(exact bool) (wait *graph.Run, again bool, err error) {
 	m := b.m
 	var gone []*slot
 	m.gate.Lock() // no other writer, so that shards may be locked in any order
@@ -112,7 +122,7 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 			err = w.core().writable()
 		}
 		if err != nil {
-			return nil, w.core().err(context.Background(), "batch", nil, err)
+			return nil, false, w.core().err(context.Background(), "batch", nil, err)
 		}
 	}
 	held := make(map[any]bool)
@@ -121,13 +131,17 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 		w.lock(held)
 	}
 	m.graph.Lock()
+	again = exact && slices.ContainsFunc(b.writes, staged.uncompared)
 	for _, w := range b.writes {
+		if again {
+			break
+		}
 		if r := w.mark(); r != nil {
 			wait = r
 		}
 	}
 	var changed []*core
-	if wait == nil {
+	if wait == nil && !again {
 		stamp := m.graph.Next()
 		for _, w := range b.writes {
 			if w.apply(stamp) {
@@ -155,7 +169,7 @@ func (b *Batch) commit() (wait *graph.Run, err error) {
 	for _, w := range b.writes {
 		w.unlock(held)
 	}
-	return wait, nil
+	return wait, again, nil
 }
 
 // write is a staged Set or Delete.
@@ -178,7 +192,7 @@ type write[K comparable, V any] struct {
 // SetIn puts a Set into b, which is of the same Manager.
 func (c *Cache[K, V]) SetIn(b *Batch, k K, v V) {
 	w := &write[K, V]{c: c, key: k, state: state[V]{value: v, kind: decoded}}
-	w.equal, w.seen = c.holds(k, v)
+	w.compare()
 	b.writes = append(b.writes, w)
 }
 
@@ -225,6 +239,16 @@ func (w *write[K, V]) unlock(held map[any]bool) {
 }
 
 func (w *write[K, V]) prune() { w.s.prune(w.t, w.key) }
+
+func (w *write[K, V]) compare() {
+	if w.state.kind.held() {
+		w.equal, w.seen = w.c.holds(w.key, w.state.value)
+	}
+}
+
+func (w *write[K, V]) uncompared() bool {
+	return w.state.kind.held() && w.e.kind.held() && w.e.current() != w.seen
+}
 
 func (w *write[K, V]) mark() *graph.Run {
 	if w.e == nil {

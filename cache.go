@@ -263,25 +263,34 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 // stale. Set fails only with ErrClosed, ErrReadOnly
 // or ErrInBuilder, and for a key that is not equal to itself.
 func (c *Cache[K, V]) Set(k K, v V) error {
-	for before := !c.comparesAtOnce() || c.state.Load() == statePartial; ; before = true {
-		var equal, unread bool
+	atOnce := c.comparesAtOnce() && c.state.Load() != statePartial
+	for tries := 0; ; tries++ {
+		var equal, again bool
 		var seen uint64
-		if before {
+		if !atOnce {
 			equal, seen = c.holds(k, v)
 		}
 		err := c.write("set", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {
 			e := s.entries[k]
-			if !before && e != nil && e.kind.held() {
-				if unread = e.kind != decoded; unread {
-					return false, nil
-				}
+			again = false
+			switch {
+			case e == nil || !e.kind.held():
+			case !atOnce:
+				again = e.current() != seen && tries < compareAgain
+			case e.kind == decoded:
 				equal, seen = c.equal(e.value, v), e.current()
+			default:
+				again = true
+			}
+			if again {
+				return false, nil
 			}
 			return c.set(t, s, e, k, v, equal, seen)
 		})
-		if !unread {
+		if !again || err != nil {
 			return err
 		}
+		atOnce = false
 	}
 }
 

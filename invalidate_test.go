@@ -659,3 +659,71 @@ func TestEqualBeforeLoading(t *testing.T) {
 		})
 	}
 }
+
+// TestEqualMeanwhile: what is set to what it is, is no change, also if that came to be only while
+// values were compared: the contents are just being loaded, or grow, or another has set the same.
+func TestEqualMeanwhile(t *testing.T) {
+	for name, set := range map[string]func(c *Cache[int, int], k, v int) error{
+		"set": (*Cache[int, int]).Set,
+		"batch": func(c *Cache[int, int], k, v int) error {
+			return c.m.Batch(func(b *Batch) error { c.SetIn(b, k, v); return nil })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk()
+			runs := 0
+			var comparing func() // values
+			open := func() (m *Manager, in, up *Cache[int, int]) {
+				called := func() {
+					if f := comparing; f != nil {
+						comparing = nil
+						f()
+					}
+				}
+				m = d.open(t, Options{Autosync: &Autosync{Off: true}})
+				in = must(Register(m, "in", Spec[int, int]{
+					Equal:     func(a, b int) bool { called(); return a == b },
+					AfterLoad: func(ctx context.Context, k, v int) (int, error) { called(); return v, nil },
+				}))
+				up = must(Register(m, "up", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+					runs++
+					a, err1 := in.Get(ctx, 1)
+					b, err2 := in.Get(ctx, 2)
+					return a + b, cmp.Or(err1, err2)
+				}}))
+				return m, in, up
+			}
+			m, in, up := open()
+			ok(t, set(in, 1, 7))
+			ok(t, set(in, 2, 8))
+			want := func(v, n int) {
+				t.Helper()
+				equal(t, "up", must(up.Get(t.Context(), 0)), v)
+				equal(t, "runs", runs, n)
+			}
+			want(15, 1)
+			comparing = func() {
+				ok(t, set(in, 1, 9))
+				want(17, 2)
+			}
+			ok(t, set(in, 1, 9))
+			want(17, 2)
+			ok(t, m.Close())
+
+			m, in, up = open()
+			ok(t, set(in, 1, 9))
+			comparing = func() { ok(t, set(in, 2, 8)) }
+			want(17, 2)
+			ok(t, m.Close())
+
+			m, in, up = open()
+			ok(t, set(in, 1, 9))
+			comparing = func() {
+				for k := range 2 * growAt {
+					ok(t, set(in, 3+k, k))
+				}
+			}
+			want(17, 2)
+		})
+	}
+}

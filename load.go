@@ -128,23 +128,37 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 		}
 		c.m.emit(Event{Kind: EventLoadFailed, Cache: c.slot.name, Err: err, Reason: "will be built"})
 	}
-	var same map[*entry[K, V]]uint64
-	partial := c.state.Load() == statePartial // then writes have been compared with what was there
-	if !partial {
-		same = c.unchanged(t)
+	compared := make(map[K]early[V])
+	for again, rounds := true, 0; again; rounds++ {
+		if c.state.Load() != statePartial {
+			c.compareEarly(t, compared)
+		}
+		if again, err = c.install(t, found, epoch, compared, rounds < compareAgain); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// install makes t, which was loaded in an epoch, the contents, unless they were replaced
+// meanwhile. If exact is set, and something was set that is not in compared, it does nothing and
+// returns again.
+func (c *Cache[K, V]) install(t *table[K, V], found bool, epoch uint64, compared map[K]early[V], exact bool) (again bool, err error) {
 	c.m.gate.Lock()
 	defer c.m.gate.Unlock()
 	if c.state.Load() == stateClosed {
-		return ErrClosed // deregistered meanwhile
+		return false, ErrClosed // deregistered meanwhile
 	}
 	if c.epoch != epoch {
-		return nil // invalidated, cleared or reloaded meanwhile
+		return false, nil // invalidated, cleared or reloaded meanwhile
+	}
+	if c.state.Load() != statePartial { // or writes have been compared with what was there
+		if exact && len(c.uncompared(t, compared)) > 0 {
+			return true, nil
+		}
+		c.reconcile(t, compared)
 	}
 	forgotten := t.unsaved()
-	if !partial {
-		c.reconcile(t, same)
-	}
 	t.absorb(c.table.Load(), true, false, nil)
 	c.learned(found)
 	c.complete(t, c.readState(t, found))
@@ -152,7 +166,7 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	c.inherited(t)
 	c.noteFresh(&t.notes)
 	c.grew(0, 0) // there may have been too much before
-	return nil
+	return false, nil
 }
 
 // learned notes that the store has what was found, which others may have saved. The gate is
@@ -206,35 +220,49 @@ func (c *Cache[K, V]) early() bool {
 	return c.edits.Load() > 0 && c.spec.Load == nil && c.slot.stored && !c.slot.void() && c.lane.store != nil && c.lane.store.Caps().Described
 }
 
-// unchanged returns the entries that were set before the contents were loaded,
-// to what t has, which was loaded, with their stamps.
-func (c *Cache[K, V]) unchanged(t *table[K, V]) map[*entry[K, V]]uint64 {
-	same := make(map[*entry[K, V]]uint64)
+// early is an entry that was set before the contents were loaded.
+type early[V any] struct {
+	value V
+	stamp uint64
+	same  bool // as what was loaded
+}
+
+// compareAgain is how often what is set is compared once more with what there was, for either
+// has changed meanwhile: who sets without end is not waited for.
+const compareAgain = 3
+
+// compareEarly compares the entries that were set before the contents were loaded, and are not
+// in compared yet, with what t has of them, which was loaded.
+func (c *Cache[K, V]) compareEarly(t *table[K, V], compared map[K]early[V]) {
+	for k, e := range c.uncompared(t, compared) {
+		e.same = c.same(k, t.shard(k).entries[k].state(), e.value)
+		compared[k] = e
+	}
+}
+
+// uncompared returns these entries.
+func (c *Cache[K, V]) uncompared(t *table[K, V], compared map[K]early[V]) map[K]early[V] {
+	all := make(map[K]early[V])
 	now := c.table.Load()
 	for i := range now.shards {
 		s := &now.shards[i]
-		early := make(map[*entry[K, V]]V)
 		s.mu.RLock()
 		for k, e := range s.entries {
-			if was := t.shard(k).entries[k]; was != nil && was.kind.held() && e.kind == decoded {
-				early[e], same[e] = e.value, e.current()
+			was := t.shard(k).entries[k]
+			if was != nil && was.kind.held() && e.kind == decoded && e.current() != compared[k].stamp {
+				all[k] = early[V]{value: e.value, stamp: e.current()}
 			}
 		}
 		s.mu.RUnlock()
-		for e, v := range early {
-			if !c.same(e.key, t.shard(e.key).entries[e.key].state(), v) {
-				delete(same, e)
-			}
-		}
 	}
-	return same
+	return all
 }
 
 // reconcile gives entries that were written before t was loaded what t knows of
 // them: the stamp of a value that was not changed by that, and a value that was
 // removed, to be compared with what will be built. Nothing has read them yet.
 // The gate is held exclusively.
-func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
+func (c *Cache[K, V]) reconcile(t *table[K, V], compared map[K]early[V]) {
 	g := c.m.graph
 	now := c.table.Load()
 	for i := range now.shards {
@@ -245,7 +273,7 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], same map[*entry[K, V]]uint64) {
 			if was == nil || e.node != nil {
 				continue
 			}
-			if stamp, ok := same[e]; ok && e.stamp.Load() == stamp && e.kind.held() {
+			if told := compared[k]; told.same && e.stamp.Load() == told.stamp && e.kind.held() {
 				e.stamp.Store(was.current())
 			} else if e.kind == absent && c.derives {
 				var old any
