@@ -386,7 +386,8 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 			s.deleted = false
 		}
 		if c.part != nil || s.stored && !c.dropped {
-			if d := s.describe(); string(d) != string(s.description) || c.dropped || !s.stored {
+			again := c.part != nil && s.cache.sharing() // another may have dropped it
+			if d := s.describe(); string(d) != string(s.description) || c.dropped || !s.stored || again {
 				c.describe = d
 			}
 		}

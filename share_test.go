@@ -161,3 +161,55 @@ func TestRegisteredAfterOthersSaved(t *testing.T) {
 	ok(t, b.Close())
 	wantContents(t, must(Register(openOn(s), "c", Spec[int, int]{})), map[int]int{1: 1, 2: 2})
 }
+
+// TestSavedAfterOthersDropped: what a Manager saves of a cache is described, and of one that is built as a whole
+// it is all, also if another has invalidated it since it was looked at.
+func TestSavedAfterOthersDropped(t *testing.T) {
+	for name, save := range map[string]func(c *Cache[int, int]) (more map[int]int){
+		"built": func(c *Cache[int, int]) map[int]int {
+			must(c.Get(t.Context(), 1))
+			return nil
+		},
+		"set": func(c *Cache[int, int]) map[int]int {
+			must(0, c.Set(3, 3))
+			return map[int]int{3: 3}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, s := t.Context(), newSharing()
+			open := func() (m *Manager, in, all *Cache[int, int]) {
+				m = openOn(s)
+				t.Cleanup(func() { m.Close() })
+				in = must(Register(m, "in", Spec[int, int]{}))
+				return m, in, must(Register(m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+					v, err := in.Get(ctx, 1)
+					return map[int]int{1: v, 2: v}, err
+				}}))
+			}
+			a, in, all := open()
+			ok(t, in.Set(1, 1))
+			must(all.Get(ctx, 1))
+			ok(t, a.Sync(ctx))
+			b, _, ofB := open()
+			if name == "set" {
+				ok(t, ofB.Load(ctx))
+			}
+			ok(t, all.InvalidateAll())
+			ok(t, a.Sync(ctx))
+			more := save(ofB)
+			ok(t, b.Sync(ctx))
+
+			_, in, all = open()
+			for v := 1; v <= 2; v++ {
+				ok(t, in.Set(1, v))
+				want := map[int]int{1: v, 2: v}
+				if v == 1 {
+					maps.Copy(want, more)
+				}
+				if got := must(all.Collect(ctx)); !maps.Equal(got, want) {
+					t.Errorf("of %d it is %v, not %v", v, got, want)
+				}
+			}
+		})
+	}
+}
