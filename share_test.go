@@ -163,52 +163,67 @@ func TestRegisteredAfterOthersSaved(t *testing.T) {
 }
 
 // TestSavedAfterOthersDropped: what a Manager saves of a cache is described, and of one that is built as a whole
-// it is all, also if another has invalidated it since it was looked at.
+// it is all, also if another has invalidated it since it was looked at. Who saves nothing of it leaves alone what is
+// said there of another's.
 func TestSavedAfterOthersDropped(t *testing.T) {
-	for name, save := range map[string]func(c *Cache[int, int]) (more map[int]int){
-		"built": func(c *Cache[int, int]) map[int]int {
-			must(c.Get(t.Context(), 1))
+	type opened struct {
+		m       *Manager
+		in, all *Cache[int, int]
+	}
+	for name, save := range map[string]func(a, b opened) (more map[int]int){
+		"built": func(_, b opened) map[int]int {
+			must(b.all.Get(t.Context(), 1))
 			return nil
 		},
-		"set": func(c *Cache[int, int]) map[int]int {
-			must(0, c.Set(3, 3))
+		"set": func(_, b opened) map[int]int {
+			ok(t, b.all.Set(3, 3))
 			return map[int]int{3: 3}
+		},
+		"nothing": func(a, b opened) map[int]int {
+			ok(t, b.all.Reload(t.Context()))
+			must(a.all.Get(t.Context(), 1))
+			ok(t, a.m.Sync(t.Context()))
+			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, s := t.Context(), newSharing()
-			open := func() (m *Manager, in, all *Cache[int, int]) {
-				m = openOn(s)
-				t.Cleanup(func() { m.Close() })
-				in = must(Register(m, "in", Spec[int, int]{}))
-				return m, in, must(Register(m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
-					v, err := in.Get(ctx, 1)
+			ctx, s, builds := t.Context(), newSharing(), 0
+			open := func() (o opened) {
+				o.m = openOn(s)
+				t.Cleanup(func() { o.m.Close() })
+				o.in = must(Register(o.m, "in", Spec[int, int]{}))
+				o.all = must(Register(o.m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+					builds++
+					v, err := o.in.Get(ctx, 1)
 					return map[int]int{1: v, 2: v}, err
 				}}))
+				return o
 			}
-			a, in, all := open()
-			ok(t, in.Set(1, 1))
-			must(all.Get(ctx, 1))
-			ok(t, a.Sync(ctx))
-			b, _, ofB := open()
+			a := open()
+			ok(t, a.in.Set(1, 1))
+			must(a.all.Get(ctx, 1))
+			ok(t, a.m.Sync(ctx))
+			b := open()
 			if name == "set" {
-				ok(t, ofB.Load(ctx))
+				ok(t, b.all.Load(ctx))
 			}
-			ok(t, all.InvalidateAll())
-			ok(t, a.Sync(ctx))
-			more := save(ofB)
-			ok(t, b.Sync(ctx))
+			ok(t, a.all.InvalidateAll())
+			ok(t, a.m.Sync(ctx))
+			more := save(a, b)
+			ok(t, b.m.Sync(ctx))
 
-			_, in, all = open()
+			c := open()
+			builds = 0
 			for v := 1; v <= 2; v++ {
-				ok(t, in.Set(1, v))
+				ok(t, c.in.Set(1, v))
 				want := map[int]int{1: v, 2: v}
 				if v == 1 {
 					maps.Copy(want, more)
 				}
-				if got := must(all.Collect(ctx)); !maps.Equal(got, want) {
+				if got := must(c.all.Collect(ctx)); !maps.Equal(got, want) {
 					t.Errorf("of %d it is %v, not %v", v, got, want)
 				}
+				equal(t, "builds", builds, v-1)
 			}
 		})
 	}
