@@ -293,6 +293,14 @@ func (s *slot) describeUnregistered() []byte {
 	return d.encode()
 }
 
+// describeAlike reports that two descriptions differ in nothing but what contents as a whole were built from.
+func describeAlike(a, b []byte) bool {
+	d, err1 := parseDescription(a)
+	e, err2 := parseDescription(b)
+	d.Whole, d.Unbuilt, e.Whole, e.Unbuilt = nil, false, nil, false
+	return err1 == nil && err2 == nil && string(d.encode()) == string(e.encode())
+}
+
 func parseDescription(data []byte) (d description, err error) {
 	err = json.Unmarshal(data, &d)
 	return d, err

@@ -386,7 +386,12 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 			s.deleted = false
 		}
 		if c.part != nil || s.stored && !c.dropped {
-			if d := s.describe(); string(d) != string(s.description) || c.dropped || !s.stored {
+			switch d := s.describe(); {
+			case s.cache.sharing() && c.part == nil && s.cache.all != nil: // the contents there may be another's by now
+				if !describeAlike(d, s.description) {
+					c.describe = s.cache.describeLacking()
+				}
+			case string(d) != string(s.description) || c.dropped || !s.stored || s.cache.sharing() && c.part != nil: // another may have dropped it
 				c.describe = d
 			}
 		}

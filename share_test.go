@@ -161,3 +161,70 @@ func TestRegisteredAfterOthersSaved(t *testing.T) {
 	ok(t, b.Close())
 	wantContents(t, must(Register(openOn(s), "c", Spec[int, int]{})), map[int]int{1: 1, 2: 2})
 }
+
+// TestSavedAfterOthersDropped: what a Manager saves of a cache is described, and of one that is built as a whole
+// it is all, also if another has invalidated it since it was looked at. Who saves nothing of it leaves alone what is
+// said there of another's.
+func TestSavedAfterOthersDropped(t *testing.T) {
+	type opened struct {
+		m       *Manager
+		in, all *Cache[int, int]
+	}
+	for name, save := range map[string]func(a, b opened) (more map[int]int){
+		"built": func(_, b opened) map[int]int {
+			must(b.all.Get(t.Context(), 1))
+			return nil
+		},
+		"set": func(_, b opened) map[int]int {
+			ok(t, b.all.Set(3, 3))
+			return map[int]int{3: 3}
+		},
+		"nothing": func(a, b opened) map[int]int {
+			ok(t, b.all.Reload(t.Context()))
+			must(a.all.Get(t.Context(), 1))
+			ok(t, a.m.Sync(t.Context()))
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, s, builds := t.Context(), newSharing(), 0
+			open := func() (o opened) {
+				o.m = openOn(s)
+				t.Cleanup(func() { o.m.Close() })
+				o.in = must(Register(o.m, "in", Spec[int, int]{}))
+				o.all = must(Register(o.m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+					builds++
+					v, err := o.in.Get(ctx, 1)
+					return map[int]int{1: v, 2: v}, err
+				}}))
+				return o
+			}
+			a := open()
+			ok(t, a.in.Set(1, 1))
+			must(a.all.Get(ctx, 1))
+			ok(t, a.m.Sync(ctx))
+			b := open()
+			if name == "set" {
+				ok(t, b.all.Load(ctx))
+			}
+			ok(t, a.all.InvalidateAll())
+			ok(t, a.m.Sync(ctx))
+			more := save(a, b)
+			ok(t, b.m.Sync(ctx))
+
+			c := open()
+			builds = 0
+			for v := 1; v <= 2; v++ {
+				ok(t, c.in.Set(1, v))
+				want := map[int]int{1: v, 2: v}
+				if v == 1 {
+					maps.Copy(want, more)
+				}
+				if got := must(c.all.Collect(ctx)); !maps.Equal(got, want) {
+					t.Errorf("of %d it is %v, not %v", v, got, want)
+				}
+				equal(t, "builds", builds, v-1)
+			}
+		})
+	}
+}
