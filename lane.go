@@ -390,7 +390,7 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 			c.part = s.cache.typed.cut(all)
 			s.deleted = false
 		}
-		if c.part != nil || s.stored && !c.dropped {
+		if c.part != nil || s.stored && !c.dropped && !s.cache.typed.hasFormer() {
 			switch d := s.describe(); {
 			case s.cache.sharing() && c.part == nil && s.cache.all != nil: // the contents there may be another's by now
 				if !describeAlike(d, s.description) {
