@@ -74,6 +74,7 @@ type typed interface {
 	// With the gate held exclusively:
 
 	outdated() bool    // see migrate.go; the gate may be held shared
+	hasFormer() bool   // likewise
 	early() bool       // see load.go; the gate may be held shared
 	unbuilt() bool     // BuildAll is yet to make the contents, and nothing was set; the gate may be held shared
 	drop()             // replaces the contents by none

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/logstore"
 )
 
 // sums registers inputs, and entries that are built of two of them or of each
@@ -432,4 +435,41 @@ func TestStampsAfterLoss(t *testing.T) {
 	defer m.Close()
 	_, out = register(m, Spec[int, string]{Store: elsewhere})
 	equal(t, "built", must(out.Get(t.Context(), 1)), "new")
+}
+
+// TestReloadElsewhere: contents that are built as a whole and kept elsewhere, in a store that shows by and by what
+// another process saves there, are what is saved there now, and are built anew when that has become stale.
+func TestReloadElsewhere(t *testing.T) {
+	dir, elsewhere, builds := t.TempDir(), t.TempDir(), 0
+	register := func(m *Manager, s store.Store) (in, all *Cache[int, int]) {
+		in = must(Register(m, "in", Spec[int, int]{}))
+		return in, must(Register(m, "all", Spec[int, int]{Store: s, BuildAll: func(ctx context.Context) (map[int]int, error) {
+			builds++
+			v, err := in.Get(ctx, 1)
+			return map[int]int{1: v}, err
+		}}))
+	}
+	s := must(logstore.Open(elsewhere, logstore.Options{}))
+	defer s.Close()
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	in, ofWriter := register(w, s)
+	ok(t, w.Sync(t.Context()))
+
+	reader := must(logstore.OpenReader(elsewhere, logstore.Options{}))
+	defer reader.Close()
+	r := openDir(t, dir, Options{ReadOnly: true})
+	_, all := register(r, reader)
+	for v := range 4 {
+		ok(t, in.Set(1, v))
+		if v != 2 {
+			must(ofWriter.Get(t.Context(), 1))
+		}
+		ok(t, w.Sync(t.Context()))
+		must(reader.Refresh(t.Context(), nil))
+		must(r.Follow(t.Context()))
+		ok(t, all.Reload(t.Context()))
+		builds = 0
+		equal(t, "value", must(all.Get(t.Context(), 1)), v)
+		equal(t, "builds", builds, map[int]int{2: 1}[v])
+	}
 }

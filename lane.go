@@ -373,6 +373,11 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 			l.add(s) // it has something for another time
 		}
 	}
+	for _, c := range cuts {
+		if c.standing == nil && c.slot.noted != nil { // since one that depends on it was cut
+			l.cutStanding(c, wanted(c.slot))
+		}
+	}
 	return cuts, errs.join()
 }
 
@@ -385,7 +390,7 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 			c.part = s.cache.typed.cut(all)
 			s.deleted = false
 		}
-		if c.part != nil || s.stored && !c.dropped {
+		if c.part != nil || s.stored && !c.dropped && !s.cache.typed.hasFormer() {
 			switch d := s.describe(); {
 			case s.cache.sharing() && c.part == nil && s.cache.all != nil: // the contents there may be another's by now
 				if !describeAlike(d, s.description) {
@@ -399,13 +404,17 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 	if s.cache == nil && s.stored && !c.dropped && wanted { // what it depends on has another name
 		c.describe = s.describeUnregistered()
 	}
-	if s.cache != nil && s.cache.lane != nil && (wanted || c.dropped) {
-		c.standing = l.m.cutStanding(s, !wanted && s.cache.edits.Load() > 0)
-	}
+	l.cutStanding(c, wanted)
 	if !c.dropped && c.part == nil && c.describe == nil && c.standing == nil {
 		return nil
 	}
 	return c
+}
+
+func (l *lane) cutStanding(c *cut, wanted bool) {
+	if s := c.slot; s.cache != nil && s.cache.lane != nil && (wanted || c.dropped) {
+		c.standing = l.m.cutStanding(s, !wanted && s.cache.edits.Load() > 0)
+	}
 }
 
 // finish settles what was taken by cuts, which were saved or met with err.

@@ -500,8 +500,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	}
 	if former {
 		empty := newTable[K, V](1, c.saves())
-		empty.cleared = empty.recorded
-		empty.former = t.settle()
+		empty.former = t.settle() // the store goes on having it until there is something else
 		return empty, false, nil
 	}
 	return t.settle(), true, nil

@@ -170,6 +170,10 @@ func (c *Cache[K, V]) outdated() bool {
 	return c.derives && c.spec.Load == nil && c.table.Load().lacks() || c.savedOtherwise()
 }
 
+// hasFormer reports whether the contents are yet to be built as a whole, and to be compared with those that
+// another version has saved. Until there are others, the store must go on having these.
+func (c *Cache[K, V]) hasFormer() bool { return c.table.Load().former != nil }
+
 // savedOtherwise reports whether the store has contents that are not to be taken as
 // they are for those of c. The gate is held.
 func (c *Cache[K, V]) savedOtherwise() bool {

@@ -179,8 +179,9 @@ func (c *Cache[K, V]) cut(all bool) part {
 	if !t.recorded {
 		return nil
 	}
-	if c.all != nil && c.sharing() && c.state.Load() != stateUnloaded && t.changed() {
-		t.cleared, t.rewrite = true, true // another may have saved others meanwhile: the later are there as a whole
+	others := t.former != nil || c.sharing() && c.state.Load() != stateUnloaded // of another version, or another Manager
+	if others && c.all != nil && t.unsaved() > 0 {
+		t.cleared, t.rewrite = true, true // the later are there as a whole
 	}
 	p := &tablePart[K, V]{c: c, t: t, gen: t.gen, cleared: t.cleared, rewrite: t.rewrite}
 	if t.rewrite {
@@ -208,16 +209,6 @@ func (c *Cache[K, V]) cut(all bool) part {
 	t.gen++
 	t.saving, c.saving = true, true
 	return p
-}
-
-// changed reports that an entry is unsaved. The gate is held exclusively.
-func (t *table[K, V]) changed() bool {
-	for i := range t.shards {
-		if len(t.shards[i].dirty) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // rewriteAll makes all entries unsaved. The gate is held exclusively.

@@ -25,6 +25,16 @@ func shared(s store.Store) bool {
 // new here is to be written.
 func (c *core) sharing() bool { return c.lane != nil && shared(c.lane.store) }
 
+// following reports that c has a store of its own that shows, by and by, what others save there: Follow tells only what
+// is new in the Manager's.
+func (c *core) following() bool {
+	if c.lane == nil || c.lane == c.m.main {
+		return false
+	}
+	_, is := c.lane.store.(store.Follower)
+	return is
+}
+
 // lookAgain notes what the store, which others write, too, says of c by now, and reports
 // whether that is something else.
 func (c *core) lookAgain(ctx context.Context) (changed bool, err error) {
@@ -43,10 +53,10 @@ func (c *core) lookAgain(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// readLatest is readStore, and shows what others have written to a shared store since it was
+// readLatest is readStore, and shows what others have written to a store since it was
 // looked at. What is said of contents as a whole is to be of those that are read.
 func (c *Cache[K, V]) readLatest(ctx context.Context) (t *table[K, V], found bool, err error) {
-	again := c.sharing() && (c.all != nil || c.loaded())
+	again := c.sharing() && (c.all != nil || c.loaded()) || c.following()
 	if again {
 		if _, err = c.lookAgain(ctx); err != nil {
 			return nil, false, err

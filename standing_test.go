@@ -266,3 +266,27 @@ func TestStandingAlone(t *testing.T) {
 		ok(t, m.Close())
 	}
 }
+
+// TestStandingOfOneBatch: what is saved in one batch stands when that is, also of a cache that has a standing only
+// since another in the batch has one.
+func TestStandingOfOneBatch(t *testing.T) {
+	d, apart, builds := newDisk(), newDisk(), 0
+	open := func() (m *Manager, in, mid *Cache[int, int]) {
+		m = openOn(d)
+		t.Cleanup(func() { m.Close() })
+		in = must(Register(m, "in", Spec[int, int]{}))
+		mid = must(Register(m, "mid", Spec[int, int]{DependsOn: []string{"in"}, Build: func(context.Context, int) (int, error) {
+			builds++
+			return 1, nil
+		}}))
+		must(Register(m, "apart", Spec[int, int]{DependsOn: []string{"mid"}, Store: apart}))
+		return m, in, mid
+	}
+	m, in, mid := open()
+	ok(t, in.Set(1, 1))
+	must(mid.Get(t.Context(), 1))
+	ok(t, m.Sync(t.Context()))
+	_, _, mid = open() // the process has died
+	must(mid.Get(t.Context(), 1))
+	equal(t, "builds", builds, 1)
+}

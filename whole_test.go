@@ -383,6 +383,52 @@ func TestVersionOfBuildAll(t *testing.T) {
 	ok(t, m.Close())
 }
 
+// TestVersionOfBuildAllLater: that is so, too, if there was a run of the new Version in which nobody asked for the
+// contents; unless something else was set meanwhile.
+func TestVersionOfBuildAllLater(t *testing.T) {
+	for name, first := range map[string]func(c *Cache[int, int]){
+		"not looked at": func(*Cache[int, int]) {},
+		"looked at": func(c *Cache[int, int]) {
+			equal(t, "entries", c.Len(), 0)
+			ok(t, c.m.Sync(t.Context()))
+		},
+		"set": func(c *Cache[int, int]) {
+			ok(t, c.Set(3, 30))
+			ok(t, c.m.Sync(t.Context()))
+			ok(t, c.Set(4, 40))
+		},
+	} {
+		d, all, runs := newDisk(), 0, 0
+		open := func(version string) (m *Manager, c, top *Cache[int, int]) {
+			m = d.open(t, Options{})
+			c = must(Register(m, "c", Spec[int, int]{Version: version, BuildAll: func(context.Context) (map[int]int, error) {
+				all++
+				return map[int]int{1: 10, 2: 20}, nil
+			}}))
+			return m, c, must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				runs++
+				return c.Get(ctx, k)
+			}}))
+		}
+		m, _, top := open("1")
+		must(top.Get(t.Context(), 1))
+		ok(t, m.Close())
+		m, c, _ := open("2")
+		first(c)
+		ok(t, m.Close())
+		m, c, top = open("2")
+		if name == "set" {
+			wantContents(t, c, map[int]int{3: 30, 4: 40})
+			ok(t, m.Close())
+			continue
+		}
+		equal(t, "value", must(top.Get(t.Context(), 1)), 10)
+		equal(t, "builds, "+name, runs, 1)
+		equal(t, "builds of all, "+name, all, 2)
+		ok(t, m.Close())
+	}
+}
+
 // orNone reads k of c; where there is no value, it is -1.
 func orNone(ctx context.Context, c *Cache[int, int], k int) (int, error) {
 	v, err := c.Get(ctx, k)
