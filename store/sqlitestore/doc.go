@@ -14,8 +14,9 @@
 //
 // A Manager has its contents in memory. What another process has written since
 // they were loaded it sees after Reload; of two that write the same key, the
-// later wins. What one has computed from values of its own is computed anew where
-// another has replaced those.
+// later wins. Contents that Spec.BuildAll makes are saved as a whole, also when one
+// entry of them was set, and of two that save them the later wins. What one has computed
+// from values of its own is computed anew where another has replaced those.
 //
 // # What it promises
 //
