@@ -61,7 +61,7 @@ func (m *Manager) standing(s *slot, unsure bool) (st standing, needed bool) {
 	st.Unsure, st.changes = unsure, s.changes
 	needed = m.concerns(s)
 	for _, d := range s.dependsOn {
-		if on := m.slots[d.Cache]; on.keeps() {
+		if on := m.slots[d.Cache]; on.keeps() && m.heir(d.Cache) == nil { // or it is under its new name
 			st.On = append(st.On, stood{d, on.changes.at(d.OnChange)})
 			needed = needed || m.apart(s, on)
 		}

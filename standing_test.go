@@ -6,6 +6,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+
+	"github.com/cacheman-go/cacheman/store"
 )
 
 // standingRun is a program with a cache, one that is declared to depend on it, and one that is on that. Where each
@@ -289,4 +291,43 @@ func TestStandingOfOneBatch(t *testing.T) {
 	_, _, mid = open() // the process has died
 	must(mid.Get(t.Context(), 1))
 	equal(t, "builds", builds, 1)
+}
+
+// TestNoStandingOfFormerNames: what depends on caches that have other names now is not built again for that, run after
+// run; nor is there anything to compare where all is in one store.
+func TestNoStandingOfFormerNames(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		d, builds := newDisk(), 0
+		var elsewhere store.Store
+		if apart {
+			elsewhere = newDisk()
+		}
+		open := func(prefix string) (m *Manager, in, out *Cache[int, int]) {
+			m = openOn(d)
+			formerly := func(name string) []string {
+				if prefix == "" {
+					return nil
+				}
+				return []string{name}
+			}
+			in = must(Register(m, prefix+"in", Spec[int, int]{Formerly: formerly("in")}))
+			must(Register(m, prefix+"empty", Spec[int, int]{Formerly: formerly("empty")}))
+			return m, in, must(Register(m, "out", Spec[int, int]{Store: elsewhere, DependsOn: []string{prefix + "in", prefix + "empty"},
+				BuildAll: func(context.Context) (map[int]int, error) {
+					builds++
+					return map[int]int{1: 1}, nil
+				}}))
+		}
+		m, in, out := open("")
+		ok(t, in.Set(1, 1))
+		must(out.Get(t.Context(), 1))
+		ok(t, m.Close())
+		for range 4 {
+			m, in, out = open("new ")
+			equal(t, "input", must(in.Get(t.Context(), 1)), 1)
+			must(out.Get(t.Context(), 1))
+			ok(t, m.Close())
+		}
+		equal(t, "builds", builds, 1)
+	}
 }
