@@ -87,7 +87,7 @@ type typed interface {
 
 	prepare(ctx context.Context, build bool) error
 	residents(all []resident) []resident // appends the entries that may be evicted
-	evict(ctx context.Context, entry any, age uint64, whole bool) (left int64, ok bool)
+	evict(ctx context.Context, entry any, age uint64, whole bool) (size, left int64, ok bool)
 	reload(ctx context.Context) error
 	keysToRebuild() []any
 	entryNodes() []*graph.Node // the gate may be held shared

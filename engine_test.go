@@ -618,7 +618,7 @@ func evictedLayers(t *testing.T, fail *bool) (in *Cache[int, int], mid *Cache[in
 	ok(t, in.Set(1, 1))
 	equal(t, "top", must(top.Get(t.Context(), 1)), 1)
 	for _, r := range mid.residents(nil) {
-		_, evicted := mid.evict(t.Context(), r.entry, r.age, false)
+		_, _, evicted := mid.evict(t.Context(), r.entry, r.age, false)
 		equal(t, "evicted", evicted, true)
 	}
 	equal(t, "there", mid.Has(1), false)

@@ -567,7 +567,7 @@ func TestEvictedInput(t *testing.T) {
 		ok(t, x.mid.Set(1, "mid"))
 		x.want("at first", 1, 0, 1, "mid")
 		for _, r := range x.mid.residents(nil) {
-			_, evicted := x.mid.evict(t.Context(), r.entry, r.age, false)
+			_, _, evicted := x.mid.evict(t.Context(), r.entry, r.age, false)
 			equal(t, "evicted", evicted, true)
 		}
 		equal(t, "what is left", len(x.mid.residents(nil)), 0)

@@ -74,14 +74,15 @@ func newLimiter(m *Manager, limit Limit, only *core) *limiter {
 	}
 	l := &limiter{m: m, limit: limit, only: only}
 	l.ctx, l.cancel = context.WithCancel(m.ctx)
-	l.allow(0, 0)
+	l.entries.Store(more(int64(l.limit.Entries), 0))
+	l.bytes.Store(more(l.limit.Bytes, 0))
 	return l
 }
 
-// allow adds what may come to what there is.
-func (l *limiter) allow(entries, bytes int64) {
-	l.entries.Add(more(int64(l.limit.Entries), entries))
-	l.bytes.Add(more(l.limit.Bytes, bytes))
+// allow adds what may come to what there is, as values or as what they leave.
+func (l *limiter) allow(entries, traces, bytes, traceBytes int64) {
+	l.entries.Add(more(int64(l.limit.Entries), max(entries, traces)))
+	l.bytes.Add(min(more(l.limit.Bytes, bytes), more(l.limit.Bytes/4, traceBytes)))
 }
 
 // more returns how much may come to n before it is looked again: something at any rate, or
@@ -200,7 +201,7 @@ func (l *limiter) evict(ctx context.Context) bool {
 			entries++
 		}
 	}
-	defer func() { l.allow(int64(entries), bytes) }()
+	defer func() { l.allow(int64(entries), int64(traces), bytes, traceBytes) }()
 	full := func(n, limit int64) bool { return limit > 0 && n > limit }
 	if !full(int64(entries), int64(l.limit.Entries)) && !full(bytes, l.limit.Bytes) &&
 		!full(int64(traces), int64(l.limit.Entries)) && !full(traceBytes, l.limit.Bytes/4) {
@@ -212,17 +213,20 @@ func (l *limiter) evict(ctx context.Context) bool {
 		return full(int64(entries), int64(wanted.Entries)) || full(bytes, wanted.Bytes)
 	}
 	evicted := make(map[*core]int)
+	gone := 0 // of what values have left
 	for i := range all {
 		r := &all[i]
 		if r.trace || !tooMany() || ctx.Err() != nil {
 			continue
 		}
-		left, ok := r.c.typed.evict(ctx, r.entry, r.age, false)
+		size, left, ok := r.c.typed.evict(ctx, r.entry, r.age, false)
 		if !ok {
 			continue
 		}
+		bytes += size - r.size // it may have been saved meanwhile
+		r.size = size
 		if left >= r.size && r.size > 0 && full(bytes, wanted.Bytes) { // nothing is gained by that
-			if _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
+			if _, _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
 				left = 0
 			}
 		}
@@ -237,11 +241,12 @@ func (l *limiter) evict(ctx context.Context) bool {
 	}
 	for i := range all {
 		r := &all[i]
-		tooMany := full(int64(traces), int64(wanted.Entries)) || full(traceBytes, wanted.Bytes/4) || full(bytes, wanted.Bytes)
+		tooMany := full(int64(traces), int64(wanted.Entries)) || full(traceBytes, wanted.Bytes/4)
 		if !r.trace || !tooMany || ctx.Err() != nil {
 			continue
 		}
-		if _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
+		if _, _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
+			gone++
 			traces--
 			traceBytes -= r.size
 			bytes -= r.size
@@ -251,7 +256,7 @@ func (l *limiter) evict(ctx context.Context) bool {
 		c.evictions.Add(int64(n))
 		l.m.emit(Event{Kind: EventEvicted, Cache: c.slot.name, Count: n, Duration: time.Since(start), Reason: "there is a limit"})
 	}
-	return len(evicted) > 0
+	return len(evicted)+gone > 0
 }
 
 // stopLimits completes what limits demand, unless ctx ends, before the Manager
@@ -328,20 +333,23 @@ func (e *entry[K, V]) left() bool {
 }
 
 // evict implements typed: it takes the value of an entry that is as old as age,
-// or if whole is set what its value has left, and returns about how many bytes
-// are left. Nothing that was computed from the entry changes by that, unless it
+// or if whole is set what its value has left, and returns how many bytes it had, and about
+// how many are left. Nothing that was computed from the entry changes by that, unless it
 // was set, and then it is deleted.
-func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) (left int64, ok bool) {
+func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) (size, left int64, ok bool) {
 	k := x.(*entry[K, V]).key
 	g := c.m.graph
 	_, s := c.rlock(k)
 	e := s.entries[k]
 	if e == nil {
 		s.mu.RUnlock()
-		return 0, false
+		return 0, 0, false
 	}
 	g.Lock()
-	was, size, same := e.state(), int64(e.size), e.age() == age && e.left()
+	was := e.state()
+	size = int64(e.size)
+	saved := e.dirty == 0                                         // or that is of another value
+	same := e.age() == age && e.left() && (whole || !e.isTrace()) // or another limiter has taken the value
 	made := e.node != nil && e.node.Kind() != graph.Input
 	value := was
 	if old, remembered := e.old(); remembered && !e.isTrace() { // another version has built it
@@ -350,7 +358,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	g.Unlock()
 	s.mu.RUnlock()
 	if !same {
-		return 0, false
+		return 0, 0, false
 	}
 	now := func(e *entry[K, V]) bool {
 		return e != nil && e.kind == was.kind && (was.kind == absent || e.current() > 0 == (was.kind != missing))
@@ -369,7 +377,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 			}
 			return changed, wait
 		})
-		return 0, ok && err == nil
+		return size, 0, ok && err == nil
 	}
 	st := state[V]{}
 	if value.kind.held() && !whole {
@@ -382,14 +390,17 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		st.kind = dropped // and will be taken for another when it is built again, unless it is
 		if known {
 			st.raw = fingerprint(raw)
-			left = max(size-int64(len(raw))+fingerprintSize, 1)
+			left = 1
+			if saved {
+				left = max(size-int64(len(raw))+fingerprintSize, 1)
+			}
 		}
 	}
 	m := c.m
 	m.gate.RLock()
 	defer m.gate.RUnlock()
 	if c.writable() != nil {
-		return 0, false
+		return 0, 0, false
 	}
 	t := c.table.Load()
 	s = t.shard(k)
@@ -399,21 +410,21 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	defer g.Unlock()
 	e = s.entries[k]
 	if !now(e) || e.node == nil || e.node.Built != age || e.node.Kind() == graph.Input || e.node.Building() {
-		return 0, false
+		return 0, 0, false
 	}
 	keys := c.keys.Load()
 	if was.kind.held() && keys != nil {
 		if g.Needed(keys) || g.Mark(keys) != nil {
-			return 0, false // some other time
+			return 0, 0, false // some other time
 		}
 		c.keyChanged(keys, k, false)
 	}
 	if st.kind == absent && (g.Needed(e.node) || g.Mark(e.node) != nil) {
-		return 0, false
+		return 0, 0, false
 	}
 	outdated := was.kind == absent && st.kind == dropped
 	if outdated && e.isTrace() {
-		return 0, false // it was invalidated meanwhile
+		return 0, 0, false // it was invalidated meanwhile
 	}
 	n := e.node
 	s.change(t, e, e.lockedVersion)
@@ -428,7 +439,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		s.release(t, e)
 	}
 	c.edited(1)
-	return left, true
+	return size, left, true
 }
 
 // release forgets what e had, which has no value now. s and the graph are locked.

@@ -1132,7 +1132,7 @@ func (o *oracle) evict(id int, whole bool) {
 	evicted := false
 	for _, r := range c.residents(nil) {
 		if r.entry.(*entry[int, int]).key == o.key(id) {
-			_, evicted = c.evict(context.Background(), r.entry, r.age, whole)
+			_, _, evicted = c.evict(context.Background(), r.entry, r.age, whole)
 		}
 	}
 	if there := n.there() || trace || n.outdated; evicted != there {

@@ -300,7 +300,7 @@ func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into [
 		}
 		into[i] = saving[K, V]{e, st}
 		if e.dirty == p.gen {
-			e.dirty = 0
+			e.dirty, e.size = 0, 0 // until it is known
 		}
 	}
 	for i := range entries {
