@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store/memstore"
 )
 
@@ -354,4 +355,60 @@ func TestInvalidatedWhileDeregistering(t *testing.T) {
 		ok(t, m.Close())
 		equal(t, "saved by the hook", len(saved), 0)
 	})
+}
+
+// TestDeregisteredWhileLinking: what is just finding the entries that it was built from, after a
+// restart, does not keep to those of a cache that is deregistered meanwhile.
+func TestDeregisteredWhileLinking(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	var linking func()
+	keys := must(codec.Key[int]())
+	decode := keys.Decode
+	keys.Decode = func(b []byte) (int, error) {
+		if f := linking; f != nil {
+			linking = nil
+			f()
+		}
+		return decode(b)
+	}
+	var m *Manager
+	var mid *Cache[int, int]
+	register := func() {
+		mid = must(Register(m, "mid", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			in, err := Lookup[int, int](m, "in")
+			if err != nil {
+				return 0, err
+			}
+			return in.Get(ctx, k)
+		}}))
+	}
+	open := func() (in, top *Cache[int, int]) {
+		m = openOn(d)
+		in = must(Register(m, "in", Spec[int, int]{KeyCodec: keys}))
+		register()
+		return in, must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			mid, err := Lookup[int, int](m, "mid")
+			if err != nil {
+				return 0, err
+			}
+			return mid.Get(ctx, k)
+		}}))
+	}
+	in, top := open()
+	ok(t, in.Set(1, 7))
+	equal(t, "top", must(top.Get(ctx, 1)), 7)
+	ok(t, m.Close())
+
+	_, top = open()
+	defer func() { ok(t, m.Close()) }()
+	ok(t, mid.Load(ctx))
+	linking = func() { ok(t, m.Deregister(ctx, Only("mid"))) }
+	top.Get(ctx, 1)
+	register()
+	ok(t, mid.Set(1, 8))
+	equal(t, "top", must(top.Get(ctx, 1)), 8)
+	for fault := range m.Check() {
+		t.Error(fault)
+	}
 }

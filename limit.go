@@ -349,7 +349,8 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 	was := e.state()
 	size = int64(e.size)
 	saved := e.dirty == 0                                         // or that is of another value
-	same := e.age() == age && e.left() && (whole || !e.isTrace()) // or another limiter has taken the value
+	taken := e.kind == dropped || e.kind == absent && e.isTrace() // its value, by another limiter
+	same := e.age() == age && e.left() && (whole || !taken)
 	made := e.node != nil && e.node.Kind() != graph.Input
 	value := was
 	if old, remembered := e.old(); remembered && !e.isTrace() { // another version has built it
@@ -361,7 +362,7 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		return 0, 0, false
 	}
 	now := func(e *entry[K, V]) bool {
-		return e != nil && e.kind == was.kind && (was.kind == absent || e.current() > 0 == (was.kind != missing))
+		return e != nil && (e.kind == was.kind || was.kind == encoded && e.kind == decoded) && (was.kind == absent || e.current() > 0 == (was.kind != missing))
 	}
 	if !made {
 		err := c.write("evict", k, func(t *table[K, V], s *shard[K, V]) (bool, *graph.Run) {

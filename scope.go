@@ -415,6 +415,9 @@ func (m *Manager) takeOut(cores []*core) {
 					s = m.slot(of)
 				}
 				s.former = append(s.former, c)
+			} else { // nor will it be by those that are just finding what they were built from
+				m.graph.Wrote()
+				c.owner.Replace()
 			}
 			m.graph.Unlock()
 		}
