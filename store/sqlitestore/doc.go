@@ -16,7 +16,11 @@
 // they were loaded it sees after Reload; of two that write the same key, the
 // later wins. Contents that Spec.BuildAll makes are saved as a whole, also when one
 // entry of them was set, and of two that save them the later wins. What one has computed
-// from values of its own is computed anew where another has replaced those.
+// from values of its own is computed anew where another has replaced those, if it was read with
+// a builder's ctx. That a cache is declared to depend on another (Spec.DependsOn) is not
+// compared: one process may save it after another has changed what it depends on. And as
+// another may have written something else, a Set of an equal value is saved, and
+// invalidates what is declared to depend on changes (Spec.DependsOnChange).
 //
 // # What it promises
 //
