@@ -716,7 +716,7 @@ func TestEqualMeanwhile(t *testing.T) {
 			want(17, 2)
 			ok(t, m.Close())
 
-			m, in, up = open()
+			_, in, up = open()
 			ok(t, set(in, 1, 9))
 			comparing = func() {
 				for k := range 2 * growAt {
