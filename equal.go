@@ -24,7 +24,7 @@ func equality[K comparable, V any](spec *Spec[K, V]) func(a, b V) bool {
 		return func(a, b V) bool { return any(a) == any(b) }
 	case plainPointer(reflect.TypeFor[V]()) && solid(reflect.TypeFor[V]().Elem()):
 		size := reflect.TypeFor[V]().Elem().Size()
-		return func(a, b V) bool { // five times as fast as what follows
+		return func(a, b V) bool { // as what follows, without reflection
 			x, y := *(**byte)(unsafe.Pointer(&a)), *(**byte)(unsafe.Pointer(&b))
 			if x == nil || y == nil {
 				return x == y
