@@ -124,6 +124,10 @@ func (c *Cache[K, V]) same(k K, st state[V], v V) bool {
 	return same && failed == nil
 }
 
+// compareAgain is how often what is set is compared once more with what there was, for either
+// has changed meanwhile: who sets without end is not waited for.
+const compareAgain = 3
+
 // comparison is the result of comparing what was built with what there was before.
 type comparison struct {
 	done      bool

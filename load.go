@@ -227,10 +227,6 @@ type early[V any] struct {
 	same  bool // as what was loaded
 }
 
-// compareAgain is how often what is set is compared once more with what there was, for either
-// has changed meanwhile: who sets without end is not waited for.
-const compareAgain = 3
-
 // compareEarly compares the entries that were set before the contents were loaded, and are not
 // in compared yet, with what t has of them, which was loaded.
 func (c *Cache[K, V]) compareEarly(t *table[K, V], compared map[K]early[V]) {
