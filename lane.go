@@ -206,6 +206,7 @@ type cut struct {
 	cache    *core     // nil: an unregistered one, of which only dropped is to be saved
 	edits    int64     // what is restored if saving fails …
 	dropped  bool      // …
+	deleted  bool      // …: of a cache whose contents were deleted from the store
 	bytes    int64     // that were written
 	describe []byte    // nil: the store has the right description
 	standing *standing // nil: it is what is noted, or there is none
@@ -388,7 +389,7 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 		s.cache.failedEdits.Store(0)
 		if c.edits = s.cache.edits.Swap(0); c.edits > 0 || all {
 			c.part = s.cache.typed.cut(all)
-			s.deleted = false
+			c.deleted, s.deleted = s.deleted, false
 		}
 		if c.part != nil || s.stored && !c.dropped && !s.cache.typed.hasFormer() {
 			switch d := s.describe(); {
@@ -450,7 +451,7 @@ func (l *lane) finish(cuts []*cut, err error) {
 		switch {
 		case c.cache == nil:
 		case err != nil:
-			if c.edits > 0 || c.part != nil { // contents that were deleted are unsaved without an edit
+			if c.edits > 0 || c.deleted { // those that were deleted are unsaved without an edit
 				c.cache.unsaved(max(1, c.edits))
 			}
 			c.cache.syncErrors.Add(1)

@@ -66,6 +66,14 @@ func (m *model) save(i int, explicit bool) {
 	}
 }
 
+// failToSave is a sync of all that fails. It is made up for by the next, as that of an
+// edit is, also of caches whose saved contents were deleted.
+func (m *model) failToSave() {
+	for i := range m.mem {
+		m.edited[i] = m.edited[i] || m.deleted[i]
+	}
+}
+
 func (m *model) reload(i int) {
 	was := m.edited[i]
 	m.edited[i] = false
@@ -103,6 +111,8 @@ func FuzzModel(f *testing.F) {
 		}
 		f.Add(steps)
 	}
+	f.Add([]byte{6, 0, 0, 11, 0, 0, 16, 0, 0, 14, 0, 0, 17, 0, 0})                   // Close makes up for a failed sync of what was deleted
+	f.Add([]byte{10, 3, 1, 9, 0, 7, 15, 1, 1, 2, 2, 3, 14, 2, 0, 15, 1, 3, 3, 2, 0}) // a failed sync is no edit of what was not edited
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		if len(steps) > 3000 {
 			return
@@ -183,6 +193,9 @@ func FuzzModel(f *testing.F) {
 				d.setFail(nil)
 				if err != nil && !errors.Is(err, errModelStore) {
 					t.Fatal(err)
+				}
+				if err != nil {
+					want.failToSave()
 				}
 			case 15:
 				ok(t, c.Reload(ctx))
