@@ -67,11 +67,19 @@ func (m *model) save(i int, explicit bool) {
 }
 
 // failToSave is a sync of all that fails. It is made up for by the next, as that of an
-// edit is, also of caches whose saved contents were deleted.
-func (m *model) failToSave() {
-	for i := range m.mem {
-		m.edited[i] = m.edited[i] || m.deleted[i]
+// edit is, also of caches whose saved contents were deleted; but a cache that had nothing
+// to save is no longer edited. It reports whether those that are suffice.
+func (m *model) failToSave(edited [4]bool) bool {
+	for i, disk := range m.disk {
+		if m.dropped[i] {
+			disk = nil
+		}
+		if i != inMemory && !edited[i] && !maps.Equal(m.mem[i], disk) {
+			return false
+		}
 	}
+	m.edited = edited
+	return true
 }
 
 func (m *model) reload(i int) {
@@ -194,8 +202,12 @@ func FuzzModel(f *testing.F) {
 				if err != nil && !errors.Is(err, errModelStore) {
 					t.Fatal(err)
 				}
-				if err != nil {
-					want.failToSave()
+				var edited [4]bool
+				for i, c := range caches {
+					edited[i] = c.Stats().Edits > 0
+				}
+				if !want.failToSave(edited) {
+					t.Fatalf("after %v:\nedited is only %v", log, edited)
 				}
 			case 15:
 				ok(t, c.Reload(ctx))
