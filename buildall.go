@@ -45,8 +45,7 @@ func (b *buildingAll[K, V]) Keeps(error) bool { return false }
 // Build implements graph.Task.
 func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 	c := b.c
-	state := c.state.Load()
-	b.began, b.first = c.m.graph.Revision(), state != stateReady && state != stateClosed
+	b.began = c.m.graph.Revision()
 	start := now()
 	err = exited // unless the builder returns
 	defer func() {
@@ -57,6 +56,12 @@ func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 		err = c.err(context.Background(), "build", nil, err)
 		b.Err = err
 	}()
+	// A Follow may have unloaded the contents since it was seen that they are to be built.
+	// What others load meanwhile were taken for set by hand, and equal values for others.
+	if err := c.provide(ctx); err != nil {
+		return err
+	}
+	b.first = c.state.Load() == stateUnbuilt
 	b.contents, err = c.runBuildAll(ctx)
 	return err
 }

@@ -353,3 +353,62 @@ func TestFollowOfFailedBatch(t *testing.T) {
 	must(r.Follow(t.Context()))
 	equal(t, "after the next writer", must(twice.Get(t.Context(), 1)), 6)
 }
+
+// TestBuildAllBesideLoading: what is loaded while a BuildAll runs, that began before there was
+// anything to load, is what was saved of earlier contents, and was not set by hand.
+func TestBuildAllBesideLoading(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	var load func() // called in the reader's BuildAll
+	register := func(m *Manager) (in, all *Cache[int, int]) {
+		in = must(Register(m, "in", Spec[int, int]{}))
+		all = must(Register(m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+			v, err := in.Get(ctx, 0)
+			if m.opts.ReadOnly {
+				load()
+			}
+			return map[int]int{1: v, v: v}, err
+		}}))
+		return in, all
+	}
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	in, all := register(w)
+	set := func(v int) {
+		ok(t, in.Set(0, v))
+		ok(t, w.Sync(ctx))
+	}
+	set(2)
+	ok(t, all.Load(ctx))
+	set(3)
+
+	s := &stagedReader{
+		Reader:   must(logstore.OpenReader(dir, logstore.Options{})),
+		prepared: func() {},
+		showing:  func() {},
+		read:     func(string) {},
+	}
+	r := openDir(t, "", Options{Store: s, ReadOnly: true})
+	_, rall := register(r)
+	load = func() {
+		done := make(chan struct{})
+		go func() { // not as a part of what it builds
+			defer close(done)
+			rall.Len()
+		}()
+		<-done
+		equal(t, "state", rall.state.Load(), stateReady)
+	}
+	s.read = func(cache string) {
+		if cache == "in" { // to see whether what was loaded is to be built
+			s.read = func(string) {}
+			ok(t, all.Set(9, 9))
+			set(4)
+			must(r.Follow(ctx))
+			equal(t, "state", rall.state.Load(), stateUnloaded)
+		}
+	}
+	ok(t, rall.Load(ctx))
+	if got, want := maps.Collect(rall.All()), map[int]int{1: 4, 4: 4}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
