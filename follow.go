@@ -57,10 +57,15 @@ func (m *Manager) Follow(ctx context.Context) (changed []string, err error) {
 // was begun to be read before that is of another epoch, and what is not there is read
 // with the gate held.
 func (m *Manager) follow(names []string, infos []store.Info, show func()) (changed []string) {
+	saved := make(map[string]store.Info, len(infos))
+	for _, info := range infos {
+		saved[info.Cache] = info
+	}
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	show()
 	var slots []*slot
+	seen := make(map[*slot]bool)
 	for _, name := range names {
 		if name == revisions {
 			continue
@@ -73,15 +78,16 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 			continue // it is kept elsewhere
 		}
 		s.stored, s.records, s.description = false, -1, nil
-		if i := slices.IndexFunc(infos, func(info store.Info) bool { return info.Cache == name }); i >= 0 {
-			s.know(infos[i])
+		if info, ok := saved[name]; ok {
+			s.know(info)
 			m.restoreDependencies(s)
-			m.restoreStanding(infos[i])
+			m.restoreStanding(info)
 		}
 		if c := m.heir(name); c != nil {
 			s = c.slot
 		}
-		if !slices.Contains(slots, s) {
+		if !seen[s] {
+			seen[s] = true
 			slots = append(slots, s)
 		}
 	}

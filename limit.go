@@ -263,17 +263,17 @@ func (l *limiter) evict(ctx context.Context) bool {
 // closes.
 func (m *Manager) stopLimits(ctx context.Context) {
 	m.gate.RLock()
-	var limits []*limiter
+	limits := make(map[*limiter]bool)
 	for _, s := range m.slots {
 		if s.cache != nil {
-			limits = append(limits, s.cache.limits...)
+			for _, l := range s.cache.limits {
+				limits[l] = true
+			}
 		}
 	}
 	m.gate.RUnlock()
-	for i, l := range limits {
-		if !slices.Contains(limits[:i], l) {
-			l.stop(ctx)
-		}
+	for l := range limits {
+		l.stop(ctx)
 	}
 }
 

@@ -139,8 +139,12 @@ func (r *recovery) settle() {
 // unused returns the files of the store that nothing refers to.
 func (r *recovery) unused() (names []string) {
 	s := r.s
+	used := make(map[string]bool, len(s.snapshots))
+	for _, x := range s.snapshots {
+		used[x.name] = true
+	}
 	for _, name := range r.files.snapshots {
-		if !slices.ContainsFunc(s.snapshots, func(x *snapshot) bool { return x.name == name }) {
+		if !used[name] {
 			names = append(names, name)
 		}
 	}

@@ -245,6 +245,7 @@ func (c *compaction) adopt() (obsolete []*file) {
 	defer s.mu.Unlock()
 
 	var snapshots []*snapshot
+	kept := make(map[*snapshot]bool)
 	for name, old := range c.frozen {
 		x := old.snap
 		if c.rewrites(name, old) {
@@ -252,6 +253,7 @@ func (c *compaction) adopt() (obsolete []*file) {
 		}
 		if x != nil {
 			snapshots = append(snapshots, x)
+			kept[x] = true
 		}
 		v := s.caches[name]
 		if !c.rewrites(name, old) || v == nil || !v.follows(old) {
@@ -276,7 +278,7 @@ func (c *compaction) adopt() (obsolete []*file) {
 		s.caches[name] = &next
 	}
 	for _, x := range s.snapshots {
-		if !slices.Contains(snapshots, x) {
+		if !kept[x] {
 			obsolete = append(obsolete, x.file)
 		}
 	}

@@ -198,7 +198,7 @@ func (r *recovery) adopt() error {
 		}
 		v.snap = openSnapshot(s.fs, c)
 		s.snapshots = append(s.snapshots, v.snap)
-		if slices.Contains(r.files.snapshots, v.snap.name) {
+		if _, there := slices.BinarySearch(r.files.snapshots, v.snap.name); there {
 			continue
 		}
 		// Only Fail cares: nothing older can show, and reading will say so.
