@@ -819,6 +819,28 @@ func TestEndedContext(t *testing.T) {
 	}
 }
 
+// shutdowner is a disk that is told how long closing may take.
+type shutdowner struct {
+	*disk
+	ctx context.Context
+}
+
+func (s *shutdowner) Shutdown(ctx context.Context) error {
+	s.ctx = ctx
+	return s.Close()
+}
+
+// TestShutdownOfStore: a store that can is closed within the same time.
+func TestShutdownOfStore(t *testing.T) {
+	s := &shutdowner{disk: newDisk()}
+	m := must(Open("", Options{Store: s}))
+	ctx := context.WithValue(t.Context(), s, true)
+	ok(t, m.Shutdown(ctx))
+	if s.ctx == nil || s.ctx.Value(s) != true {
+		t.Errorf("closed within %v", s.ctx)
+	}
+}
+
 // TestShutdownEndedContext: it closes all the same, and what was saved before
 // is there.
 func TestShutdownEndedContext(t *testing.T) {

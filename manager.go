@@ -358,9 +358,9 @@ func (m *Manager) Close() error { return m.Shutdown(context.Background()) }
 // beginning is saved, or fails with ErrClosed, as all do that come later. Running
 // builders are cancelled; reads give what is in memory until it has returned. If
 // saving fails, or ctx ends first, the error is returned and what is unsaved is lost,
-// but m is closed all the same; to be able to try again, call Sync before. Further
-// calls wait for the first to complete and return its error, or until their own ctx
-// ends.
+// but m is closed all the same; to be able to try again, call Sync before. The default
+// store compacts then what is overdue, as far as ctx lets it. Further calls wait for
+// the first to complete and return its error, or until their own ctx ends.
 func (m *Manager) Shutdown(ctx context.Context) error {
 	if m.closing.Swap(true) {
 		select {
@@ -371,7 +371,12 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		}
 	}
 	m.err = &Error{Op: "close", Err: exited} // unless hooks, and who observes, return
-	closeStore := sync.OnceValue(m.store.Close)
+	closeStore := sync.OnceValue(func() error {
+		if s, ok := m.store.(store.Shutdowner); ok {
+			return s.Shutdown(ctx)
+		}
+		return m.store.Close()
+	})
 	defer func() {
 		closeStore() // already, unless a hook or an observer has ended the goroutine
 		close(m.done)

@@ -73,6 +73,14 @@ type Compactor interface {
 	Compact(ctx context.Context) error
 }
 
+// A Shutdowner is a Store whose Close does what can be left for another time, and may
+// take long.
+type Shutdowner interface {
+	// Shutdown is Close, but what can be left is given up when ctx ends, which is no
+	// error.
+	Shutdown(ctx context.Context) error
+}
+
 // A Sharer is a Store that several processes may write at the same time.
 type Sharer interface {
 	// Redescribe makes what change returns the description of a cache, as a batch of

@@ -2,12 +2,14 @@ package logstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cacheman-go/cacheman/internal/vfs"
 	"github.com/cacheman-go/cacheman/internal/vfs/faultfs"
@@ -61,47 +63,106 @@ func TestShortLives(t *testing.T) {
 }
 
 // A compaction that is due is made at Close where there is little to write, and
-// otherwise left to the background: nobody opens a small store again and again
-// only to replay its journal.
+// otherwise left to the background, and to the Close of who opens the store next: nobody opens
+// a store again and again only to replay its journal.
 func TestCloseCompacts(t *testing.T) {
 	t.Parallel()
 	const at = 10_000
 	value := string(bytes.Repeat([]byte("v"), 1000))
-	fill := func(s *logstore.Store, n int) {
+	fill := func(t *testing.T, s *logstore.Store, n int) {
 		for i := range n {
 			apply(t, s, put("c", fmt.Sprint(i), value))
 		}
 	}
 	for _, c := range []struct {
 		snapshot, journal int // how many values there are
-		compacts          bool
+		compacts, next    bool
 	}{
-		{0, 8, false},
-		{0, 12, true},
-		{0, 70, true},
-		{30, 20, false}, // it is not due
-		{30, 40, true},
-		{60, 70, false}, // it would be long
+		{0, 8, false, false},
+		{0, 12, true, false},
+		{0, 70, true, false},
+		{30, 20, false, false}, // it is not due
+		{30, 40, true, false},
+		{60, 70, false, true}, // it is long
+		{60, 50, false, false},
 	} {
-		fs := faultfs.New()
-		opts := quiet(fs) // compacts only if it is told to
-		opts.Uncompressed = true
-		s := open(t, opts)
-		fill(s, c.snapshot)
-		if err := s.Compact(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		fill(s, c.journal)
-		s.Close()
+		synctest.Test(t, func(t *testing.T) {
+			fs := faultfs.New()
+			opts := quiet(fs) // compacts only if it is told to
+			opts.Uncompressed = true
+			s := open(t, opts)
+			fill(t, s, c.snapshot)
+			if err := s.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
 
-		compacted := false
-		opts.CompactAt, opts.Observe = at, func(e logstore.Event) { compacted = compacted || e.Kind == logstore.Compacted }
-		s = open(t, opts)
-		s.Close()
-		if compacted != c.compacts {
-			t.Errorf("%d values and %d in the journal: Close compacts %v", c.snapshot, c.journal, compacted)
-		}
+			closing, compacted := make(chan struct{}), false
+			opts.CompactAt, opts.Observe = at, func(e logstore.Event) { compacted = compacted || e.Kind == logstore.Compacted }
+			opts.FS = &pausing{FS: fs, before: func(name string) {
+				if strings.HasSuffix(name, ".snap") { // the background comes to nothing
+					<-closing
+				}
+			}}
+			s = open(t, opts)
+			fill(t, s, c.journal)
+			go s.Close()
+			synctest.Wait()
+			close(closing)
+			synctest.Wait()
+			if compacted != c.compacts {
+				t.Errorf("%d values and %d in the journal: Close compacts %v", c.snapshot, c.journal, compacted)
+			}
+			compacted = false
+			s = open(t, opts)
+			s.Close()
+			if compacted != c.next {
+				t.Errorf("%d values and %d in the journal: the next Close compacts %v", c.snapshot, c.journal, compacted)
+			}
+		})
 	}
+}
+
+// What Close may do of its own accord ends with the ctx of Shutdown.
+func TestShutdownGivesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mem := faultfs.New()
+		opts := quiet(mem)
+		s := open(t, opts)
+		for i := range 12 {
+			apply(t, s, put("c", fmt.Sprint(i), string(large[:1000])))
+		}
+		s.Close()
+		opts.CompactAt = 10_000
+		opts.Observe = func(e logstore.Event) { t.Errorf("told %v", e) }
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for _, what := range []string{"in the middle", "before it begins"} {
+			closing := make(chan struct{})
+			opts.FS = &pausing{FS: mem, before: func(name string) {
+				if strings.HasSuffix(name, ".snap") {
+					<-closing
+				}
+			}}
+			s = open(t, opts)
+			go func() {
+				if err := s.Shutdown(ctx); err != nil {
+					t.Error(err)
+				}
+			}()
+			synctest.Wait() // it waits for the compaction
+			cancel()
+			synctest.Wait()
+			close(closing)
+			synctest.Wait()
+			for name := range mem.Files() {
+				if strings.HasSuffix(name, ".snap") {
+					t.Errorf("%s: there is %s", what, name)
+				}
+			}
+		}
+	})
 }
 
 // closedDir is a directory in which, once there is close, a snapshot that is to be opened

@@ -287,7 +287,7 @@ func (c *compaction) adopt() (obsolete []*file) {
 		obsolete = append(obsolete, s.journals[0].file)
 		s.journals = s.journals[1:]
 	}
-	s.start, s.retryAt = c.start, 0
+	s.start, s.retryAt, s.late = c.start, 0, false
 	return obsolete
 }
 

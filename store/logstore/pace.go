@@ -18,15 +18,16 @@ func (s *Store) background() {
 }
 
 // wakeIfLarge starts a compaction in the background if the journals have grown
-// large enough. The caller holds applying.
-func (s *Store) wakeIfLarge() {
+// large enough, and reports whether they have. The caller holds applying.
+func (s *Store) wakeIfLarge() bool {
 	if s.opts.CompactAt < 0 || s.journalSize() <= max(s.limit(), s.retryAt) {
-		return
+		return false
 	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // limit is how large the journals may be before they are compacted: as large
@@ -41,25 +42,21 @@ func (s *Store) snapshotSize() (n int64) {
 	return n
 }
 
-// manyJournals is how many there may be before Close takes the time to compact them:
-// whoever opens the store opens each.
-const manyJournals = 8
-
-// overdue reports whether Close should compact: the journals are very large, or
-// they are larger than they may be and there is little to write, or there are many of
-// them, as short processes leave that wake a compaction and end. Who stops a short
-// compaction saves less than the next few who open the store pay for the replay.
-func (s *Store) overdue() bool {
+// overdue reports whether Close should compact: the journals are larger than they may be
+// and there is little to write, or they were when the store was opened, or they are very
+// large. Who stops such a compaction saves less than those who open the store from then on
+// pay for the replay.
+func (s *Store) overdue(ctx context.Context) bool {
 	if s.opts.CompactAt < 0 || s.closed.Load() {
 		return false
 	}
-	if s.acquire(s.ctx, s.applying) != nil {
+	if s.acquire(ctx, s.applying) != nil {
 		return false
 	}
 	defer s.applying.release()
 	size, limit := s.journalSize(), s.limit()
 	little := size+s.snapshotSize() <= 8*s.opts.CompactAt
-	return s.retryAt == 0 && (size > 8*limit || size > limit && (little || len(s.journals) > manyJournals))
+	return s.retryAt == 0 && (size > 8*limit || size > limit && (little || s.late))
 }
 
 // journalSize is what a replay would read. The caller holds applying.

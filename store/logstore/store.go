@@ -15,7 +15,7 @@ import (
 	"github.com/cacheman-go/cacheman/store"
 )
 
-// Store is a store.Store, store.Getter, store.Compactor and store.Backuper in a
+// Store is a store.Store, store.Getter, store.Compactor, store.Backuper and store.Shutdowner in a
 // directory.
 type Store struct {
 	dir    string // for messages
@@ -44,6 +44,7 @@ type Store struct {
 	nextSeq uint64 // of journals; higher than any file has
 	buf     []byte // of the last batch, for the next
 	retryAt int64  // how large the journals must be to compact again after an error
+	late    bool   // they were to be compacted already when the store was opened, and still are
 	start   position
 	from    uint64 // the journal at which a replay starts once the compaction under way, or the last one, is through
 	// unpublished, if not nil, is the manifest that there must be before
@@ -74,10 +75,11 @@ type Store struct {
 }
 
 var (
-	_ store.Store     = (*Store)(nil)
-	_ store.Getter    = (*Store)(nil)
-	_ store.Compactor = (*Store)(nil)
-	_ store.Backuper  = (*Store)(nil)
+	_ store.Store      = (*Store)(nil)
+	_ store.Getter     = (*Store)(nil)
+	_ store.Compactor  = (*Store)(nil)
+	_ store.Backuper   = (*Store)(nil)
+	_ store.Shutdowner = (*Store)(nil)
 )
 
 // position is where replay starts.
@@ -153,18 +155,22 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		s.release()
 		return nil, err
 	}
+	s.late = s.wakeIfLarge() // nobody else has s yet
 	if opts.CompactAt > 0 {
 		go s.background()
 	}
 	return s, nil
 }
 
-// Close waits for batches that are being applied, and gives the directory free.
-// It stops a compaction, unless that is short or long overdue: where every process
-// ends soon after its last batch, one of them must see it through. It returns nil.
-func (s *Store) Close() error {
-	if s.overdue() {
-		_ = s.Compact(s.ctx) // there is an event if it fails
+// Close is Shutdown without a limit of time.
+func (s *Store) Close() error { return s.Shutdown(context.Background()) }
+
+// Shutdown waits for batches that are being applied, and gives the directory free.
+// It stops a compaction, unless that is short or overdue and ctx has not ended: where every
+// process ends soon after its last batch, one of them must see it through. It returns nil.
+func (s *Store) Shutdown(ctx context.Context) error {
+	if s.overdue(ctx) {
+		_ = s.Compact(ctx) // there is an event if it fails
 	}
 	if s.closed.Swap(true) {
 		return nil
