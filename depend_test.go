@@ -344,7 +344,7 @@ func TestLongChain(t *testing.T) {
 func TestUpstreamFirst(t *testing.T) {
 	m := newManager(t)
 	network(t, m, "a b c d e f", "a<b", "b<c", "a<c", "d<a", "d<e")
-	slots := must(m.resolve("test", All()))
+	slots := must(m.resolve("test", All(), false))
 	place := make(map[string]int)
 	for i, s := range slots {
 		place[s.name] = i
@@ -358,7 +358,7 @@ func TestUpstreamFirst(t *testing.T) {
 	equal(t, "caches", len(slots), 6)
 	ok(t, m.Depend("c", "d"))
 	ok(t, m.Depend("f", "f"))
-	equal(t, "caches with circles", len(must(m.resolve("test", All()))), 6)
+	equal(t, "caches with circles", len(must(m.resolve("test", All(), false))), 6)
 }
 
 // TestRebuildOrder: rebuilding with dependents builds upstream first, each

@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -411,4 +412,59 @@ func TestDeregisteredWhileLinking(t *testing.T) {
 	for fault := range m.Check() {
 		t.Error(fault)
 	}
+}
+
+// What is saved of caches that are not registered is found, and can be invalidated like others:
+// it is gone, and so is what was declared, or found, to be computed from it.
+func TestUnregistered(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	m := openOn(d)
+	builds := 0
+	register := func(m *Manager) (a, tracked, declared *Cache[int, int]) {
+		a = must(Register(m, "a", Spec[int, int]{}))
+		tracked = must(Register(m, "tracked", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			builds++
+			v, err := a.Get(ctx, k)
+			if errors.Is(err, ErrNotFound) {
+				return -1, nil
+			}
+			return v, err
+		}}))
+		declared = must(Register(m, "declared", Spec[int, int]{DependsOn: []string{"a"}}))
+		return a, tracked, declared
+	}
+	a, tracked, declared := register(m)
+	equal(t, "unregistered", len(m.Unregistered()), 0)
+	ok(t, a.Set(1, 1))
+	must(tracked.Get(ctx, 1))
+	ok(t, declared.Set(1, 1))
+	ok(t, m.Close())
+
+	m = openOn(d)
+	must(Register(m, "new", Spec[int, int]{Formerly: []string{"tracked"}})) // which has another name now
+	equal(t, "unregistered", fmt.Sprint(m.Unregistered()), "[a declared]")
+	for _, name := range []string{"tracked", "b"} {
+		if err := m.Invalidate(Only(name)); !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := m.Touch(Only("a")); !errors.Is(err, ErrUnknown) {
+		t.Errorf("Touch: %v", err)
+	}
+	ok(t, m.Invalidate(Only("a")))
+	equal(t, "unregistered", fmt.Sprint(m.Unregistered()), "[]")
+	ok(t, m.Sync(ctx))
+	for _, info := range must(d.Caches(ctx)) {
+		if info.Cache == "a" || info.Cache == "declared" {
+			t.Errorf("saved: %s", info.Cache)
+		}
+	}
+	m = openOn(&disk{Store: d.Store})
+	a, tracked, declared = register(m)
+	equal(t, "what it has", a.Len()+declared.Len(), 0)
+	builds = 0
+	equal(t, "tracked", must(tracked.Get(ctx, 1)), -1)
+	equal(t, "builds", builds, 1)
+	ok(t, m.Close())
 }

@@ -194,6 +194,8 @@
 //
 // A [Limit], of a cache or of what all builders have made, bounds how much is
 // kept. The oldest values go first; what was computed from them stays valid.
+// What is saved of caches that the program does not have any more is found by
+// [Manager.Unregistered], and removed by [Manager.Invalidate].
 //
 // # Copies
 //

@@ -41,6 +41,43 @@ func ExampleManager_Deregister() {
 	// 42 true
 }
 
+// What is saved of caches that the program does not have any more can be found, and removed.
+func ExampleManager_Unregistered() {
+	ctx := context.Background()
+	store := memstore.New()
+	m, err := cacheman.Open("", cacheman.Options{Store: store})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, name := range []string{"pages", "thumbnails"} {
+		c, err := cacheman.Register(m, name, cacheman.Spec[string, int]{})
+		if err != nil {
+			log.Fatal(err)
+		}
+		c.Set("index", 1)
+	}
+	if err := m.Deregister(ctx, cacheman.All()); err != nil { // as a restart would
+		log.Fatal(err)
+	}
+	defer m.Close()
+
+	// Another version of the program has no thumbnails.
+	if _, err := cacheman.Register(m, "pages", cacheman.Spec[string, int]{}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(m.Unregistered())
+	if err := m.Invalidate(cacheman.Only(m.Unregistered()...)); err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Sync(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(m.Unregistered())
+	// Output:
+	// [thumbnails]
+	// []
+}
+
 // Lookup finds a registered cache where its handle is not at hand.
 func ExampleLookup() {
 	m, err := cacheman.Open("", cacheman.Options{Store: memstore.New()})

@@ -320,6 +320,28 @@ func (m *Manager) Names() []string {
 	return names
 }
 
+// Unregistered returns the names, in alphabetical order, under which something is saved
+// and no cache is registered: they are another program's, or those of an earlier
+// version, or are yet to be registered. [Manager.Invalidate] removes them.
+func (m *Manager) Unregistered() []string {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	var names []string
+	for name, s := range m.slots {
+		if m.left(s) && !strings.HasPrefix(name, ours) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// left reports that something is saved of s, which is not registered, under this name or
+// another. The gate is held.
+func (m *Manager) left(s *slot) bool {
+	return s.cache == nil && s.stored && !s.void() && m.heir(s.name) == nil
+}
+
 // slot returns the slot of name, making it if it is new. The gate is held
 // exclusively, or m not yet shared.
 func (m *Manager) slot(name string) *slot {

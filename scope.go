@@ -28,9 +28,10 @@ func Only(names ...string) Scope { return Scope{names: names} }
 // them, directly or through others.
 func WithDependents(names ...string) Scope { return Scope{names: names, dependents: true} }
 
-// resolve returns the registered caches of scope, each once, upstream first.
+// resolve returns the registered caches of scope, each once, upstream first, and
+// if saved is set also others that it names, of which something is saved.
 // The gate is held.
-func (m *Manager) resolve(op string, scope Scope) ([]*slot, error) {
+func (m *Manager) resolve(op string, scope Scope, saved bool) ([]*slot, error) {
 	var slots []*slot
 	if scope.all {
 		for _, s := range m.slots {
@@ -43,7 +44,7 @@ func (m *Manager) resolve(op string, scope Scope) ([]*slot, error) {
 	}
 	for _, name := range scope.names {
 		s := m.slots[name]
-		if s == nil || s.cache == nil {
+		if s == nil || s.cache == nil && !(saved && m.left(s)) {
 			return nil, &Error{Op: op, Cache: name, Err: ErrUnknown}
 		}
 		if !slices.Contains(slots, s) {
@@ -67,7 +68,7 @@ func (m *Manager) within(op string, scope Scope) ([]*core, error) {
 	if m.closed {
 		return nil, &Error{Op: op, Err: ErrClosed}
 	}
-	slots, err := m.resolve(op, scope)
+	slots, err := m.resolve(op, scope, false)
 	cores := make([]*core, len(slots))
 	for i, s := range slots {
 		cores[i] = s.cache
@@ -101,7 +102,7 @@ func (m *Manager) Sync(ctx context.Context, scopes ...Scope) error {
 		only = make(map[*slot]bool)
 	}
 	for _, scope := range scopes {
-		slots, err := m.resolve("sync", scope)
+		slots, err := m.resolve("sync", scope, false)
 		if err != nil {
 			m.gate.RUnlock()
 			return err
@@ -153,7 +154,8 @@ func (m *Manager) Reload(ctx context.Context, scope Scope) error {
 // dependents, for good: what was computed before is never served again, in
 // memory, by a builder that is running, or, once a sync has followed, after a
 // restart. It is one step for readers, and one batch for the store. Its cost
-// follows the number of caches, not of entries.
+// follows the number of caches, not of entries. Caches that are [Manager.Unregistered]
+// may be named, too: the next sync removes what is saved of them.
 func (m *Manager) Invalidate(scope Scope) error { return m.invalidate("invalidate", scope, true) }
 
 // InvalidateAll invalidates c and its dependents; see Manager.Invalidate.
@@ -171,7 +173,7 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 		return &Error{Op: op, Err: err}
 	}
 	reached := func() (touched, gone []*slot, err error) {
-		touched, err = m.resolve(op, scope)
+		touched, err = m.resolve(op, scope, roots)
 		gone = dependentsOf(touched, false)
 		if roots {
 			gone = slices.Concat(touched, gone)
