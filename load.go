@@ -425,8 +425,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	}
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
-	if dropped {
-		t.cleared = t.recorded
+	if dropped { // and is deleted as that: later there is what others have set since
 		return t, false, nil
 	}
 	d, err := parseDescription(description)
