@@ -59,7 +59,9 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Observe is called with every event, from the goroutine in which it
-	// happened, which waits for it. It may be called by many at once. The first panic of
+	// happened, which waits for it. It may be called by many at once, and use caches. But what is
+	// just being built, or could not be loaded, it must not ask for, nor call Sync or Close when something
+	// was, or could not be, saved, loaded or invalidated: it may wait for itself then. The first panic of
 	// Observe, or of Logger, is returned by Close; nothing else comes of it.
 	Observe func(Event)
 }
