@@ -370,11 +370,11 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 		if quiet = compared.identical && b.SameReads() && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, e.lockedVersion)
 		}
-		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() {
+		b.Commit(compared.same, b.none, c.derived())
+		if keys := c.keys.Load(); keys != nil && st.kind.held() != e.kind.held() { // which it may have read itself
 			m.graph.Mark(keys)
 			c.keyChanged(keys, b.k, st.kind.held())
 		}
-		b.Commit(compared.same, b.none, c.derived())
 		before := e.kind
 		e.hold(st)
 		s.live += held(st.kind) - held(before)

@@ -93,6 +93,29 @@ func TestNoUserCodeUnderLocks(t *testing.T) {
 	}
 }
 
+// TestObserverReadsLoaded: who is told that contents were loaded may read them.
+func TestObserverReadsLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		ok(t, must(Register(m, "c", Spec[int, int]{})).Set(1, 1))
+		ok(t, m.Close())
+		var c *Cache[int, int]
+		told := 0
+		m = d.open(t, Options{Observe: func(e Event) {
+			if e.Kind == EventLoaded {
+				told++
+				equal(t, "entries", c.Len(), e.Count)
+				equal(t, "value", must(c.Get(context.Background(), 1)), 1)
+			}
+		}})
+		c = must(Register(m, "c", Spec[int, int]{}))
+		ok(t, c.Load(t.Context()))
+		ok(t, c.Reload(t.Context()))
+		equal(t, "events", told, 2)
+	})
+}
+
 func TestVersion(t *testing.T) {
 	d := newDisk()
 	builds := 0

@@ -119,7 +119,9 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 	if done {
 		return nil
 	}
+	start := time.Now()
 	t, found, err := c.read(ctx)
+	n, took := t.len(), time.Since(start)
 	if err != nil {
 		c.failed(err)
 		if c.spec.BuildAll == nil || ctx.Err() != nil {
@@ -137,7 +139,15 @@ func (c *Cache[K, V]) load(ctx context.Context) error {
 			return err
 		}
 	}
+	if found {
+		c.tellLoaded(n, took)
+	}
 	return nil
+}
+
+// tellLoaded is called when the contents that were read, n entries, are in place: who observes may read them.
+func (c *core) tellLoaded(n int, took time.Duration) {
+	c.m.emit(Event{Kind: EventLoaded, Cache: c.slot.name, Count: n, Duration: took})
 }
 
 // install makes t, which was loaded in an epoch, the contents, unless they were replaced
@@ -297,7 +307,6 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 	if err = c.reading.lock(ctx); err == nil {
 		defer c.reading.unlock()
 	}
-	start := time.Now()
 	void := true // what is saved, if it is not found
 	switch {
 	case err != nil:
@@ -331,7 +340,6 @@ func (c *Cache[K, V]) read(ctx context.Context) (t *table[K, V], found bool, err
 			return t, false, nil
 		}
 	}
-	c.m.emit(Event{Kind: EventLoaded, Cache: c.slot.name, Count: t.len(), Duration: time.Since(start)})
 	return t, true, nil
 }
 
@@ -425,8 +433,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	}
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
-	if dropped {
-		t.cleared = t.recorded
+	if dropped { // and is deleted as that: later there is what others have set since
 		return t, false, nil
 	}
 	d, err := parseDescription(description)

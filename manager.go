@@ -59,8 +59,11 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Observe is called with every event, from the goroutine in which it
-	// happened, which waits for it. It may be called by many at once. The first panic of
-	// Observe, or of Logger, is returned by Close; nothing else comes of it.
+	// happened, which waits for it. It may be called by many at once, and use caches; but where
+	// something was built, that is in a builder, in which writes fail. What is just being built, or could not be
+	// loaded, it must not ask for, and when something was, or could not be, saved, loaded or invalidated, it must not
+	// wait for a sync, as Sync, Reload, Rebuild, DeleteSaved, Deregister and Close do: it may wait for itself
+	// then. The first panic of Observe, or of Logger, is returned by Close; nothing else comes of it.
 	Observe func(Event)
 }
 

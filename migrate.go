@@ -159,9 +159,10 @@ func (c *core) disinherit() {
 // outdated reports whether the contents that the store has were saved
 // otherwise than those of c are now, or under another name, or have something that
 // was invalidated and is to be compared with what is built. Until they are loaded,
-// the store must go on saying so. The gate is held.
+// the store must go on saying so. So it must of what another Manager may have built there as a
+// whole. The gate is held.
 func (c *Cache[K, V]) outdated() bool {
-	if c.heirOf != nil && !c.taken {
+	if c.heirOf != nil && !c.taken || c.all != nil && c.sharing() && c.edits.Load() > 0 {
 		return true
 	}
 	if !c.slot.stored || c.slot.void() || len(c.slot.description) == 0 {

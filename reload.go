@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -29,7 +30,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 		epoch, syncs := c.epoch, c.syncs.Load()
 		m.gate.RUnlock()
 		var t *table[K, V]
-		found := false
+		found, start := false, time.Now()
 		if err == nil {
 			t, found, err = c.read(ctx)
 		}
@@ -40,6 +41,7 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			}
 			return c.err(caller, "reload", nil, err)
 		}
+		n, took := t.len(), time.Since(start)
 		m.gate.Lock()
 		if c.epoch == epoch && c.syncs.Load() == syncs && !c.saving && c.writable() == nil {
 			var gone []*slot
@@ -53,6 +55,9 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			c.learned(found)
 			m.drop(gone, func() { c.replace(t, c.readState(t, found), nil) })
 			m.gate.Unlock()
+			if found {
+				c.tellLoaded(n, took)
+			}
 			if err := m.noteWhole(gone); err != nil {
 				return c.err(caller, "reload", nil, err)
 			}

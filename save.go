@@ -180,7 +180,7 @@ func (c *Cache[K, V]) cut(all bool) part {
 		return nil
 	}
 	others := t.former != nil || c.sharing() && c.state.Load() != stateUnloaded // of another version, or another Manager
-	if others && c.all != nil && t.unsaved() > 0 {
+	if others && c.all != nil && (t.rewrite || t.unsaved() > 0) {
 		t.cleared, t.rewrite = true, true // the later are there as a whole
 	}
 	p := &tablePart[K, V]{c: c, t: t, gen: t.gen, cleared: t.cleared, rewrite: t.rewrite}
@@ -211,16 +211,19 @@ func (c *Cache[K, V]) cut(all bool) part {
 	return p
 }
 
-// rewriteAll makes all entries unsaved. The gate is held exclusively.
+// rewriteAll makes all entries unsaved, but those that there is nothing of: the store has none
+// of them, or another Manager has set it since. The gate is held exclusively.
 func (t *table[K, V]) rewriteAll() {
 	for i := range t.shards {
 		s := &t.shards[i]
+		s.mu.RLock() // reads may be decoding
 		for _, e := range s.entries {
-			if e.dirty != t.gen {
+			if e.dirty != t.gen && (e.kind != absent || e.version().state.kind != absent) {
 				e.dirty = t.gen
 				s.dirty = append(s.dirty, e)
 			}
 		}
+		s.mu.RUnlock()
 	}
 }
 
@@ -498,7 +501,7 @@ func (p *tablePart[K, V]) finish(saved bool) {
 // that it may be so. The gate is held exclusively.
 func (c *Cache[K, V]) forget(sure bool) {
 	t := c.table.Load()
-	t.rewrite = t.recorded
+	t.rewrite = t.recorded && !(sure && c.unbuilt() && t.len() == 0) // or what another has built went
 	t.cleared = t.cleared && !sure
 	c.epoch++ // what is just being read is not there any more
 }

@@ -253,7 +253,8 @@ func (c *Cache[K, V]) Rebuild(ctx context.Context) error {
 // in memory alone: contents that were not read yet are read first; those that cannot be
 // are left where they are, and an error: Invalidate does without them. What is deleted counts
 // as unsaved from then on: the next Sync saves them all, and so does the autosync
-// or Close that follows the next change; without a change, Close does not.
+// or Close that follows the next change; without a change, Close does not. What is saved of caches
+// that are declared to depend on them stays, unless scope is WithDependents.
 func (m *Manager) DeleteSaved(ctx context.Context, scope Scope) error {
 	cores, err := m.within("delete", scope)
 	if err == nil && m.opts.ReadOnly {

@@ -54,16 +54,19 @@ func (c *core) lookAgain(ctx context.Context) (changed bool, err error) {
 }
 
 // readLatest is readStore, and shows what others have written to a store since it was
-// looked at. What is said of contents as a whole is to be of those that are read.
+// looked at. What is said of contents as a whole, or of the form that they are in, is to be of
+// those that are read: another may just have built, or migrated, them.
 func (c *Cache[K, V]) readLatest(ctx context.Context) (t *table[K, V], found bool, err error) {
-	again := c.sharing() && (c.all != nil || c.loaded()) || c.following()
+	c.m.gate.RLock()
+	again := c.sharing() && (c.all != nil || c.loaded() || !c.slot.stored || c.savedOtherwise()) || c.following()
+	c.m.gate.RUnlock()
 	if again {
 		if _, err = c.lookAgain(ctx); err != nil {
 			return nil, false, err
 		}
 	}
 	for {
-		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil {
+		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil && !t.cleared {
 			return t, found, err
 		}
 		if again, err = c.lookAgain(ctx); err != nil || !again {

@@ -3,10 +3,12 @@ package cacheman
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"testing"
 
+	"github.com/cacheman-go/cacheman/codec"
 	"github.com/cacheman-go/cacheman/store"
 )
 
@@ -146,6 +148,53 @@ func TestSetAgainWhileSaving(t *testing.T) {
 	wantContents(t, bc, map[int]int{1: 1})
 }
 
+// TestSavedAgainWithOthers: a Manager that saves all of a cache again, for it was deleted, leaves alone what
+// another has set meanwhile, also where a builder has found nothing before.
+func TestSavedAgainWithOthers(t *testing.T) {
+	ctx, s := t.Context(), newSharing()
+	a, b := openOn(s), openOn(s)
+	defer b.Close()
+	defer a.Close()
+	c := must(Register(a, "c", Spec[int, int]{}))
+	out := must(Register(a, "out", Spec[int, bool]{Build: func(ctx context.Context, k int) (bool, error) { return c.Contains(ctx, k) }}))
+	each := must(Register(a, "each", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Get(ctx, k) }}))
+	ok(t, c.Set(1, 1))
+	must(out.Get(ctx, 2))
+	if _, err := each.Get(ctx, 2); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	ok(t, a.Sync(ctx))
+	ok(t, c.DeleteSaved(ctx))
+	ok(t, must(Register(b, "c", Spec[int, int]{})).Set(2, 2))
+	ok(t, b.Sync(ctx))
+	ok(t, a.Sync(ctx))
+	if got := savedIn(s.disk, "c"); !maps.Equal(got, map[int]int{1: 1, 2: 2}) {
+		t.Errorf("there is %v", got)
+	}
+}
+
+// TestInvalidatedAndReloadedBesideOthers: an invalidation that is saved, with another cache, deletes nothing that another Manager
+// sets afterwards, also if the cache was reloaded in between.
+func TestInvalidatedAndReloadedBesideOthers(t *testing.T) {
+	ctx, s := t.Context(), newSharing()
+	a, b := openOn(s), openOn(s)
+	defer b.Close()
+	defer a.Close()
+	c, other := must(Register(a, "c", Spec[int, int]{})), must(Register(a, "other", Spec[int, int]{}))
+	ok(t, c.Set(1, 1))
+	ok(t, a.Sync(ctx))
+	ok(t, c.InvalidateAll())
+	ok(t, c.Reload(ctx))
+	ok(t, other.Sync(ctx))
+	ok(t, must(Register(b, "c", Spec[int, int]{})).Set(2, 2))
+	ok(t, b.Sync(ctx))
+	ok(t, c.Set(3, 3))
+	ok(t, a.Sync(ctx))
+	if got := savedIn(s.disk, "c"); !maps.Equal(got, map[int]int{2: 2, 3: 3}) {
+		t.Errorf("there is %v", got)
+	}
+}
+
 // TestRegisteredAfterOthersSaved: a cache has what another Manager has saved of it before it was
 // registered, also if that was after this Manager was opened.
 func TestRegisteredAfterOthersSaved(t *testing.T) {
@@ -225,6 +274,92 @@ func TestSavedAfterOthersDropped(t *testing.T) {
 				}
 				equal(t, "builds", builds, v-1)
 			}
+		})
+	}
+}
+
+// TestBuiltAsWholeBesideOthers: contents that one Manager has built as a whole are built anew when they are stale, also if
+// another, which has not looked at them, has saved something of the cache since: an entry, or that it has nothing of it.
+func TestBuiltAsWholeBesideOthers(t *testing.T) {
+	for name, write := range map[string]func(c *Cache[int, int]) (more map[int]int){
+		"set": func(c *Cache[int, int]) map[int]int {
+			ok(t, c.Set(3, 3))
+			return map[int]int{3: 3}
+		},
+		"nothing": func(c *Cache[int, int]) map[int]int {
+			ok(t, c.DeleteSaved(t.Context()))
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, s, builds := t.Context(), newSharing(), 0
+			open := func() (m *Manager, in, all *Cache[int, int]) {
+				m = openOn(s)
+				t.Cleanup(func() { m.Close() })
+				in = must(Register(m, "in", Spec[int, int]{}))
+				return m, in, must(Register(m, "all", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
+					builds++
+					v, err := in.Get(ctx, 1)
+					return map[int]int{v: v}, err
+				}}))
+			}
+			a, in, all := open()
+			b, _, other := open()
+			more := write(other)
+			ok(t, in.Set(1, 1))
+			must(all.Collect(ctx))
+			ok(t, a.Sync(ctx))
+			ok(t, b.Sync(ctx))
+			for v := 1; v <= 2; v++ {
+				_, in, all := open()
+				builds = 0
+				ok(t, in.Set(1, v))
+				want := map[int]int{v: v}
+				if v == 1 {
+					maps.Copy(want, more)
+				}
+				if got := must(all.Collect(ctx)); !maps.Equal(got, want) {
+					t.Errorf("of %d it is %v, not %v", v, got, want)
+				}
+				equal(t, "builds", builds, v-1)
+			}
+		})
+	}
+}
+
+// TestUpgradedBesideOthers: what was saved under another Version is forgotten, or migrated, once: a Manager that
+// was opened before another had done so, and has not read it, finds what that has saved.
+func TestUpgradedBesideOthers(t *testing.T) {
+	for name, want := range map[string]map[int]int{
+		"forgotten": {2: 2, 3: 3},
+		"migrated":  {1: 10, 2: 2, 3: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, s := t.Context(), newSharing()
+			open := func(version string) (*Manager, *Cache[int, int]) {
+				m := openOn(s)
+				t.Cleanup(func() { m.Close() })
+				spec := Spec[int, int]{Version: version}
+				if name == "migrated" {
+					spec.Migrate = func(_ context.Context, _ Saved, _ int, data []byte) (int, error) {
+						v, err := must(codec.For[int]()).Decode(data)
+						return 10 * v, err
+					}
+				}
+				return m, must(Register(m, "c", spec))
+			}
+			old, c := open("1")
+			ok(t, c.Set(1, 1))
+			ok(t, old.Close())
+			a, ofA := open("2")
+			b, ofB := open("2")
+			ok(t, ofA.Set(2, 2))
+			ok(t, a.Sync(ctx))
+			ok(t, ofB.Set(3, 3))
+			ok(t, b.Sync(ctx))
+			wantContents(t, ofB, want)
+			_, after := open("2")
+			wantContents(t, after, want)
 		})
 	}
 }

@@ -20,9 +20,9 @@ import (
 // Manager or of the caller, for one cache never two loads or two saves at once.
 // A panic in a hook becomes its error. Hooks may use other caches; a hook that
 // reads the cache whose contents it is about to provide waits for itself, and so
-// do Save, Delete, BeforeSave and codecs that call Sync or Close, for they are
-// part of a sync; so may Load, AfterLoad, Migrate and Validate be, where contents have
-// to be read before they can be saved.
+// do Save, Delete, BeforeSave and codecs that wait for a sync, as Sync, Reload, Rebuild, DeleteSaved,
+// Deregister and Close do, for they are part of one; so may Load, AfterLoad, Migrate and Validate be, where
+// contents have to be read before they can be saved.
 type Spec[K comparable, V any] struct {
 	// Version says what the builders mean. Change it when they are to make
 	// other values than before: what was built under another Version is built

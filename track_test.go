@@ -141,3 +141,20 @@ func TestContainsAfterRestart(t *testing.T) {
 	equal(t, "2", must(has.Get(t.Context(), 2)), true)
 	equal(t, "builds", builds, 3)
 }
+
+// TestBuilderCountsItself: an entry that is built of how many there are in its cache, and is one more then,
+// is built again when it is asked for, and then stays. Another is stale when it comes.
+func TestBuilderCountsItself(t *testing.T) {
+	ctx := t.Context()
+	m := newManager(t)
+	var c *Cache[int, int]
+	c = must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Count(ctx) }}))
+	for i, want := range []int{0, 1, 1} {
+		equal(t, "the first", must(c.Get(ctx, 1)), want)
+		equal(t, "builds", int(c.Stats().Builds), min(i+1, 2))
+	}
+	equal(t, "another", must(c.Get(ctx, 2)), 1)
+	equal(t, "another", must(c.Get(ctx, 2)), 2)
+	equal(t, "the first", must(c.Get(ctx, 1)), 2)
+	equal(t, "builds", int(c.Stats().Builds), 5)
+}

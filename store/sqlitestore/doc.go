@@ -15,7 +15,9 @@
 // A Manager has its contents in memory. What another process has written since
 // they were loaded it sees after Reload; of two that write the same key, the
 // later wins. Contents that Spec.BuildAll makes are saved as a whole, also when one
-// entry of them was set, and of two that save them the later wins. What one has computed
+// entry of them was set, and of two that save them the later wins. So are contents that
+// are forgotten or migrated (Spec.Version, Spec.Migrate) or not valid (Spec.Validate), if
+// both have read them before one has saved. What one has computed
 // from values of its own is computed anew where another has replaced those, if it was read with
 // a builder's ctx. That a cache is declared to depend on another (Spec.DependsOn) is not
 // compared: one process may save it after another has changed what it depends on. And as
