@@ -3,6 +3,7 @@ package cacheman
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,7 +11,8 @@ import (
 )
 
 // Explanation says where an entry comes from, and what is known of it. It is
-// as it was at one instant. What was saved is read for it, but nothing is checked or built.
+// as it was at one instant. What was saved of the entry is read for it, but nothing is
+// checked or built: call [Manager.Refresh] before to learn what has changed outside.
 type Explanation struct {
 	Cache string
 	Key   any
@@ -34,7 +36,7 @@ type EntryState string
 const (
 	Absent   EntryState = "absent"   // there is none
 	Clean    EntryState = "clean"    // it is what its builder would make now
-	Check    EntryState = "check"    // something it was built from may have changed, or was not looked at since the Manager was opened
+	Check    EntryState = "check"    // something it was built from may have changed, or it was not looked at since the Manager was opened
 	Dirty    EntryState = "dirty"    // it will be built when somebody asks for it
 	Building EntryState = "building" // a builder is running
 )
@@ -42,7 +44,7 @@ const (
 // Dependency is something that an entry was built from.
 type Dependency struct {
 	Cache   string
-	Key     any    // nil if it was not looked at since the Manager was opened
+	Key     any    // nil if its cache is not registered
 	Seen    uint64 // the stamp that was read; 0: there was no value
 	Stamp   uint64 // the stamp now, if State is Clean
 	State   EntryState
@@ -60,8 +62,21 @@ type Reached struct {
 func (c *Cache[K, V]) Explain(k K) Explanation {
 	c.m.ring()
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
-	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
 	noted := c.handNode(k)
+	var by savedDependencies
+	for {
+		x, n, saved := c.explain(k, noted, by)
+		if saved == by.saved {
+			return x
+		}
+		by = c.savedDependencies(n, saved)
+	}
+}
+
+// explain is Explain. by is what was found of what the entry's node was built from, if that
+// was saved; if it is of something else than saved, x is of no use.
+func (c *Cache[K, V]) explain(k K, noted *graph.Node, by savedDependencies) (x Explanation, n *graph.Node, saved string) {
+	x = Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
 	_, s := c.rlock(k)
 	e := s.entries[k]
 	g := c.m.graph
@@ -72,8 +87,7 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	if noted != nil { // what was built through an entry in memory, before it was lost
 		x.Dependents = appendReached(x.Dependents, noted.Above())
 	}
-	n := c.madeBy(e)
-	if n == nil {
+	if n = c.madeBy(e); n == nil {
 		if e != nil && e.kind.held() {
 			x.State, x.Why, x.Stamp, x.Built, x.Input = Clean, "it was set", e.current(), e.current(), true
 			if c.all != nil && c.all.State() != graph.Clean {
@@ -83,46 +97,107 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 		x.Revision = g.Revision()
 		g.Unlock()
 		s.mu.RUnlock()
-		return x
+		return x, nil, by.saved
 	}
 	x.Input = n.Kind() == graph.Input
 	x.Stamp, x.Built, x.Took, x.Revision = e.current(), n.Built, n.Took(), g.Revision()
 	x.State = stateOf(n)
-	saved := n.Saved()
 	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
 	}
 	x.Why = c.m.why(n, e.kind)
-	doubtful := n.Doubtful()
+	because := n.Doubtful()
+	if saved = n.Saved(); saved != "" {
+		x.Dependencies = by.now()
+		because = slices.IndexFunc(x.Dependencies, func(d Dependency) bool { return d.Changed })
+		switch {
+		case by.err != nil:
+			x.Why = by.err.Error()
+		case because >= 0 && x.State == Check:
+			x.Why = ""
+		}
+	}
 	g.Unlock()
 	s.mu.RUnlock()
 	if x.Why == "" { // the key, which may have a String method, is named without locks
-		d := c.m.shown(x.Dependencies[doubtful])
+		d := c.m.shown(x.Dependencies[because])
 		x.Why = entryName(d.Cache, d.Key) + " may have changed"
 		if d.State == Clean {
 			x.Why = entryName(d.Cache, d.Key) + " has changed"
 		}
 	}
-	if saved != "" {
-		edges, err := parseEdges(saved)
-		if err != nil {
-			x.Why = err.Error()
+	x.Dependencies = c.m.listed(x.Dependencies)
+	return x, n, saved
+}
+
+// savedDependencies are what a node was built from, as it was saved.
+type savedDependencies struct {
+	saved string
+	of    []Dependency
+	nodes []*graph.Node // theirs, as far as they are known
+	err   error         // why there is nothing
+}
+
+// savedDependencies returns what saved says, of what a node of c was built from. For it
+// nothing else is read. No lock is held.
+func (c *core) savedDependencies(n *graph.Node, saved string) savedDependencies {
+	edges, err := parseEdges(saved)
+	by := savedDependencies{saved: saved, err: err}
+	for _, e := range edges {
+		d := Dependency{Cache: e.cache, Seen: e.stamp, State: Check}
+		if e.cache == ours+handCache {
+			d.Key = e.key
+		} else if on, err := c.m.readable(e.cache); err == nil {
+			d.Key = on.keyed().decodeKey(e.key)
 		}
-		for _, e := range edges {
-			d := Dependency{Cache: e.cache, Key: e.key, Seen: e.stamp, State: Check}
-			if e.cache == ours+handCache {
-				x.Dependencies = append(x.Dependencies, d)
-				continue
-			}
-			d.Key = nil
-			if on, err := c.m.lookup(e.cache); err == nil {
-				d.Key = on.owner.Type.(keyed).decodeKey(e.key)
-			}
-			x.Dependencies = append(x.Dependencies, d)
+		by.of = append(by.of, d)
+	}
+	by.nodes = make([]*graph.Node, len(by.of))
+	i := 0
+	for e, err := range c.stored(&graph.List{Node: n, Saved: saved}) {
+		if err != nil {
+			break // it is built anew, whatever the others are
+		}
+		by.nodes[i] = e.on.keyed().known(e.key)
+		i++
+	}
+	return by
+}
+
+// now returns what by is as it is now. The graph is locked.
+func (by savedDependencies) now() []Dependency {
+	of := slices.Clone(by.of)
+	for i, n := range by.nodes {
+		if n != nil && !n.Dead() {
+			d := &of[i]
+			d.Stamp, d.State = n.Stamp, stateOf(n)
+			d.Changed = d.State == Clean && d.Seen != d.Stamp
 		}
 	}
-	x.Dependencies = c.m.listed(x.Dependencies)
-	return x
+	return of
+}
+
+// known implements keyed.
+func (as nodes[K, V]) known(key string) *graph.Node {
+	c := as.of
+	k, is := as.decodeKey(key).(K)
+	state := c.state.Load()
+	if !is || state == stateUnloaded {
+		return nil
+	}
+	if state == statePartial {
+		_, s := c.rlock(k)
+		there := s.entries[k] != nil
+		s.mu.RUnlock()
+		if !there {
+			return nil
+		}
+	}
+	n, err := c.node(c.m.ctx, k)
+	if err != nil {
+		return nil
+	}
+	return n
 }
 
 // listed returns what is shown of dependencies, in their memory: no builder has read the
@@ -247,7 +322,7 @@ func (x Explanation) String() string {
 	fmt.Fprintf(&b, "%s: %s: %s\n", entryName(x.Cache, x.Key), x.State, x.Why)
 	if x.Stamp > 0 {
 		fmt.Fprintf(&b, "  changed at revision %d of %d", x.Stamp, x.Revision)
-		if !x.Input {
+		if !x.Input && x.Built > 0 { // it is not known of what was loaded as a whole
 			fmt.Fprintf(&b, ", built at %d in %v", x.Built, x.Took)
 		}
 		b.WriteByte('\n')
@@ -285,7 +360,11 @@ func (x Explanation) String() string {
 		}
 		b.WriteByte('\n')
 	}
-	if n := len(x.Dependents); n > 0 {
+	switch n := len(x.Dependents); n {
+	case 0:
+	case 1:
+		b.WriteString("  1 entry was built from it\n")
+	default:
 		fmt.Fprintf(&b, "  %d entries were built from it\n", n)
 	}
 	return b.String()
