@@ -222,8 +222,8 @@ type part interface {
 	// lacks is called after write, and reports whether what BuildAll has made was
 	// written without some of it.
 	lacks() bool
-	// save calls the Save hook.
-	save(ctx context.Context) error
+	// save calls the Save hook, with n entries.
+	save(ctx context.Context) (n int, err error)
 	// finish is called last; if what was given was not saved, or could not
 	// be encoded, it is unsaved again.
 	finish(saved bool)
