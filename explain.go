@@ -219,7 +219,7 @@ func (m *Manager) shown(d Dependency) Dependency {
 	if key, is := d.Key.(string); is && d.Cache == ours+handCache {
 		d.Cache, d.Key = m.handOf(key)
 	}
-	d.Cache = plainName(d.Cache)
+	d.Cache, d.Key = plainName(d.Cache), plainKey(d.Cache, d.Key)
 	return d
 }
 
