@@ -534,3 +534,26 @@ func TestValuesEditedAndReloaded(t *testing.T) {
 		x.want("ab", 10)
 	})
 }
+
+// TestValuesUnchanged: a run that changes nothing saves nothing.
+func TestValuesUnchanged(t *testing.T) {
+	d, dir := newDisk(), t.TempDir()
+	synced := 0
+	run := func(do func(*Cache[string, string])) {
+		s := must(csvstore.Open(dir, csvstore.Options{}))
+		m := d.open(t, Options{Observe: func(e Event) {
+			if e.Kind == EventSynced {
+				synced++
+			}
+		}})
+		do(must(Register(m, "c", Spec[string, string]{Store: s})))
+		ok(t, m.Close())
+		ok(t, s.Close())
+	}
+	run(func(c *Cache[string, string]) { ok(t, c.Set("k", "v")) })
+	read := func(c *Cache[string, string]) { equal(t, "k", must(c.Get(t.Context(), "k")), "v") }
+	run(read) // what it was built from, which is nothing, may be noted
+	synced = 0
+	run(read)
+	equal(t, "saved", synced, 0)
+}

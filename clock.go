@@ -54,8 +54,7 @@ func ExpireAt(ctx context.Context, t time.Time) error {
 
 // clock has the time for each granularity, in ns.
 func clock(m *Manager) (*Cache[int64, int64], error) {
-	var c *Cache[int64, int64]
-	c, err := own(m, clockCache, func() Spec[int64, int64] {
+	return own(m, clockCache, func() Spec[int64, int64] {
 		return Spec[int64, int64]{Probe: func(_ context.Context, granularity, _ int64, _ bool) (int64, error) {
 			tick := m.now().Truncate(time.Duration(granularity))
 			m.alarms.set(time.Duration(granularity), tick.Add(time.Duration(granularity)), func() {
@@ -66,7 +65,6 @@ func clock(m *Manager) (*Cache[int64, int64], error) {
 			return tick.UnixNano(), nil
 		}}
 	})
-	return c, err
 }
 
 // deadlines has for a time in Unix seconds whether it has passed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,4 +196,13 @@ func TestCloseBesideGet(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFilesOfClosed: it is said once that the Manager is closed, not for each cache of files.
+func TestFilesOfClosed(t *testing.T) {
+	m := newManager(t)
+	ok(t, m.Close())
+	_, err := OpenFiles(m)
+	equal(t, "lines", strings.Count(err.Error(), "\n"), 0)
+	equal(t, "closed", errors.Is(err, ErrClosed), true)
 }

@@ -131,6 +131,7 @@ func wrap(ctx context.Context, op, cache string, key any, err error) error {
 
 // entryName is how an entry is written in errors, paths and logs.
 func entryName(cache string, key any) string {
+	key = plainKey(cache, key)
 	cache = plainName(cache)
 	switch k := key.(type) {
 	case nil, Single:

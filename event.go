@@ -53,7 +53,7 @@ func (k EventKind) level() slog.Level {
 
 // emit hands e to the logger and the observer. It is called without locks.
 func (m *Manager) emit(e Event) {
-	e.Cache = plainName(e.Cache)
+	e.Cache, e.Key = plainName(e.Cache), plainKey(e.Cache, e.Key)
 	if m.opts.Logger != nil {
 		m.tell(func() { m.log(e) })
 	}

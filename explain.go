@@ -2,7 +2,7 @@ package cacheman
 
 import (
 	"fmt"
-	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,7 +10,8 @@ import (
 )
 
 // Explanation says where an entry comes from, and what is known of it. It is
-// as it was at one instant. What was saved is read for it, but nothing is checked or built.
+// as it was at one instant. What was saved of the entry is read for it, but nothing is
+// checked or built: call [Manager.Refresh] before to learn what has changed outside.
 type Explanation struct {
 	Cache string
 	Key   any
@@ -34,7 +35,7 @@ type EntryState string
 const (
 	Absent   EntryState = "absent"   // there is none
 	Clean    EntryState = "clean"    // it is what its builder would make now
-	Check    EntryState = "check"    // something it was built from may have changed, or was not looked at since the Manager was opened
+	Check    EntryState = "check"    // something it was built from may have changed, or it was not looked at since the Manager was opened
 	Dirty    EntryState = "dirty"    // it will be built when somebody asks for it
 	Building EntryState = "building" // a builder is running
 )
@@ -42,7 +43,7 @@ const (
 // Dependency is something that an entry was built from.
 type Dependency struct {
 	Cache   string
-	Key     any    // nil if it was not looked at since the Manager was opened
+	Key     any    // nil if its cache is not registered
 	Seen    uint64 // the stamp that was read; 0: there was no value
 	Stamp   uint64 // the stamp now, if State is Clean
 	State   EntryState
@@ -60,8 +61,21 @@ type Reached struct {
 func (c *Cache[K, V]) Explain(k K) Explanation {
 	c.m.ring()
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
-	x := Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
 	noted := c.handNode(k)
+	var by savedDependencies
+	for {
+		x, n, saved := c.explain(k, noted, by)
+		if saved == by.saved {
+			return x
+		}
+		by = c.savedDependencies(n, saved)
+	}
+}
+
+// explain is Explain. by is what was found of what the entry's node was built from, if that
+// was saved; if it is of something else than saved, x is of no use.
+func (c *Cache[K, V]) explain(k K, noted *graph.Node, by savedDependencies) (x Explanation, n *graph.Node, saved string) {
+	x = Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
 	_, s := c.rlock(k)
 	e := s.entries[k]
 	g := c.m.graph
@@ -72,8 +86,7 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	if noted != nil { // what was built through an entry in memory, before it was lost
 		x.Dependents = appendReached(x.Dependents, noted.Above())
 	}
-	n := c.madeBy(e)
-	if n == nil {
+	if n = c.madeBy(e); n == nil {
 		if e != nil && e.kind.held() {
 			x.State, x.Why, x.Stamp, x.Built, x.Input = Clean, "it was set", e.current(), e.current(), true
 			if c.all != nil && c.all.State() != graph.Clean {
@@ -83,46 +96,107 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 		x.Revision = g.Revision()
 		g.Unlock()
 		s.mu.RUnlock()
-		return x
+		return x, nil, by.saved
 	}
 	x.Input = n.Kind() == graph.Input
 	x.Stamp, x.Built, x.Took, x.Revision = e.current(), n.Built, n.Took(), g.Revision()
 	x.State = stateOf(n)
-	saved := n.Saved()
 	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
 	}
 	x.Why = c.m.why(n, e.kind)
-	doubtful := n.Doubtful()
+	because := n.Doubtful()
+	if saved = n.Saved(); saved != "" {
+		x.Dependencies = by.now()
+		because = slices.IndexFunc(x.Dependencies, func(d Dependency) bool { return d.Changed })
+		switch {
+		case by.err != nil:
+			x.Why = by.err.Error()
+		case because >= 0 && x.State == Check:
+			x.Why = ""
+		}
+	}
 	g.Unlock()
 	s.mu.RUnlock()
 	if x.Why == "" { // the key, which may have a String method, is named without locks
-		d := c.m.shown(x.Dependencies[doubtful])
+		d := c.m.shown(x.Dependencies[because])
 		x.Why = entryName(d.Cache, d.Key) + " may have changed"
 		if d.State == Clean {
 			x.Why = entryName(d.Cache, d.Key) + " has changed"
 		}
 	}
-	if saved != "" {
-		edges, err := parseEdges(saved)
-		if err != nil {
-			x.Why = err.Error()
+	x.Dependencies = c.m.listed(x.Dependencies)
+	return x, n, saved
+}
+
+// savedDependencies are what a node was built from, as it was saved.
+type savedDependencies struct {
+	saved string
+	of    []Dependency
+	nodes []*graph.Node // theirs, as far as they are known
+	err   error         // why there is nothing
+}
+
+// savedDependencies returns what saved says, of what a node of c was built from. For it
+// nothing else is read. No lock is held.
+func (c *core) savedDependencies(n *graph.Node, saved string) savedDependencies {
+	edges, err := parseEdges(saved)
+	by := savedDependencies{saved: saved, err: err}
+	for _, e := range edges {
+		d := Dependency{Cache: e.cache, Seen: e.stamp, State: Check}
+		if e.cache == ours+handCache {
+			d.Key = e.key
+		} else if on, err := c.m.readable(e.cache); err == nil {
+			d.Key = on.keyed().decodeKey(e.key)
 		}
-		for _, e := range edges {
-			d := Dependency{Cache: e.cache, Key: e.key, Seen: e.stamp, State: Check}
-			if e.cache == ours+handCache {
-				x.Dependencies = append(x.Dependencies, d)
-				continue
-			}
-			d.Key = nil
-			if on, err := c.m.lookup(e.cache); err == nil {
-				d.Key = on.owner.Type.(keyed).decodeKey(e.key)
-			}
-			x.Dependencies = append(x.Dependencies, d)
+		by.of = append(by.of, d)
+	}
+	by.nodes = make([]*graph.Node, len(by.of))
+	i := 0
+	for e, err := range c.stored(&graph.List{Node: n, Saved: saved}) {
+		if err != nil {
+			break // it is built anew, whatever the others are
+		}
+		by.nodes[i] = e.on.keyed().known(e.key)
+		i++
+	}
+	return by
+}
+
+// now returns what by is as it is now. The graph is locked.
+func (by savedDependencies) now() []Dependency {
+	of := slices.Clone(by.of)
+	for i, n := range by.nodes {
+		if n != nil && !n.Dead() {
+			d := &of[i]
+			d.Stamp, d.State = n.Stamp, stateOf(n)
+			d.Changed = d.State == Clean && d.Seen != d.Stamp
 		}
 	}
-	x.Dependencies = c.m.listed(x.Dependencies)
-	return x
+	return of
+}
+
+// known implements keyed.
+func (as nodes[K, V]) known(key string) *graph.Node {
+	c := as.of
+	k, is := as.decodeKey(key).(K)
+	state := c.state.Load()
+	if !is || state == stateUnloaded {
+		return nil
+	}
+	if state == statePartial {
+		_, s := c.rlock(k)
+		there := s.entries[k] != nil
+		s.mu.RUnlock()
+		if !there {
+			return nil
+		}
+	}
+	n, err := c.node(c.m.ctx, k)
+	if err != nil {
+		return nil
+	}
+	return n
 }
 
 // listed returns what is shown of dependencies, in their memory: no builder has read the
@@ -144,7 +218,7 @@ func (m *Manager) shown(d Dependency) Dependency {
 	if key, is := d.Key.(string); is && d.Cache == ours+handCache {
 		d.Cache, d.Key = m.handOf(key)
 	}
-	d.Cache = plainName(d.Cache)
+	d.Cache, d.Key = plainName(d.Cache), plainKey(d.Cache, d.Key)
 	return d
 }
 
@@ -247,7 +321,7 @@ func (x Explanation) String() string {
 	fmt.Fprintf(&b, "%s: %s: %s\n", entryName(x.Cache, x.Key), x.State, x.Why)
 	if x.Stamp > 0 {
 		fmt.Fprintf(&b, "  changed at revision %d of %d", x.Stamp, x.Revision)
-		if !x.Input {
+		if !x.Input && x.Built > 0 { // it is not known of what was loaded as a whole
 			fmt.Fprintf(&b, ", built at %d in %v", x.Built, x.Took)
 		}
 		b.WriteByte('\n')
@@ -285,7 +359,11 @@ func (x Explanation) String() string {
 		}
 		b.WriteByte('\n')
 	}
-	if n := len(x.Dependents); n > 0 {
+	switch n := len(x.Dependents); n {
+	case 0:
+	case 1:
+		b.WriteString("  1 entry was built from it\n")
+	default:
 		fmt.Fprintf(&b, "  %d entries were built from it\n", n)
 	}
 	return b.String()
@@ -372,105 +450,6 @@ func (c *Cache[K, V]) entryNodes() (nodes []*graph.Node) {
 			if e.node != nil {
 				nodes = append(nodes, e.node)
 			}
-		}
-		s.mu.RUnlock()
-	}
-	return nodes
-}
-
-// Check verifies what must always hold of the entries in memory and of what
-// connects them, and yields what does not. There should be nothing. Writers wait
-// while it looks; it takes some 100 ns for each entry.
-func (m *Manager) Check() iter.Seq[error] {
-	return func(yield func(error) bool) {
-		for _, f := range m.faults() {
-			if f.on != nil {
-				f.what += ": " + f.on.Owner().Type.Name(f.on) // without locks, for it may call code of the user's
-			}
-			err := &Error{Op: "check", Cache: plainName(f.c.slot.name), Key: f.key, Err: fmt.Errorf("%w: %s", ErrInvariant, f.what)}
-			if !yield(err) {
-				return
-			}
-		}
-	}
-}
-
-// fault is an invariant that does not hold.
-type fault struct {
-	c    *core
-	key  any
-	what string
-	on   *graph.Node // the dependency that it is about, if there is one
-}
-
-func (m *Manager) faults() (faults []fault) {
-	m.gate.Lock()
-	defer m.gate.Unlock()
-	var nodes []*graph.Node
-	check := func(c *core) {
-		nodes = c.typed.check(nodes, func(key any, what string) { faults = append(faults, fault{c: c, key: key, what: what}) })
-	}
-	for _, s := range m.slots {
-		if s.cache != nil {
-			check(s.cache)
-		}
-		for _, former := range s.former { // others may have been computed from what it has
-			check(former)
-		}
-	}
-	m.graph.Lock()
-	defer m.graph.Unlock()
-	m.graph.Check(nodes, func(n *graph.Node, what string, on *graph.Node) {
-		t := n.Owner().Type.(keyed)
-		faults = append(faults, fault{t.cache(), t.keyOf(n.Entry()), what, on})
-	})
-	return faults
-}
-
-// check implements typed: it verifies the table, and appends its nodes. The
-// gate is held exclusively.
-func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string)) []*graph.Node {
-	g := c.m.graph
-	t := c.table.Load()
-	if state := c.state.Load(); state != stateClosed && t.partial != (state <= statePartial) {
-		fault(nil, fmt.Sprintf("its contents are in state %d, and partial: %v", state, t.partial))
-	}
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.RLock()
-		live, dirty := 0, 0
-		for k, e := range s.entries {
-			if e.key != k || t.shard(k) != s {
-				fault(k, "its entry is in the wrong place")
-			}
-			live += held(e.kind)
-			if e.dirty == t.gen {
-				dirty++
-			}
-			if e.node == nil {
-				if e.kind.held() != (e.stamp.Load() != 0) {
-					fault(k, fmt.Sprintf("it has stamp %d, and a value: %v", e.stamp.Load(), e.kind.held()))
-				}
-				continue
-			}
-			g.Lock()
-			if e.stamp.Load() == c.owner.Marks()|seen && !e.node.Fresh() {
-				fault(k, "it is taken for clean")
-			}
-			if e.node.Dead() {
-				fault(k, "its node is dead")
-			}
-			if e.node.Entry() != any(e) {
-				fault(k, "its node is of another entry")
-			}
-			if e.node.State() == graph.Clean && e.kind.stamped() != (e.node.Stamp != 0) {
-				fault(k, fmt.Sprintf("it is clean with stamp %d, and has a value: %v", e.node.Stamp, e.kind.held()))
-			}
-			g.Unlock()
-			nodes = append(nodes, e.node)
-		}
-		if live != s.live || dirty != len(s.dirty) {
-			fault(nil, fmt.Sprintf("shard %d: it has %d entries and counts %d; %d are to be saved, listed are %d", i, live, s.live, dirty, len(s.dirty)))
 		}
 		s.mu.RUnlock()
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cacheman-go/cacheman/internal/graph"
 )
@@ -376,4 +377,62 @@ func TestExplainInput(t *testing.T) {
 	equal(t, "built", mid.Explain("k").Input, false)
 	ok(t, mid.Set("other", 1))
 	equal(t, "set", mid.Explain("other").Input, true)
+}
+
+// TestExplainLoaded: of what was loaded it is said what has changed, as far as that is known
+// without reading anything.
+func TestExplainLoaded(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	world := 1
+	open := func() (m *Manager, asked, in, sum *Cache[string, int]) {
+		m = d.open(t, Options{})
+		asked = must(Register(m, "asked", Spec[string, int]{Probe: func(context.Context, string, int, bool) (int, error) { return world, nil }}))
+		in = must(Register(m, "in", Spec[string, int]{}))
+		sum = must(Register(m, "sum", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+			n, err1 := asked.Get(ctx, k)
+			i, err2 := in.Get(ctx, k)
+			return n + i, errors.Join(err1, err2)
+		}}))
+		return m, asked, in, sum
+	}
+	m, _, in, sum := open()
+	ok(t, in.Set("k", 1))
+	must(sum.Get(ctx, "k"))
+	ok(t, m.Close())
+	want := func(why string, states ...EntryState) {
+		t.Helper()
+		x := sum.Explain("k")
+		equal(t, "why", fmt.Sprint(x.State, ": ", x.Why), "check: "+why)
+		for i, d := range x.Dependencies {
+			equal(t, fmt.Sprint("dependency ", i), fmt.Sprint(d.Key, ": ", d.State), fmt.Sprint("k: ", states[i]))
+		}
+	}
+	const loaded = "it was loaded, and what it was built from was not looked at yet"
+
+	m, _, in, sum = open()
+	want(loaded, Check, Check)
+	ok(t, m.Refresh(ctx, nil))
+	want(loaded, Clean, Check)
+	ok(t, in.Load(ctx))
+	want(loaded, Clean, Clean)
+	ok(t, in.Set("k", 2))
+	want(`in["k"] has changed`, Clean, Clean)
+	ok(t, in.Delete("k"))
+	want(`in["k"] has changed`, Clean, Clean)
+	ok(t, m.Close())
+
+	world = 2
+	m, _, _, sum = open()
+	want(loaded, Check, Check)
+	ok(t, m.Refresh(ctx, nil))
+	want(`asked["k"] has changed`, Clean, Check)
+}
+
+// TestExplanationText: the text has no figures that are not known.
+func TestExplanationText(t *testing.T) {
+	x := Explanation{Cache: "c", Key: 1, State: Clean, Why: "why", Stamp: 2, Revision: 3, Dependents: []Reached{{"d", 1, 1}}}
+	equal(t, "text", x.String(), "c[1]: clean: why\n  changed at revision 2 of 3\n  1 entry was built from it\n")
+	x.Built, x.Took, x.Dependents = 2, time.Second, append(x.Dependents, x.Dependents...)
+	equal(t, "text", x.String(), "c[1]: clean: why\n  changed at revision 2 of 3, built at 2 in 1s\n  2 entries were built from it\n")
 }

@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -165,7 +166,7 @@ func OpenFiles(m *Manager) (*Files, error) {
 			return mode.Type(), err
 		}}
 	})
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	if err := cmp.Or(err1, err2, err3, err4, err5); err != nil { // all fail for one reason
 		return nil, err
 	}
 	return &Files{m, contents, metadata, modes, types, dirs}, nil

@@ -1040,6 +1040,33 @@ func TestExpireAt(t *testing.T) {
 	})
 }
 
+// TestTimesAreShown: people see times and durations, not numbers.
+func TestTimesAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []string
+		m := newDisk().open(t, Options{Observe: func(e Event) {
+			if e.Kind == EventBuilt {
+				events = append(events, entryName(e.Cache, e.Key))
+			}
+		}})
+		defer m.Close()
+		at := time.Now().Add(time.Minute).Truncate(time.Second)
+		c := must(Register(m, "c", Spec[string, int]{Build: func(ctx context.Context, _ string) (int, error) {
+			_, err := Now(ctx, time.Hour)
+			return 1, errors.Join(err, ExpireAt(ctx, at))
+		}}))
+		must(c.Get(t.Context(), "k"))
+		clock, deadline := "clock[1h0m0s]", fmt.Sprintf("deadlines[%v]", at)
+		equal(t, "events", fmt.Sprint(events), fmt.Sprintf("[%s %s c[\"k\"]]", clock, deadline))
+		x := c.Explain("k").String()
+		if !strings.Contains(x, clock) || !strings.Contains(x, deadline) {
+			t.Error(x)
+		}
+		time.Sleep(time.Minute)
+		equal(t, "why", c.Explain("k").Why, deadline+" may have changed")
+	})
+}
+
 // TestClockIsOnTime: a read that begins after a time has come has what is of that.
 func TestClockIsOnTime(t *testing.T) {
 	const granularity = time.Millisecond

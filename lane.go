@@ -222,8 +222,8 @@ type part interface {
 	// lacks is called after write, and reports whether what BuildAll has made was
 	// written without some of it.
 	lacks() bool
-	// save calls the Save hook.
-	save(ctx context.Context) error
+	// save calls the Save hook, with n entries.
+	save(ctx context.Context) (n int, err error)
 	// finish is called last; if what was given was not saved, or could not
 	// be encoded, it is unsaved again.
 	finish(saved bool)
@@ -397,6 +397,7 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 				if !describeAlike(d, s.description) {
 					c.describe = s.cache.describeLacking()
 				}
+			case c.part == nil && !c.dropped && s.stored && len(s.description) == 0 && !l.describes(): // nor would it be there the next time
 			case string(d) != string(s.description) || c.dropped || !s.stored || s.cache.sharing() && c.part != nil: // another may have dropped it
 				c.describe = d
 			}
@@ -410,6 +411,12 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 		return nil
 	}
 	return c
+}
+
+// describes reports whether the store gives descriptions back.
+func (l *lane) describes() bool {
+	_, valuesOnly := l.store.(*annotated)
+	return !valuesOnly && l.store != nil && l.store.Caps().Described
 }
 
 func (l *lane) cutStanding(c *cut, wanted bool) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ours begins the names of caches that the package itself has registered. They
@@ -13,6 +14,19 @@ const ours = "\x00cacheman "
 
 // plainName is how a cache is called where people see it.
 func plainName(name string) string { return strings.TrimPrefix(name, ours) }
+
+// plainKey is what people see of a key of the cache of a name.
+func plainKey(name string, key any) any {
+	if n, is := key.(int64); is {
+		switch name {
+		case ours + deadlinesCache:
+			return time.Unix(n, 0)
+		case ours + clockCache:
+			return time.Duration(n)
+		}
+	}
+	return key
+}
 
 // The caches of our own, by what follows ours in their names.
 const (

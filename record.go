@@ -185,6 +185,7 @@ type keyed interface {
 	ask(ctx context.Context, entry any) error // Get
 	renew(ctx context.Context, entry any) (*graph.Node, error)
 	nodeOf(ctx context.Context, key string) (*graph.Node, error)
+	known(key string) *graph.Node                                      // nodeOf, of what is in memory; else nil
 	find(ctx context.Context, edges []storedEdge, found []*graph.Node) // fills in nodes of edges to the cache that are there
 }
 

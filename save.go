@@ -137,9 +137,11 @@ func (b *batch) callSave(ctx context.Context) error {
 		if c.part == nil {
 			continue
 		}
-		if err := c.part.save(ctx); err != nil {
+		n, err := c.part.save(ctx)
+		if err != nil {
 			return c.cache.err(ctx, "sync", nil, err)
 		}
+		b.entries += n
 	}
 	return nil
 }
@@ -374,7 +376,7 @@ func (c *Cache[K, V]) encode(ctx context.Context, k K, v V, dst []byte) (_ []byt
 }
 
 // save implements part.
-func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
+func (p *tablePart[K, V]) save(ctx context.Context) (n int, err error) {
 	contents := make(map[K]V, len(p.whole))
 	for _, e := range p.whole {
 		st := e.version.state
@@ -391,20 +393,21 @@ func (p *tablePart[K, V]) save(ctx context.Context) (err error) {
 				return err
 			})
 			if err != nil {
-				return p.c.err(ctx, "sync", e.key, err)
+				return 0, p.c.err(ctx, "sync", e.key, err)
 			}
 		}
 		contents[e.key] = v
 	}
 	before, after := p.notes(ctx, contents)
 	if err := p.c.m.keepNotes(ctx, before); err != nil {
-		return err
+		return 0, err
 	}
+	n = len(contents) // the hook may change it
 	guard(&err, func() error { return p.c.spec.Save(ctx, contents) })
 	if err == nil {
 		err = p.c.m.keepNotes(ctx, after)
 	}
-	return err
+	return n, err
 }
 
 // notes returns what is to be noted of the entries that have changed before the contents

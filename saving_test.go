@@ -219,6 +219,23 @@ func TestHookAtClose(t *testing.T) {
 	})
 }
 
+// TestHookEvent: the event says how many entries the Save hook got.
+func TestHookEvent(t *testing.T) {
+	saved := 0
+	m := newDisk().open(t, Options{Observe: func(e Event) {
+		if e.Kind == EventSynced {
+			saved += e.Count
+		}
+	}})
+	c := must(Register(m, "c", Spec[int, int]{Save: func(_ context.Context, all map[int]int) error {
+		clear(all)
+		return nil
+	}}))
+	ok(t, c.SetAll(maps.All(map[int]int{1: 1, 2: 2})))
+	ok(t, m.Sync(t.Context()))
+	equal(t, "entries", saved, 2)
+}
+
 // A Set that comes while a sync begins is not saved alone.
 func TestSetWhileHookSaves(t *testing.T) {
 	for i := range 2000 {

@@ -87,9 +87,10 @@ type Spec[K comparable, V any] struct {
 	// returns the error, instead of at first use.
 	Eager bool
 
-	// Load replaces reading the contents from the store. An error means that
-	// there is nothing valid to load; return ErrNotFound to say that nothing
-	// was saved, which is no failure. A value that is the one that Load gave or Save
+	// Load replaces reading the contents from the store. ErrNotFound says that nothing was
+	// saved. After any other error BuildAll makes the contents; without one, whoever needs
+	// them gets the error, the next tries again, and until one succeeds nothing is saved
+	// that would replace what could not be read. A value that is the one that Load gave or Save
 	// was given the last time, as Codec encodes it, is what it was: what it was built from
 	// is known, and what was computed from it stays valid. Any other counts as set by hand,
 	// also in a cache with a builder: it is not built anew when something changes, nor for
@@ -110,8 +111,8 @@ type Spec[K comparable, V any] struct {
 	Delete func(ctx context.Context) error
 
 	// Validate is asked about contents that were loaded. If it returns an
-	// error or panics they are not used: the cache is built anew, or empty. They
-	// are saved until something is built, set or otherwise changed.
+	// error or panics they are not used: the cache is built anew, or empty. What is
+	// saved stays until something is built, set or otherwise changed.
 	// With it, all values are decoded when the contents are loaded.
 	Validate func(ctx context.Context, contents map[K]V) error
 

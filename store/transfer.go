@@ -82,15 +82,15 @@ func Import(ctx context.Context, s Store, r io.Reader) error {
 		return err
 	}
 	if len(infos) > 0 {
-		return fmt.Errorf("import: the store is not empty, it has cache %q", infos[0].Cache)
+		return fmt.Errorf("the store is not empty: it has %d caches", len(infos))
 	}
 	in := importer{r: bufio.NewReader(r), sum: sha256.New()}
 	if head, err := in.next(); err != nil || head.Format != exportFormat {
-		return fmt.Errorf("import: %w: it does not begin as an export does", ErrFormat)
+		return fmt.Errorf("%w: it does not begin as an export does", ErrFormat)
 	}
 	err = s.Apply(ctx, func(yield func(Op, error) bool) {
 		if err := in.ops(yield); err != nil {
-			yield(Op{}, fmt.Errorf("import: line %d: %w", in.line, err))
+			yield(Op{}, fmt.Errorf("line %d: %w", in.line, err))
 		}
 	})
 	return err

@@ -48,7 +48,8 @@ type Options struct {
 	// Row makes a row of a record, and Entry a record of a row. Both must be
 	// given, or none; [Rows] makes both from typed functions. A field cannot
 	// contain a carriage return, nor a row be a single empty field, as CSV
-	// loses these: such a row fails the batch.
+	// loses these: such a row fails the batch. A row of which Entry panics, as of
+	// one that has too few fields, cannot be read.
 	Row   func(key, value []byte) ([]string, error)
 	Entry func(row []string) (key, value []byte, err error)
 
@@ -214,11 +215,22 @@ func read(data []byte, o Options) iter.Seq2[wholefile.Entry, error] {
 				e.Line, err = parse.StartLine, parse.Err
 			} else if err == nil {
 				e.Line, _ = c.FieldPos(0)
-				e.Key, e.Value, err = o.Entry(slices.Clone(row))
+				e.Key, e.Value, err = o.entry(slices.Clone(row))
 			}
 			if !yield(e, err) {
 				return
 			}
 		}
 	}
+}
+
+// entry calls Entry. If that panics, as it may of a row that is too short for it, the row
+// cannot be read, and the others can.
+func (o *Options) entry(row []string) (key, value []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			key, value, err = nil, nil, fmt.Errorf("panicked: %v", p)
+		}
+	}()
+	return o.Entry(row)
 }

@@ -141,6 +141,17 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
+// TestEntryPanics: a row that is too short for Entry is damaged, and the others are not.
+func TestEntryPanics(t *testing.T) {
+	s, _ := opened(t, csvstore.Options{
+		Row:   func(k, v []byte) ([]string, error) { return []string{string(k), string(v)}, nil },
+		Entry: func(row []string) (k, v []byte, err error) { return []byte(row[0]), []byte(row[1]), nil },
+	}, "a,1\nb\nc,3\n")
+	if got, want := loaded(t, s), "a=1 !2 c=3"; got != want {
+		t.Errorf("loaded %q, want %q", got, want)
+	}
+}
+
 // TestBadRows: what CSV cannot hold is refused when it is written.
 func TestBadRows(t *testing.T) {
 	for _, row := range [][]string{nil, {}, {""}, {"a\rb"}, {"a", "b\r\n"}} {

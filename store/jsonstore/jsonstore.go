@@ -1,9 +1,10 @@
 // Package jsonstore keeps each cache in a JSON file that people and other
 // programs can read and change: one object, with one line for each record.
 //
-// A value that is JSON, as [codec.JSON] makes it, is stored as that. Any other
-// is stored as {"$base64": "…"}, and a key that is no text as "base64:…". What
-// is loaded is exactly what was stored.
+// Give a cache Codec: codec.JSON[V](), and its values are stored as they are. A value
+// that is no JSON, as of the default codecs, also of that for text, is stored as
+// {"$base64": "…"}, and a key that is no text as "base64:…". What is loaded is exactly
+// what was stored.
 //
 // A file is read and written as a whole, so a batch costs what the caches that
 // it changes hold. Only one process may write to a directory at a time, and

@@ -33,17 +33,17 @@ type Fault struct {
 // String describes f in one line.
 func (f Fault) String() string {
 	s := fmt.Sprintf("%s: %s", f.Kind, f.File)
-	if f.Kind == TornTail || f.Kind == Damaged {
+	switch f.Kind {
+	case TornTail:
 		s += fmt.Sprintf(", offset %d", f.Offset)
+	case Damaged: // Err says where
+		s = fmt.Sprintf("%s: %v", f.Kind, f.Err)
 	}
 	if f.Bytes > 0 {
 		s += fmt.Sprintf(", %d bytes", f.Bytes)
 	}
 	if f.Records > 0 {
 		s += fmt.Sprintf(", %d records", f.Records)
-	}
-	if f.Err != nil {
-		s += fmt.Sprintf(": %v", f.Err)
 	}
 	return s
 }

@@ -139,14 +139,14 @@ type Event struct {
 func (e Event) String() string {
 	var b strings.Builder
 	b.WriteString(e.Kind.String())
-	if e.File != "" {
+	if e.Kind == Damaged { // Err says where
+		fmt.Fprintf(&b, " (%s)", e.Policy)
+	} else if e.File != "" {
 		fmt.Fprintf(&b, ": %s", e.File)
 	}
 	switch e.Kind {
 	case TornTail:
 		fmt.Fprintf(&b, ": %d bytes cut off at offset %d", e.Bytes, e.Offset)
-	case Damaged:
-		fmt.Fprintf(&b, " at offset %d (%s)", e.Offset, e.Policy)
 	case JournalEnded:
 		fmt.Fprintf(&b, " at offset %d", e.Offset)
 	case Compacted:

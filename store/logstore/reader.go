@@ -66,7 +66,7 @@ var (
 func OpenReader(dir string, opts Options) (*Reader, error) {
 	r, err := openReader(dir, opts)
 	if err != nil {
-		return nil, fmt.Errorf("logstore: open %s for reading: %w", dir, err)
+		return nil, openError(dir, err)
 	}
 	return r, nil
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -102,9 +104,19 @@ type position struct {
 func Open(dir string, opts Options) (*Store, error) {
 	s, err := open(dir, opts)
 	if err != nil {
-		return nil, fmt.Errorf("logstore: open %s: %w", dir, err)
+		return nil, openError(dir, err)
 	}
 	return s, nil
+}
+
+// openError is err, which prevents that dir is opened, with dir, if err does not name it itself.
+func openError(dir string, err error) error {
+	var locked *store.LockedError
+	var path *fs.PathError
+	if errors.As(err, &locked) || errors.As(err, &path) && filepath.IsAbs(path.Path) {
+		return fmt.Errorf("logstore: %w", err)
+	}
+	return fmt.Errorf("logstore: open %s: %w", dir, err)
 }
 
 func open(dir string, opts Options) (*Store, error) { return openWith(dir, opts, takeLock) }

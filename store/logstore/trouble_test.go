@@ -3,6 +3,7 @@ package logstore_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -297,4 +298,48 @@ func TestCompactPublishesFirst(t *testing.T) {
 		t.Errorf("%d journals", n)
 	}
 	want(t, s, state{}.after(put("a", "1", "one")))
+}
+
+// A message names the directory, or the file, and the place in it once.
+func TestMessagesSayItOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := logstore.Open(dir, logstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	once := func(what, message, part string) {
+		if n := strings.Count(message, part); n != 1 {
+			t.Errorf("%s has %q %d times: %s", what, part, n, message)
+		}
+	}
+	_, err = logstore.Open(dir, logstore.Options{})
+	once("Open of what is open", fmt.Sprint(err), dir)
+	gone := filepath.Join(dir, "gone")
+	_, err = logstore.OpenReader(gone, logstore.Options{})
+	once("OpenReader of nothing", fmt.Sprint(err), gone)
+	_, err = logstore.OpenReader(t.TempDir(), logstore.Options{})
+	once("OpenReader without a store", fmt.Sprint(err), "open ")
+
+	fs, _ := smallDirectory(t)
+	const journal = "j-2.log"
+	data := fs.Files()[journal]
+	data[len(data)/2] ^= 1
+	fs.WriteFile(journal, data)
+	faults := check(t, fs)
+	if damages(faults) == 0 {
+		t.Fatal("there is no damage")
+	}
+	for _, f := range faults {
+		once("a Fault", f.String(), journal)
+	}
+	opts := quiet(fs)
+	opts.Damage = logstore.Discard
+	opts.Observe = func(e logstore.Event) {
+		if e.Kind == logstore.Damaged {
+			once("an Event", e.String(), journal)
+		}
+	}
+	open(t, opts).Close()
 }

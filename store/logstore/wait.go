@@ -23,7 +23,7 @@ func OpenWait(ctx context.Context, dir string, opts Options) (*Store, error) {
 		return waitForLock(ctx, fs, dir)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("logstore: open %s: %w", dir, err)
+		return nil, openError(dir, err)
 	}
 	return s, nil
 }
