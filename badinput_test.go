@@ -819,6 +819,12 @@ func TestEndedContext(t *testing.T) {
 	}
 }
 
+// TestFollowEveryWithoutReadOnly: an option that would come to nothing is an error.
+func TestFollowEveryWithoutReadOnly(t *testing.T) {
+	_, err := Open(t.TempDir(), Options{FollowEvery: time.Second})
+	equal(t, "error", fmt.Sprint(err), "cacheman: open: invalid specification: FollowEvery is for a Manager with ReadOnly")
+}
+
 // shutdowner is a disk that is told how long closing may take.
 type shutdowner struct {
 	*disk

@@ -64,7 +64,12 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (v V, er
 			return failed(ErrClosed)
 		case stateUnloaded:
 			if err := c.provide(ctx); err != nil {
-				return failed(err)
+				v, ok, _ := c.lookup(k)
+				if ok && ctx.Err() == nil { // it was set, whatever was saved
+					err = nil
+				}
+				frame.Volatile()
+				return v, err
 			}
 			continue
 		}
@@ -419,7 +424,7 @@ func (b *building[K, V]) Done() {
 		c.failed(b.Err)
 		c.m.emit(Event{Kind: EventBuildFailed, Cache: c.slot.name, Key: b.k, Duration: b.Took, Err: c.said(b.k, b.Err)})
 	case c.m.watched(EventBuilt):
-		c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: b.k, Duration: b.Took, Reason: c.m.reason(b.Why)})
+		c.m.emit(Event{Kind: EventBuilt, Cache: c.slot.name, Key: b.k, Duration: b.Took, Reason: c.reason(b.Why)})
 	}
 }
 

@@ -184,7 +184,7 @@ func (b *buildingAll[K, V]) Done() {
 	if b.Err == graph.ErrStale {
 		return // as for one entry
 	}
-	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.Took, Reason: c.m.reason(b.Why)}
+	e := Event{Kind: EventBuilt, Cache: c.slot.name, Count: len(b.contents), Duration: b.Took, Reason: c.reason(b.Why)}
 	if b.Err != nil {
 		c.failed(b.Err)
 		e = Event{Kind: EventBuildFailed, Cache: c.slot.name, Duration: b.Took, Err: c.said(nil, b.Err)}

@@ -216,14 +216,14 @@ func (e *KeptError) Unwrap() error { return e.Err }
 // its goroutine. If it panicked with an error, it unwraps to that.
 type PanicError struct {
 	Value any    // what panic was called with; nil after runtime.Goexit
-	Stack []byte // where
+	Stack []byte // where; the error does not say it, a log of events does
 }
 
 func (e *PanicError) Error() string {
 	if e.Value == nil {
 		return "called runtime.Goexit"
 	}
-	return fmt.Sprintf("panicked: %v\n\n%s", e.Value, e.Stack)
+	return fmt.Sprintf("panicked: %v", e.Value)
 }
 
 func (e *PanicError) Unwrap() error {

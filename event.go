@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -77,7 +78,10 @@ func (m *Manager) tell(f func()) {
 // log makes a record of e for the logger.
 func (m *Manager) log(e Event) {
 	level := e.Kind.level()
-	if e.Err != nil {
+	switch {
+	case e.Kind == EventBuildFailed && errors.Is(e.Err, context.Canceled):
+		level = slog.LevelDebug // nobody waits for it any more
+	case e.Err != nil:
 		level = max(level, slog.LevelWarn)
 	}
 	if log := m.opts.Logger; log.Enabled(context.Background(), level) {
@@ -102,6 +106,9 @@ func (m *Manager) log(e Event) {
 		}
 		if e.Err != nil {
 			attrs = append(attrs, slog.Any("err", e.Err))
+			if p, is := errors.AsType[*PanicError](e.Err); is {
+				attrs = append(attrs, slog.String("stack", string(p.Stack)))
+			}
 		}
 		log.LogAttrs(context.Background(), level, "cacheman: "+string(e.Kind), attrs...)
 	}

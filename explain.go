@@ -104,7 +104,7 @@ func (c *Cache[K, V]) explain(k K, noted *graph.Node, by savedDependencies) (x E
 	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
 	}
-	x.Why = c.m.why(n, e.kind)
+	x.Why = why(n, e.kind)
 	because := n.Doubtful()
 	if saved = n.Saved(); saved != "" {
 		x.Dependencies = by.now()
@@ -247,7 +247,8 @@ func (c *Cache[K, V]) madeBy(e *entry[K, V]) *graph.Node {
 
 // why says why n is in its state, or nothing if that is because of a dependency that is
 // Doubtful. The graph is locked.
-func (m *Manager) why(n *graph.Node, k kind) string {
+func why(n *graph.Node, k kind) string {
+	of := n.Owner().Type.(keyed).cache()
 	switch stateOf(n) {
 	case Clean:
 		switch {
@@ -256,7 +257,7 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 		case n.Kind() == graph.Input:
 			return "it was set"
 		case n.Kind() == graph.Probed:
-			return "the world outside was asked"
+			return of.asked()
 		case k == missing || k == lacking:
 			return "its builder said that there is none"
 		case k == dropped:
@@ -266,7 +267,7 @@ func (m *Manager) why(n *graph.Node, k kind) string {
 	case Building:
 		return "its builder is running"
 	case Dirty:
-		return m.reason(n.Why())
+		return of.reason(n.Why())
 	}
 	if n.Kind() == graph.Probed && !n.Asked() {
 		return "the world outside is to be asked again"

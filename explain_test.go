@@ -436,3 +436,29 @@ func TestExplanationText(t *testing.T) {
 	x.Built, x.Took, x.Dependents = 2, time.Second, append(x.Dependents, x.Dependents...)
 	equal(t, "text", x.String(), "c[1]: clean: why\n  changed at revision 2 of 3, built at 2 in 1s\n  2 entries were built from it\n")
 }
+
+// TestExplainKeys: what is known of the keys of a cache comes from that, not from the world outside.
+func TestExplainKeys(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk()
+	for range 2 {
+		var all told
+		m := must(Open("", Options{Store: d, Observe: all.observe}))
+		a := must(Register(m, "a", Spec[int, int]{}))
+		sum := must(Register(m, "sum", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
+			entries, err := a.Collect(ctx)
+			return len(entries), err
+		}}))
+		ok(t, a.Set(1, 1))
+		equal(t, "sum", must(sum.Get(ctx, 0)), 1)
+		if text := sum.Explain(0).String(); strings.Contains(text, "world outside") {
+			t.Errorf("explained: %s", text)
+		}
+		for _, e := range all.events {
+			if strings.Contains(e.Reason, "world outside") {
+				t.Errorf("event: %+v", e)
+			}
+		}
+		ok(t, m.Close())
+	}
+}

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -210,4 +211,26 @@ level=DEBUG msg="cacheman: invalidated" cache=c reason=invalidate
 level=DEBUG msg="cacheman: synced"
 `)
 	})
+}
+
+// TestSetWhereLoadFails: what was set is what it is, whatever became of what was saved; what a builder
+// makes of it is not kept, for after a load it may turn out to be what it was.
+func TestSetWhereLoadFails(t *testing.T) {
+	ctx := t.Context()
+	m := must(Open("", Options{Store: newDisk()}))
+	c := must(Register(m, "c", Spec[int, int]{Load: func(context.Context) (map[int]int, error) { return nil, errPlanned }}))
+	d := must(Register(m, "d", Spec[int, int]{Build: c.Get}))
+	ok(t, c.Set(1, 1))
+	equal(t, "Get", must(c.Get(ctx, 1)), 1)
+	equal(t, "built of it", must(d.Get(ctx, 1)), 1)
+	equal(t, "kept", d.Has(1), false)
+	if _, err := c.Get(ctx, 2); !errors.Is(err, errPlanned) {
+		t.Errorf("got %v", err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.Get(ended, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	ok(t, m.Close())
 }

@@ -40,8 +40,8 @@ type Options struct {
 	// when it was opened, or at the last Follow.
 	ReadOnly bool
 
-	// FollowEvery, with ReadOnly, is how often Follow is called by itself;
-	// 0 means never. Failures are events.
+	// FollowEvery is how often Follow is called by itself; 0 means never.
+	// Failures are events. It is possible only with ReadOnly.
 	FollowEvery time.Duration
 
 	// Autosync says when changes are saved, for caches that do not say it
@@ -170,7 +170,11 @@ func OpenWait(ctx context.Context, dir string, opts Options) (*Manager, error) {
 }
 
 func open(dir string, opts Options, openDir func(string, logstore.Options) (*logstore.Store, error)) (*Manager, error) {
-	if err := errors.Join(opts.Autosync.check(), opts.Limit.check(false)); err != nil {
+	err := errors.Join(opts.Autosync.check(), opts.Limit.check(false))
+	if opts.FollowEvery > 0 && !opts.ReadOnly {
+		err = errors.Join(err, fmt.Errorf("%w: FollowEvery is for a Manager with ReadOnly", ErrSpec))
+	}
+	if err != nil {
 		return nil, &Error{Op: "open", Err: err}
 	}
 	m := &Manager{

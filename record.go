@@ -404,8 +404,8 @@ func (c *core) base() uint64 {
 	return c.lane.base
 }
 
-// reason says why a builder runs, for people.
-func (m *Manager) reason(why graph.Cause) string {
+// reason says why a builder of c runs, for people.
+func (c *core) reason(why graph.Cause) string {
 	switch why.Reason {
 	case graph.Missing:
 		return "it was not there"
@@ -413,21 +413,29 @@ func (m *Manager) reason(why graph.Cause) string {
 		if why.Node == nil {
 			return "keys were added or removed"
 		}
-		return m.called(why.Node) + " has changed"
+		return c.m.called(why.Node) + " has changed"
 	case graph.Failed:
-		return m.called(why.Node) + " cannot be built"
+		return c.m.called(why.Node) + " cannot be built"
 	case graph.Unkept:
-		return m.called(why.Node) + " cannot be kept"
+		return c.m.called(why.Node) + " cannot be kept"
 	case graph.Invalidated:
 		return "it was invalidated"
 	case graph.Outdated:
 		return "the builder, or the type of its values, has a new version"
 	case graph.Asked:
-		return "the world outside was asked"
+		return c.asked()
 	case graph.Evicted:
 		return "its value was evicted"
 	}
 	return "what it was built from cannot be found out"
+}
+
+// asked says where the values of c come from, which are probed.
+func (c *core) asked() string {
+	if _, _, facet := ofFacet(c.slot.name); facet {
+		return "the cache was looked at"
+	}
+	return "the world outside was asked"
 }
 
 // called is how n is named as a cause. No lock is held.

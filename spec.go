@@ -89,7 +89,7 @@ type Spec[K comparable, V any] struct {
 
 	// Load replaces reading the contents from the store. ErrNotFound says that nothing was
 	// saved. After any other error BuildAll makes the contents; without one, whoever needs
-	// them gets the error, the next tries again, and until one succeeds nothing is saved
+	// them, except for what was set, gets the error, the next tries again, and until one succeeds nothing is saved
 	// that would replace what could not be read. A value that is the one that Load gave or Save
 	// was given the last time, as Codec encodes it, is what it was: what it was built from
 	// is known, and what was computed from it stays valid. Any other counts as set by hand,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -278,5 +279,33 @@ func TestStaleIsNoFailure(t *testing.T) {
 		synctest.Wait()
 		equal(t, "told", len(all.of(EventBuildFailed)), 0)
 		equal(t, "counted", c.Stats().BuildErrors, 0)
+	})
+}
+
+// TestLogOfBuilders: that nobody waits any more for what is being built is no failure, and that a builder
+// has panicked is logged with where, which the error itself does not say.
+func TestLogOfBuilders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		m := must(Open("", Options{Store: newDisk(), Logger: slog.New(slog.NewTextHandler(&text, nil))}))
+		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			if k == 1 {
+				panic("planned")
+			}
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}}))
+		ctx, cancel := context.WithCancel(t.Context())
+		go c.Get(ctx, 0)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		equal(t, "log of who left", text.String(), "")
+		_, err := c.Get(t.Context(), 1)
+		equal(t, "error", fmt.Sprint(err), "cacheman: build c[1]: panicked: planned")
+		if log := text.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "tell_test.go:") {
+			t.Errorf("logged: %s", log)
+		}
+		ok(t, m.Close())
 	})
 }
