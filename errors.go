@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
 	"github.com/cacheman-go/cacheman/internal/graph"
@@ -216,14 +219,27 @@ func (e *KeptError) Unwrap() error { return e.Err }
 // its goroutine. If it panicked with an error, it unwraps to that.
 type PanicError struct {
 	Value any    // what panic was called with; nil after runtime.Goexit
-	Stack []byte // where; the error does not say it, a log of events does
+	Stack []byte // of the goroutine; the error says the line, and a log of events all
 }
 
 func (e *PanicError) Error() string {
 	if e.Value == nil {
 		return "called runtime.Goexit"
 	}
-	return fmt.Sprintf("panicked: %v", e.Value)
+	return fmt.Sprintf("panicked%s: %v", e.where(), e.Value)
+}
+
+// where returns the file and the line that panicked, if the stack says so.
+func (e *PanicError) where() string {
+	_, stack, _ := strings.Cut(string(e.Stack), "\npanic(")
+	lines := strings.Split(stack, "\n")
+	for i := 2; i+1 < len(lines); i += 2 { // a function, and where in it
+		if !strings.HasPrefix(lines[i], "runtime.") { // which panics for others
+			file, _, _ := strings.Cut(path.Base(filepath.ToSlash(lines[i+1])), " ")
+			return " at " + file
+		}
+	}
+	return ""
 }
 
 func (e *PanicError) Unwrap() error {

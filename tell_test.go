@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -289,8 +291,11 @@ func TestLogOfBuilders(t *testing.T) {
 		var text strings.Builder
 		m := must(Open("", Options{Store: newDisk(), Logger: slog.New(slog.NewTextHandler(&text, nil))}))
 		c := must(Register(m, "c", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
-			if k == 1 {
+			switch k {
+			case 1:
 				panic("planned")
+			case 2:
+				return []int{}[k], nil
 			}
 			<-ctx.Done()
 			return 0, ctx.Err()
@@ -302,7 +307,10 @@ func TestLogOfBuilders(t *testing.T) {
 		synctest.Wait()
 		equal(t, "log of who left", text.String(), "")
 		_, err := c.Get(t.Context(), 1)
-		equal(t, "error", fmt.Sprint(err), "cacheman: build c[1]: panicked: planned")
+		_, file, line, _ := runtime.Caller(0)
+		equal(t, "error", fmt.Sprint(err), fmt.Sprintf("cacheman: build c[1]: panicked at %s:%d: planned", filepath.Base(file), line-14))
+		_, err = c.Get(t.Context(), 2)
+		equal(t, "error", fmt.Sprint(err), fmt.Sprintf("cacheman: build c[2]: panicked at %s:%d: runtime error: index out of range [2] with length 0", filepath.Base(file), line-12))
 		if log := text.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "tell_test.go:") {
 			t.Errorf("logged: %s", log)
 		}
