@@ -119,6 +119,30 @@ func TestCloseCompacts(t *testing.T) {
 			if compacted != c.next {
 				t.Errorf("%d values and %d in the journal: the next Close compacts %v", c.snapshot, c.journal, compacted)
 			}
+			if !c.next {
+				return
+			}
+			// Who has compacted since it was opened is like one that found nothing to do.
+			opts.CompactAt = -1
+			s = open(t, opts)
+			n := c.snapshot + c.journal
+			fill(t, s, n+10)
+			s.Close()
+			opts.CompactAt = at
+			s = open(t, opts)
+			if err := s.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			closing, compacted = make(chan struct{}), false
+			fill(t, s, n+10)
+			fill(t, s, 10)
+			go s.Close()
+			synctest.Wait()
+			close(closing)
+			synctest.Wait()
+			if compacted {
+				t.Error("Close compacts what has become due since the last compaction")
+			}
 		})
 	}
 }

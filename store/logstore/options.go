@@ -17,10 +17,10 @@ type Options struct {
 	// compacted in the background; below the total size of the snapshots it
 	// never is. Close compacts before it returns at eight times the larger of
 	// both, and also below that if journal and snapshots together have at most
-	// eight times CompactAt, which takes some tenths of a second at most; or if
-	// the journal was too large already when the store was opened, and what the
-	// background made of the time since was not enough: then it would be replayed
-	// at each start. Zero means 4 MiB. If it is negative, only Compact compacts.
+	// eight times CompactAt, which takes some tenths of a second at most; and
+	// where the journal was too large already when the store was opened, and was
+	// not compacted since, or each start would replay it. Zero means 4 MiB. If it
+	// is negative, only Compact compacts.
 	//
 	// A batch that would come to journals of more than four times CompactAt
 	// and four times what is live waits for a compaction. So the directory has
