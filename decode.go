@@ -25,15 +25,19 @@ func (c *Cache[K, V]) decode(s *shard[K, V], e *entry[K, V], raw string) (v V, o
 	})
 	s.mu.Lock()
 	current := !s.moved && e.kind == encoded && e.raw == unsafe.StringData(raw)
+	g := c.m.graph
 	switch {
+	case current && err == nil && e.node != nil:
+		g.Lock()
+		e.hold(state[V]{value: v, kind: decoded})
+		g.Unlock()
 	case current && err == nil:
 		e.hold(state[V]{value: v, kind: decoded})
 	case current:
+		g.Lock()
 		e.hold(state[V]{raw: undecodable})
 		e.stamp.Store(0)
 		s.live--
-		g := c.m.graph
-		g.Lock()
 		if keys := c.keys.Load(); keys != nil {
 			g.Mark(keys)
 			c.keyChanged(keys, e.key, false)

@@ -66,6 +66,7 @@ func (c *core) fill(s *Stats) {
 		s.Builds += t.Built
 		s.BuildErrors += t.Failed
 		s.BuildTime += t.Took
+		s.Hits += uint64(t.Repeated)
 	}
 	s.Edits = c.edits.Load()
 	s.Bytes = c.bytes.Load()

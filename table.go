@@ -66,7 +66,8 @@ type shard[K comparable, V any] struct {
 	_      [8]byte                     // up to the end of the second line
 }
 
-// entry is one key's value. Its shard's lock guards it. There may be millions, and
+// entry is one key's value. Its shard's lock guards it; if it has a node, what it holds is
+// changed with the graph's lock as well (see getting.again). There may be millions, and
 // with a string and a pointer it just fits a line of the processor's cache; so its
 // state is in parts.
 type entry[K comparable, V any] struct {

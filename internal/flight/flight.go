@@ -90,7 +90,10 @@ func (r *Run) Context() *Context { return r.ctx }
 
 // From returns the context of the run that ctx belongs to, or nil.
 func From(ctx context.Context) *Context {
-	c, _ := ctx.Value(key{}).(*Context)
+	c, ok := ctx.(*Context) // the usual case
+	if !ok {
+		c, _ = ctx.Value(key{}).(*Context)
+	}
 	return c
 }
 
@@ -317,7 +320,9 @@ func (r *Run) For() Named { return r.name }
 // forget takes other from what r waits for. mu is held.
 func (r *Run) forget(other *Run) {
 	if i := slices.Index(r.waits, other); i >= 0 {
-		r.waits = slices.Delete(r.waits, i, i+1)
+		last := len(r.waits) - 1
+		r.waits[i], r.waits[last] = r.waits[last], nil
+		r.waits = r.waits[:last]
 	}
 }
 

@@ -88,8 +88,35 @@ func (f *Frame) Read(n *Node) Reading {
 	if r == nil {
 		return Untracked
 	}
+	defer r.graph().mu.Unlock()
+	return r.Read(n)
+}
+
+// Next returns the run of f, with the graph locked, and the node that its builder is going to
+// read if it goes on as it did when that of the run was built last: most do. Whoever
+// finds that so needs not look for the entry. If there is no such node, or it is of another
+// cache than o, Next returns nil, and nothing is locked.
+func (f *Frame) Next(o *Owner) (*Run, *Node) {
+	r := runOf((*flight.Context)(f))
+	if r == nil || !r.again.Load() {
+		return nil, nil
+	}
+	if r = f.lock(); r == nil {
+		return nil, nil
+	}
+	if at := len(r.edges); at < int(r.node.lenEdges) {
+		if n := r.node.Edges()[at].Node; n.owner == o {
+			return r, n
+		}
+	}
+	r.graph().mu.Unlock()
+	return nil, nil
+}
+
+// Read is Frame.Read with the graph locked, which is enough for a value that is not changed
+// without that.
+func (r *Run) Read(n *Node) Reading {
 	g := r.graph()
-	defer g.mu.Unlock()
 	switch {
 	case n.owner.g != g:
 		// The other graph's lock guards n, so only the fast test is allowed.

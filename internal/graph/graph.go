@@ -138,6 +138,7 @@ func (o *Owner) wholeClean() bool { return o.whole == nil || o.whole.clean() }
 type Tally struct {
 	Built, Failed int64
 	Took          time.Duration
+	Repeated      int64 // reads of nodes that Frame.Next has told of
 }
 
 func (t *Tally) add(took time.Duration, failed bool) {
@@ -151,6 +152,9 @@ func (t *Tally) add(took time.Duration, failed bool) {
 
 // Tally returns the figures of the runs that are over. The graph is locked.
 func (o *Owner) Tally() Tally { return o.tally }
+
+// Repeated counts a read of a node that Frame.Next has told of. The graph is locked.
+func (o *Owner) Repeated() { o.tally.Repeated++ }
 
 // Marks counts, without any lock, how often a node of o has ceased to be clean: a
 // node that was found Fresh is so as long as the number is what it was before.

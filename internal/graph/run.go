@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
@@ -46,6 +47,7 @@ type Run struct {
 	node    *Node
 	task    Task
 	request *Request
+	again   atomic.Bool // it has read what its node was built from, in the same order, so far; changed with the graph locked
 
 	// Guarded by the graph's lock:
 
@@ -127,6 +129,7 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *Reques
 	r.node, r.Why, r.request = n, why, q
 	r.open, r.began = true, g.Revision()
 	r.called()
+	r.repeats(n.lenEdges > 0)
 	n.setRun(r)
 	r.at = int32(len(g.running))
 	if g.running = append(g.running, r); r.at == 0 {
@@ -141,6 +144,13 @@ func (r *Run) called() {
 	g.calls++
 	r.writes, r.call = g.writes, g.calls
 	r.volatile, r.foreign = false, false
+}
+
+// repeats notes whether r has read, so far, what its node was built from. The graph is locked.
+func (r *Run) repeats(so bool) {
+	if r.again.Load() != so { // which is seldom, and costs less than to store it
+		r.again.Store(so)
+	}
 }
 
 // late reports that r, which has finished, has seen too little for who came then: it was called
@@ -237,7 +247,10 @@ func (r *Run) record(n *Node) {
 	} else {
 		n.join(y)
 	}
-	r.moved = r.moved || !same
+	if !same {
+		r.moved = true
+		r.repeats(false)
+	}
 	if r.edges == nil { // most read as much as before
 		r.edges = make([]Edge, 0, cmp.Or(int(y.lenEdges), 4))
 	}

@@ -73,7 +73,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "readers look whether a time has come",
-		edits: []edit{{"build.go", "c.m.ring()\n\t\tif v, ok := c.peek(k, true)", "if v, ok := c.peek(k, true)"}},
+		edits: []edit{{"get.go", "c.m.ring()\n\t\tif v, ok := c.peek(k, true)", "if v, ok := c.peek(k, true)"}},
 		tests: "^TestClock$|^TestMapVocabulary$",
 	},
 	{
@@ -99,10 +99,26 @@ var mutations = []mutation{
 	{
 		name: "the edge is recorded before the value is copied",
 		edits: []edit{
-			{"build.go", "n := e.node\n\t\tclean := n == nil", "n, early := e.node, e.state()\n\t\tif frame != nil {\n\t\t\ts.mu.RUnlock()\n\t\t\ttime.Sleep(time.Millisecond)\n\t\t\ts.mu.RLock()\n\t\t}\n\t\tclean := n == nil"},
-			{"build.go", "st := e.state()\n\t\ts.mu.RUnlock()\n\t\tif clean {", "st := early\n\t\ts.mu.RUnlock()\n\t\tif clean {"},
+			{"get.go", "n = e.node\n\tclean := n == nil", "n = e.node\n\tearly := e.state()\n\tif g.frame != nil {\n\t\ts.mu.RUnlock()\n\t\ttime.Sleep(time.Millisecond)\n\t\ts.mu.RLock()\n\t}\n\tclean := n == nil"},
+			{"get.go", "st := e.state()\n\ts.mu.RUnlock()\n\tif !clean {", "st := early\n\ts.mu.RUnlock()\n\tif !clean {"},
+			{"get.go", "import (\n\t\"context\"\n", "import (\n\t\"context\"\n\t\"time\"\n"},
 		},
 		tests: "^TestChangeWhileReading$",
+	},
+	{
+		name:  "what is read again is what is asked for",
+		edits: []edit{{"get.go", "e.key != g.k ||", "false ||"}},
+		tests: "^TestReadAgain$",
+	},
+	{
+		name:  "what is read again is what the builder will be told of",
+		edits: []edit{{"get.go", "switch r.Read(n) {", "switch _ = r; graph.Untracked {"}},
+		tests: "^TestReadAgain$",
+	},
+	{
+		name:  "a node goes along with an entry that is moved",
+		edits: []edit{{"table.go", "e.node.SetEntry(copied)", "e.node.SetEntry(e)"}},
+		tests: "^TestReadAgainMoved$",
 	},
 	{
 		name:  "a write marks",
