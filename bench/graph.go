@@ -196,7 +196,9 @@ func (w *graphWorker) fromTop(work string, wires *wiring) (map[string][]float64,
 
 // inTurns has each system do the checks, in a process of its own, and then in
 // each round the steps, one step of all systems before the next: drift of the
-// machine meets all. can, if not nil, says which system can do which step.
+// machine meets all. If there are no checks, each step has a process of its own,
+// so that none is done in the heap that another has left. can, if not nil, says which
+// system can do which step.
 func inTurns(ctx context.Context, r *Run, suite string, checks, steps []string, can func(system, step string) bool) error {
 	children := map[string]*child{}
 	defer func() {
@@ -204,12 +206,22 @@ func inTurns(ctx context.Context, r *Run, suite string, checks, steps []string, 
 			c.stop()
 		}
 	}()
-	for _, system := range r.Systems {
-		c, err := startWorker(ctx, workerConfig{Suite: suite, System: system, N: r.N, Ops: r.Ops, Profile: r.Profile})
-		if err != nil {
-			return err
+	call := func(system string, req request) (map[string][]float64, error) {
+		c := children[system]
+		if c == nil {
+			var err error
+			if c, err = startWorker(ctx, workerConfig{Suite: suite, System: system, N: r.N, Ops: r.Ops, Profile: r.Profile}); err != nil {
+				return nil, err
+			}
+			children[system] = c
 		}
-		children[system] = c
+		if len(checks) == 0 {
+			defer func() {
+				c.stop()
+				delete(children, system)
+			}()
+		}
+		return c.call(req)
 	}
 	do := func(steps []string, round int) error {
 		for _, step := range steps {
@@ -218,7 +230,7 @@ func inTurns(ctx context.Context, r *Run, suite string, checks, steps []string, 
 					continue
 				}
 				r.progress.step(fmt.Sprintf("round %d/%d %s", round+1, r.Runs, step), system)
-				got, err := children[system].call(request{Step: step, Round: round})
+				got, err := call(system, request{Step: step, Round: round})
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
