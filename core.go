@@ -90,7 +90,9 @@ type typed interface {
 	evict(ctx context.Context, entry any, age uint64, whole bool) (size, left int64, ok bool)
 	reload(ctx context.Context) error
 	keysToRebuild() []any
-	entryNodes() []*graph.Node // the gate may be held shared
+	explain(key any) (Explanation, error)
+	explaining(key any) explaining // see Manager.path
+	entryNodes() []*graph.Node     // the gate may be held shared
 	rebuild(ctx context.Context, keys []any) error
 	callDelete(ctx context.Context) error                        // the Delete hook
 	stale(ctx context.Context, q *graph.Request) (doubts, error) // what may have to be built

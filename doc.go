@@ -136,8 +136,8 @@
 //
 // Explain, on a Cache, says of an entry what state it is in, when it was built
 // and how long that took, each dependency with the stamp that was seen and the
-// current one, what depends on it, and why it is stale; after [Manager.Refresh] also
-// because of what has changed outside. Plan says what an
+// current one, what depends on it, and why it is stale, down to what has changed, also
+// outside after [Manager.Refresh]. [Manager.Explain] needs no types. Plan says what an
 // invalidation would reach, without doing it. Check, on a Manager, goes through
 // the invariants of the engine and reports each that does not hold. Every build
 // is an event with its cause; see [Event].

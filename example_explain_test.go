@@ -64,9 +64,10 @@ func Example_why() {
 		pages.Get(ctx, "source")
 	})
 	run("one two three", func(words, pages *cacheman.Cache[string, int]) {
-		x := words.Explain("source") // x as text has all that is known of it
-		for _, d := range x.Dependencies {
-			fmt.Printf("%s: %s, changed: %v\n", d.Cache, x.State, d.Changed)
+		x := pages.Explain("source") // x as text has all that is known of it
+		fmt.Printf("%s: %s\n", x.State, x.Why)
+		for _, d := range x.Path {
+			fmt.Printf("%s: %s, changed: %v\n", d.Cache, d.State, d.Changed)
 		}
 
 		pages.Get(ctx, "source")
@@ -80,7 +81,9 @@ func Example_why() {
 		fmt.Printf("%s: %s\n", x.State, x.Why)
 	})
 	// Output:
-	// files: check, changed: true
+	// check: words["source"] may have changed
+	// words: check, changed: false
+	// files: clean, changed: true
 	// clean: nothing that it was built from has changed
 	// pages["source"] would be checked
 	// dirty: it was invalidated

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -10,8 +11,9 @@ import (
 )
 
 // Explanation says where an entry comes from, and what is known of it. It is
-// as it was at one instant. What was saved of the entry is read for it, but nothing is
-// checked or built: call [Manager.Refresh] before to learn what has changed outside.
+// as it was at one instant, but for Path. What was saved of the entry, and of those on
+// Path, is read for it, but nothing is checked or built: call [Manager.Refresh] before to
+// learn what has changed outside.
 type Explanation struct {
 	Cache string
 	Key   any
@@ -26,6 +28,11 @@ type Explanation struct {
 
 	Dependencies []Dependency // what it was built from, in the order of reading
 	Dependents   []Reached    // what was built from it and is not known to be stale
+
+	// Path is the reason for State Check, if it was found: the first of Dependencies that may
+	// have changed, what that was built from, and so on, down to what has changed, has to be
+	// built, or is to be looked at. What comes on the way may still turn out to be what it was.
+	Path []Dependency
 }
 
 // EntryState is what is known of an entry.
@@ -60,11 +67,62 @@ type Reached struct {
 // Explain says where the entry of k comes from, and why it is or is not clean.
 func (c *Cache[K, V]) Explain(k K) Explanation {
 	c.m.ring()
+	x := c.explainEntry(k, true)
+	x.Path = c.m.path(x)
+	switch {
+	case x.because >= 0 && x.State == Check:
+		x.Why = c.m.whatOf(x.Dependencies[x.because])
+	case len(x.Path) > 0 && x.Path[len(x.Path)-1].Changed:
+		x.Why = c.m.whatOf(x.Path[0])
+	}
+	for i, d := range x.Path {
+		x.Path[i] = c.m.shown(d)
+	}
+	x.Dependencies = c.m.listed(x.Dependencies)
+	return x.Explanation
+}
+
+// Explain is Cache.Explain of a cache whose types are not known: key has the type of its keys.
+// The error matches ErrUnknown or ErrType.
+func (m *Manager) Explain(cache string, key any) (Explanation, error) {
+	c, err := m.lookup(cache)
+	if err != nil {
+		return Explanation{}, &Error{Op: "explain", Cache: cache, Key: key, Err: err}
+	}
+	return c.typed.explain(key)
+}
+
+// explain implements typed.
+func (c *Cache[K, V]) explain(key any) (Explanation, error) {
+	k, is := key.(K)
+	if !is {
+		return Explanation{}, c.err(c.m.ctx, "explain", nil, fmt.Errorf("%w: the key is of type %T, and those of the cache are of type %s", ErrType, key, reflect.TypeFor[K]()))
+	}
+	return c.Explain(k), nil
+}
+
+// explaining is an Explanation with names as the package has them.
+type explaining struct {
+	Explanation
+	because int  // the first of Dependencies that may have changed, as far as that is known, or -1
+	asks    bool // the world outside is to be asked
+}
+
+// explaining implements typed.
+func (c *Cache[K, V]) explaining(key any) explaining {
+	if k, is := key.(K); is {
+		return c.explainEntry(k, false)
+	}
+	return explaining{Explanation: Explanation{State: Absent}}
+}
+
+// explainEntry is Explain without Path, and if all is not set without Dependents.
+func (c *Cache[K, V]) explainEntry(k K, all bool) explaining {
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
 	noted := c.handNode(k)
 	var by savedDependencies
 	for {
-		x, n, saved := c.explain(k, noted, by)
+		x, n, saved := c.explainBy(k, noted, by, all)
 		if saved == by.saved {
 			return x
 		}
@@ -72,20 +130,24 @@ func (c *Cache[K, V]) Explain(k K) Explanation {
 	}
 }
 
-// explain is Explain. by is what was found of what the entry's node was built from, if that
+// explainBy is explainEntry. by is what was found of what the entry's node was built from, if that
 // was saved; if it is of something else than saved, x is of no use.
-func (c *Cache[K, V]) explain(k K, noted *graph.Node, by savedDependencies) (x Explanation, n *graph.Node, saved string) {
-	x = Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
+func (c *Cache[K, V]) explainBy(k K, noted *graph.Node, by savedDependencies, all bool) (x explaining, n *graph.Node, saved string) {
+	x.Explanation = Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
+	x.because = -1
 	_, s := c.rlock(k)
+	defer s.mu.RUnlock()
 	e := s.entries[k]
 	g := c.m.graph
 	g.Lock()
-	if e != nil && e.node != nil {
+	defer g.Unlock()
+	if all && e != nil && e.node != nil {
 		x.Dependents = appendReached(nil, e.node.Above())
 	}
-	if noted != nil { // what was built through an entry in memory, before it was lost
+	if all && noted != nil { // what was built through an entry in memory, before it was lost
 		x.Dependents = appendReached(x.Dependents, noted.Above())
 	}
+	x.Revision = g.Revision()
 	if n = c.madeBy(e); n == nil {
 		if e != nil && e.kind.held() {
 			x.State, x.Why, x.Stamp, x.Built, x.Input = Clean, "it was set", e.current(), e.current(), true
@@ -93,40 +155,87 @@ func (c *Cache[K, V]) explain(k K, noted *graph.Node, by savedDependencies) (x E
 				x.State, x.Why = Check, wholeInDoubt
 			}
 		}
-		x.Revision = g.Revision()
-		g.Unlock()
-		s.mu.RUnlock()
 		return x, nil, by.saved
 	}
 	x.Input = n.Kind() == graph.Input
-	x.Stamp, x.Built, x.Took, x.Revision = e.current(), n.Built, n.Took(), g.Revision()
+	x.Stamp, x.Built, x.Took = e.current(), n.Built, n.Took()
 	x.State = stateOf(n)
+	x.asks = n.Kind() == graph.Probed && !n.Asked()
 	for _, edge := range n.Edges() {
 		x.Dependencies = append(x.Dependencies, dependencyOn(edge))
 	}
 	x.Why = why(n, e.kind)
-	because := n.Doubtful()
+	if x.Why == "" {
+		x.because = n.Doubtful()
+	}
 	if saved = n.Saved(); saved != "" {
 		x.Dependencies = by.now()
-		because = slices.IndexFunc(x.Dependencies, func(d Dependency) bool { return d.Changed })
-		switch {
-		case by.err != nil:
+		if by.err != nil {
 			x.Why = by.err.Error()
-		case because >= 0 && x.State == Check:
-			x.Why = ""
+		} else {
+			x.because = slices.IndexFunc(x.Dependencies, func(d Dependency) bool { return d.Changed })
 		}
 	}
-	g.Unlock()
-	s.mu.RUnlock()
-	if x.Why == "" { // the key, which may have a String method, is named without locks
-		d := c.m.shown(x.Dependencies[because])
-		x.Why = entryName(d.Cache, d.Key) + " may have changed"
-		if d.State == Clean {
-			x.Why = entryName(d.Cache, d.Key) + " has changed"
-		}
-	}
-	x.Dependencies = c.m.listed(x.Dependencies)
 	return x, n, saved
+}
+
+// lookedAt is how many entries are looked at to find a Path.
+const lookedAt = 1000
+
+// path returns a Path for x. What it comes by is looked at one after the other. No lock
+// is held.
+func (m *Manager) path(x explaining) (path []Dependency) {
+	if x.State != Check || x.asks {
+		return nil
+	}
+	seen := map[Reached]bool{}
+	for rest := [][]Dependency{x.Dependencies}; len(rest) > 0; { // of each on the path what is yet to be looked at
+		last := len(rest) - 1
+		path = path[:last]
+		if len(rest[last]) == 0 {
+			rest = rest[:last]
+			continue
+		}
+		d := rest[last][0]
+		rest[last] = rest[last][1:]
+		switch {
+		case d.State == Clean && !d.Changed:
+			continue
+		case d.State != Check:
+			return append(path, d)
+		}
+		id := Reached{Cache: d.Cache, Key: d.Key}
+		c, err := m.readable(d.Cache)
+		if err != nil || d.Key == nil || seen[id] || len(seen) == lookedAt {
+			continue
+		}
+		seen[id] = true
+		y := c.typed.explaining(d.Key)
+		d.State = y.State
+		if y.State == Clean || y.State == Absent && y.Input { // nothing was known of it in memory before
+			d.Stamp, d.Changed = y.Stamp, y.Stamp != d.Seen
+			if !d.Changed {
+				continue
+			}
+		}
+		path = append(path, d)
+		if y.State != Check || y.asks {
+			return path
+		}
+		rest = append(rest, y.Dependencies)
+	}
+	return nil
+}
+
+// whatOf says what may have become of d. The key, which may have a String method, is named
+// without locks.
+func (m *Manager) whatOf(d Dependency) string {
+	changed := d.Changed
+	d = m.shown(d)
+	if changed {
+		return entryName(d.Cache, d.Key) + " has changed"
+	}
+	return entryName(d.Cache, d.Key) + " may have changed"
 }
 
 // savedDependencies are what a node was built from, as it was saved.
@@ -312,8 +421,11 @@ func reached(n *graph.Node, depth int) Reached {
 	return Reached{plainName(t.cache().slot.name), t.keyOf(n.Entry()), depth}
 }
 
-// shownAtMost is how many dependencies String shows.
-const shownAtMost = 32
+// shownAtMost is how many dependencies String shows, and pathShown how much of Path.
+const (
+	shownAtMost = 32
+	pathShown   = 8
+)
 
 // String writes x as a few lines, with a tree of what it was built from. Of that it shows
 // the first few dozen, and says how many more there are; Dependencies has all.
@@ -326,6 +438,30 @@ func (x Explanation) String() string {
 			fmt.Fprintf(&b, ", built at %d in %v", x.Built, x.Took)
 		}
 		b.WriteByte('\n')
+	}
+	if len(x.Path) > 1 {
+		b.WriteString("  because of ")
+		for i, d := range x.Path {
+			switch {
+			case i == 0:
+			case len(x.Path) > pathShown && i == pathShown/2:
+				b.WriteString(" ← …")
+				continue
+			case len(x.Path) > pathShown && i > pathShown/2 && i < len(x.Path)-pathShown/2:
+				continue
+			default:
+				b.WriteString(" ← ")
+			}
+			b.WriteString(entryName(d.Cache, d.Key))
+		}
+		switch last := x.Path[len(x.Path)-1]; {
+		case last.Changed:
+			fmt.Fprintf(&b, ", which changed at revision %d\n", last.Stamp)
+		case last.State == Check:
+			b.WriteString(", which is to be looked at\n")
+		default:
+			fmt.Fprintf(&b, ", which is %s\n", last.State)
+		}
 	}
 	rest := x.Dependencies
 	if len(rest) > shownAtMost {

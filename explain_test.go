@@ -55,7 +55,7 @@ func TestExplain(t *testing.T) {
 	ok(t, in.m.Close())
 	_, _, top = open()
 	ok(t, top.Load(t.Context()))
-	x = want(top, Check, "it was loaded, and what it was built from was not looked at yet")
+	x = want(top, Check, `mid["k"] may have changed`) // in["k"] was set anew
 	if len(x.Dependencies) != 1 || x.Dependencies[0].Cache != "mid" || x.Dependencies[0].Key != "k" {
 		t.Errorf("%+v", x)
 	}
@@ -460,5 +460,93 @@ func TestExplainKeys(t *testing.T) {
 			}
 		}
 		ok(t, m.Close())
+	}
+}
+
+// TestExplainPath: the reason may be far below.
+func TestExplainPath(t *testing.T) {
+	d := newDisk()
+	asks := 0
+	outside := 1
+	open := func() (m *Manager, in, chain *Cache[int, int]) {
+		m = d.open(t, Options{})
+		probe := must(Register(m, "probe", Spec[int, int]{Probe: func(context.Context, int, int, bool) (int, error) {
+			asks++
+			return outside, nil
+		}}))
+		in = must(Register(m, "in", Spec[int, int]{}))
+		chain = must(Register(m, "chain", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			if k > 0 {
+				return must(Lookup[int, int](m, "chain")).Get(ctx, k-1)
+			}
+			if _, err := in.Get(ctx, 99); !isNone(err) { // there is none, and stays none
+				return 0, errPlanned
+			}
+			n, err := in.Get(ctx, 0)
+			if err != nil {
+				return 0, err
+			}
+			p, err := probe.Get(ctx, 7)
+			return n*1000 + p, err
+		}}))
+		return m, in, chain
+	}
+	path := func(x Explanation) string {
+		var b strings.Builder
+		for _, d := range x.Path {
+			fmt.Fprintf(&b, "%s[%v] %s %v, ", d.Cache, d.Key, d.State, d.Changed)
+		}
+		return strings.TrimSuffix(b.String(), ", ")
+	}
+	m, in, chain := open()
+	ok(t, in.Set(0, 1))
+	equal(t, "value", must(chain.Get(t.Context(), 3)), 1001)
+	equal(t, "path", path(chain.Explain(3)), "")
+
+	ok(t, in.Set(0, 2))
+	x := chain.Explain(3)
+	equal(t, "path", path(x), "chain[2] check false, chain[1] check false, chain[0] check false, in[0] clean true")
+	if text := x.String(); !strings.Contains(text, fmt.Sprintf("\n  because of chain[2] ← chain[1] ← chain[0] ← in[0], which changed at revision %d\n", x.Path[3].Stamp)) {
+		t.Errorf("%s", text)
+	}
+	equal(t, "path", path(chain.Explain(0)), "in[0] clean true")
+	equal(t, "value", must(chain.Get(t.Context(), 20)), 2001)
+
+	ok(t, chain.Invalidate(17))
+	x = chain.Explain(20)
+	equal(t, "path", path(x), "chain[19] check false, chain[18] check false, chain[17] dirty false")
+	equal(t, "value", must(chain.Get(t.Context(), 20)), 2001)
+	ok(t, m.Close())
+
+	m, in, chain = open()
+	equal(t, "path", path(chain.Explain(2)), "chain[1] check false, chain[0] check false, probe[7] check false") // not asked yet
+	before := asks
+	ok(t, m.Refresh(t.Context(), nil))
+	equal(t, "asks", asks, before+1)
+	x = chain.Explain(2)
+	equal(t, "path", path(x), "")
+	equal(t, "why", x.Why, "it was loaded, and what it was built from was not looked at yet")
+	ok(t, in.Set(0, 3))
+	x = chain.Explain(20)
+	equal(t, "length", len(x.Path), 21)
+	equal(t, "why", x.Why, "chain[19] may have changed")
+	if text := x.String(); !strings.Contains(text, "because of chain[19] ← chain[18] ← chain[17] ← chain[16] ← … ← chain[2] ← chain[1] ← chain[0] ← in[0], which changed") {
+		t.Errorf("%s", text)
+	}
+	equal(t, "value", must(chain.Get(t.Context(), 20)), 3001)
+	ok(t, m.Close())
+
+	outside = 5
+	m, _, chain = open()
+	ok(t, m.Refresh(t.Context(), nil))
+	x = must(m.Explain("chain", 1))
+	equal(t, "path", path(x), "chain[0] check false, probe[7] clean true")
+	equal(t, "value", must(chain.Get(t.Context(), 1)), 3005)
+	equal(t, "state", must(m.Explain("chain", 1)).State, Clean)
+	if _, err := m.Explain("chain", "1"); !errors.Is(err, ErrType) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := m.Explain("change", 1); !errors.Is(err, ErrUnknown) {
+		t.Errorf("got %v", err)
 	}
 }
