@@ -382,28 +382,24 @@ func (l *lane) cut(ctx context.Context, take int, only map[*slot]bool) ([]*cut, 
 	return cuts, errs.join()
 }
 
+// cutSlot takes what of s is to be saved, or returns nil if there is nothing. all says that contents that
+// were deleted from the store are, too. The gate is held exclusively.
 func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 	c := &cut{slot: s, cache: s.cache, dropped: s.dropped}
 	s.dropped, s.dropping = false, s.dropped
-	if s.cache != nil && s.cache.lane != nil && wanted { // what is not saved does not say of what form that is
+	saves := s.cache != nil && s.cache.lane != nil
+	if saves && wanted {
 		s.cache.failedEdits.Store(0)
 		if c.edits = s.cache.edits.Swap(0); c.edits > 0 || all {
 			c.part = s.cache.typed.cut(all)
 			c.deleted, s.deleted = s.deleted, false
 		}
-		if c.part != nil || s.stored && !c.dropped && !s.cache.typed.hasFormer() {
-			switch d := s.describe(); {
-			case s.cache.sharing() && c.part == nil && s.cache.all != nil: // the contents there may be another's by now
-				if !describeAlike(d, s.description) {
-					c.describe = s.cache.describeLacking()
-				}
-			case c.part == nil && !c.dropped && s.stored && len(s.description) == 0 && !l.describes(): // nor would it be there the next time
-			case string(d) != string(s.description) || c.dropped || !s.stored || s.cache.sharing() && c.part != nil: // another may have dropped it
-				c.describe = d
-			}
-		}
 	}
-	if s.cache == nil && s.stored && !c.dropped && wanted { // what it depends on has another name
+	switch {
+	case !wanted:
+	case saves:
+		c.describe = l.description(c)
+	case s.cache == nil && s.stored && !c.dropped: // what it depends on has another name
 		c.describe = s.describeUnregistered()
 	}
 	l.cutStanding(c, wanted)
@@ -411,6 +407,26 @@ func (l *lane) cutSlot(s *slot, wanted, all bool) *cut {
 		return nil
 	}
 	return c
+}
+
+// description returns the description that is to be saved with c, of a cache that is
+// registered, or nil if the store has the right one. The gate is held.
+func (l *lane) description(c *cut) []byte {
+	s := c.slot
+	if c.part == nil && (c.dropped || !s.stored || s.cache.typed.hasFormer()) {
+		return nil // of what is not saved nothing says in what form it is
+	}
+	d, shared := s.describe(), s.cache.sharing()
+	switch {
+	case shared && c.part == nil && s.cache.all != nil: // the contents there may be another's by now
+		if !describeAlike(d, s.description) {
+			return s.cache.describeLacking()
+		}
+	case c.part == nil && len(s.description) == 0 && !l.describes(): // nor would it be there the next time
+	case string(d) != string(s.description) || c.dropped || !s.stored || shared && c.part != nil: // another may have dropped it
+		return d
+	}
+	return nil
 }
 
 // describes reports whether the store gives descriptions back.
