@@ -342,6 +342,38 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestWhy: of each entry that was built it is said why, and of no other.
+func TestWhy(t *testing.T) {
+	t.Parallel()
+	dir, cache := writeTree(t, tree), t.TempDir()
+	why := func(args ...string) string {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), time.Now(), append(args, "-dir", dir, "-cache", cache, "-why"), &stdout, &stderr); code != 0 {
+			t.Fatalf("exit status %d: %s", code, stderr.String())
+		}
+		_, why, _ := strings.Cut(stdout.String(), "What was built, and why\n")
+		return why
+	}
+	if first := why(); strings.Count(first, ": it was not there\n") != 17 {
+		t.Errorf("first run:\n%s", first)
+	}
+	write(t, dir, "lib/lib.go", tree["lib/lib.go"]+"// a comment\n")
+	lines := strings.Split(why(), "\n")
+	want := []string{
+		fmt.Sprintf("  facts lib/lib.go: files[%q] has changed", filepath.Join(dir, "lib", "lib.go")),
+		`  packages lib: facts["lib/lib.go"] has changed`,
+		`  needs lib: packages["lib"] has changed`,
+		`  report: packages["lib"] has changed`,
+	}
+	if len(lines) < len(want) || !slices.Equal(lines[:len(want)], want) {
+		t.Errorf("after a comment:\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+	if third := why(); third != "" {
+		t.Errorf("third run:\n%s", third)
+	}
+}
+
 func TestThousands(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1 000", 1234567: "1 234 567"} {

@@ -2,7 +2,7 @@
 // all imports, and a report of the whole. What it found is cached, and made
 // anew only where the tree has changed.
 //
-//	codemap [-dir DIR] [-cache DIR] [-json] [-html FILE]
+//	codemap [-dir DIR] [-cache DIR] [-json] [-html FILE] [-why]
 package main
 
 import (
@@ -52,6 +52,7 @@ func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.
 	cache := flags.String("cache", "", "keep the caches in `DIR` (default: in the user's cache directory)")
 	asJSON := flags.Bool("json", false, "print one JSON object")
 	page := flags.String("html", "", "also write a page with the report and pictures to `FILE`")
+	why := flags.Bool("why", false, "say why what was built was built")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -66,7 +67,15 @@ func run(ctx context.Context, start time.Time, args []string, stdout, stderr io.
 		if err != nil {
 			return nil, err
 		}
-		return mapTree(ctx, root, *cache, *page, stderr)
+		if !*why {
+			return mapTree(ctx, root, *cache, *page, stderr, nil)
+		}
+		r := &reasons{dir: root}
+		outcome, err := mapTree(ctx, root, *cache, *page, stderr, r.observe)
+		if err == nil {
+			outcome.Why = r.all
+		}
+		return outcome, err
 	}()
 	if err == nil {
 		outcome.Seconds = time.Since(start).Seconds()
@@ -109,11 +118,12 @@ func treeRoot(ctx context.Context, dir string) (string, error) {
 }
 
 // mapTree brings the map of a tree up to date, and saves it, also if it fails
-// or is interrupted on the way.
-func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer) (_ *Outcome, err error) {
+// or is interrupted on the way. observe may be nil.
+func mapTree(ctx context.Context, dir, cacheDir, page string, progress io.Writer, observe func(cacheman.Event)) (_ *Outcome, err error) {
 	caches, err := cacheman.Open(cacheDir, cacheman.Options{
 		Program:  "codemap",
 		Autosync: &cacheman.Autosync{Every: time.Second}, // a crash loses no more work than that
+		Observe:  observe,
 	})
 	if err != nil {
 		return nil, err

@@ -112,10 +112,11 @@ func first(list []Ranked) []Ranked {
 type Outcome struct {
 	Dir string `json:"dir"`
 	Report
-	Levels  []Level `json:"levels"`
-	Built   int     `json:"built"`  // by all levels
-	Reused  int     `json:"reused"` // by all levels
-	Seconds float64 `json:"seconds"`
+	Levels  []Level  `json:"levels"`
+	Built   int      `json:"built"`         // by all levels
+	Reused  int      `json:"reused"`        // by all levels
+	Why     []Reason `json:"why,omitempty"` // of what was built, if that is asked for
+	Seconds float64  `json:"seconds"`
 }
 
 // Level is what one of the caches had to do.
@@ -173,6 +174,7 @@ func (o *Outcome) writeText(w io.Writer) error {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t\n", l.Name, entries, thousands(l.Built), thousands(l.Reused))
 	}
 	tw.Flush()
+	writeReasons(&b, o.Why)
 	fmt.Fprintf(&b, "%.2f seconds\n", o.Seconds)
 	_, err := io.WriteString(w, b.String())
 	return err
