@@ -263,7 +263,7 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 // stale. Set fails only with ErrClosed, ErrReadOnly
 // or ErrInBuilder, and for a key that is not equal to itself.
 func (c *Cache[K, V]) Set(k K, v V) error {
-	atOnce := c.comparesAtOnce() && c.state.Load() != statePartial
+	atOnce := c.comparesAtOnce() && c.loaded()
 	for tries := 0; ; tries++ {
 		var equal, again bool
 		var seen uint64

@@ -611,6 +611,45 @@ func TestInvalidatedAndRenamed(t *testing.T) {
 	}
 }
 
+// TestEqualBeforeLoadingDeclared: nor is it one for a cache that is declared to depend on changes; nor is the deletion of
+// what is not there.
+func TestEqualBeforeLoadingDeclared(t *testing.T) {
+	d := newDisk()
+	builds := 0
+	open := func() (m *Manager, in, up *Cache[int, int]) {
+		m = d.open(t, Options{Autosync: &Autosync{Off: true}})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		up = must(Register(m, "up", Spec[int, int]{DependsOnChange: []string{"in"}, BuildAll: func(context.Context) (map[int]int, error) {
+			builds++
+			v, _ := in.Peek(1)
+			return map[int]int{1: v}, nil
+		}}))
+		return m, in, up
+	}
+	m, in, up := open()
+	ok(t, in.Set(1, 7))
+	equal(t, "up", must(up.Get(t.Context(), 1)), 7)
+	ok(t, m.Close())
+	for name, write := range map[string]func(in *Cache[int, int]) error{
+		"set":     func(in *Cache[int, int]) error { return in.Set(1, 7) },
+		"deleted": func(in *Cache[int, int]) error { return in.Delete(2) },
+		"batch": func(in *Cache[int, int]) error {
+			return in.m.Batch(func(b *Batch) error { in.SetIn(b, 1, 7); in.DeleteIn(b, 2); return nil })
+		},
+	} {
+		builds = 0
+		m, in, up = open()
+		ok(t, write(in))
+		equal(t, "up", must(up.Get(t.Context(), 1)), 7)
+		equal(t, "builds, "+name, builds, 0)
+		ok(t, m.Close())
+	}
+	m, in, up = open()
+	ok(t, in.Set(1, 8))
+	equal(t, "up", must(up.Get(t.Context(), 1)), 8)
+	ok(t, m.Close())
+}
+
 // TestEqualBeforeLoading: what is set to what it was, before anybody has read the cache, is no
 // change, also if it is saved before that.
 func TestEqualBeforeLoading(t *testing.T) {

@@ -436,7 +436,7 @@ func (l *lane) describes() bool {
 }
 
 func (l *lane) cutStanding(c *cut, wanted bool) {
-	if s := c.slot; s.cache != nil && s.cache.lane != nil && (wanted || c.dropped) {
+	if s := c.slot; s.cache != nil && (s.cache.lane != nil && (wanted || c.dropped) || s.lane == nil) {
 		c.standing = l.m.cutStanding(s, !wanted && s.cache.edits.Load() > 0)
 	}
 }

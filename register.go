@@ -253,9 +253,7 @@ func (c *core) depends(on, onChange []string) (before []dependency) {
 // and dropped there. The gate is held exclusively.
 func (m *Manager) move(s *slot, l *lane, there *store.Info) {
 	if s.lane != l {
-		if s.lane != nil {
-			s.lane.remove(s)
-		}
+		cmp.Or(s.lane, m.main).remove(s)
 		if s.stored && s.lane.store != nil {
 			old := &slot{name: s.name, lane: s.lane, stored: true, dropped: true}
 			old.lane.add(old)

@@ -19,8 +19,8 @@ import (
 // defaults. They are called without any lock held, from goroutines of the
 // Manager or of the caller, for one cache never two loads or two saves at once.
 // A panic in a hook becomes its error. Hooks may use other caches; a hook that
-// reads the cache whose contents it is about to provide waits for itself, and so
-// do Save, Delete, BeforeSave and codecs that wait for a sync, as Sync, Reload, Rebuild, DeleteSaved,
+// reads the cache whose contents it is about to provide, or writes to it where others are declared
+// to depend on its changes, waits for itself, and so do Save, Delete, BeforeSave and codecs that wait for a sync, as Sync, Reload, Rebuild, DeleteSaved,
 // Deregister and Close do, for they are part of one; so may Load, AfterLoad, Migrate and Validate be, where
 // contents have to be read before they can be saved.
 type Spec[K comparable, V any] struct {

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -53,7 +54,11 @@ func (m *Manager) apart(a, b *slot) bool {
 	return a.keeps() && b.keeps() && (a.lane != m.main || b.lane != m.main) && m.annotates()
 }
 
-func (s *slot) keeps() bool { return s.lane != nil || s.cache == nil }
+// keeps reports whether something of s is saved, or, where it is in memory, of what depends on it: what that was
+// computed from is what s was. The gate is held.
+func (s *slot) keeps() bool {
+	return s.lane != nil || s.cache == nil || slices.ContainsFunc(dependentsOf([]*slot{s}, false), func(d *slot) bool { return d.lane != nil || d.cache == nil })
+}
 
 // standing returns the standing of s, and whether it is to have one: because it is apart from what it
 // depends on, or from a dependent, or because something further on is. The gate is held.
@@ -108,7 +113,7 @@ func (m *Manager) cutStanding(s *slot, unsure bool) *standing {
 
 // unsaved reports that what is saved of s is not what there is of it. The gate is held.
 func (s *slot) unsaved() bool {
-	return s.void() || s.cache != nil && (s.cache.saving || s.cache.edits.Load() > 0)
+	return s.void() || s.cache != nil && s.lane != nil && (s.cache.saving || s.cache.edits.Load() > 0)
 }
 
 // restoreStanding is called with what the Manager's own store has: if that is the standing of a
@@ -169,6 +174,9 @@ func (m *Manager) changed(s *slot, touched bool) {
 		m.noteChanges(s)
 	case s.lane != nil: // if nothing else of it is to be saved
 		s.lane.add(s)
+	default: // in memory
+		m.main.add(s)
+		m.main.armDefault()
 	}
 }
 
@@ -203,9 +211,9 @@ func (c *core) changing() []*slot {
 // verify is called when c was registered and not read yet. If c does not stand, it invalidates what is
 // saved of it, and its dependents, and returns what that concerned. The gate is held exclusively.
 func (m *Manager) verify(c *core) (gone []*slot) {
-	if s := c.slot; s.noted != nil && c.lane != nil {
+	if s := c.slot; s.noted != nil && s.keeps() {
 		if st, _ := m.standing(s, false); !bytes.Equal(st.encode(), s.noted) {
-			c.lane.add(s) // it was unsure, or depends on something else now
+			cmp.Or(c.lane, m.main).add(s) // it was unsure, or depends on something else now
 		}
 	}
 	if m.stands(c) {

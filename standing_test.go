@@ -11,7 +11,7 @@ import (
 )
 
 // standingRun is a program with a cache, one that is declared to depend on it, and one that is on that. Where each
-// is kept is said by a letter: m is the Manager's store, s another one, h are hooks.
+// is kept is said by a letter: m is the Manager's store, s another one, h are hooks, v is memory.
 type standingRun struct {
 	t      *testing.T
 	places string
@@ -33,6 +33,8 @@ func (x *standingRun) open(registered ...int) {
 		switch x.places[i] {
 		case 's':
 			spec.Store = x.stores['s']
+		case 'v':
+			spec.Memory = true
 		case 'h':
 			spec.Load = func(context.Context) (map[int]int, error) {
 				if x.hooks[i] == nil {
@@ -329,5 +331,60 @@ func TestNoStandingOfFormerNames(t *testing.T) {
 			ok(t, m.Close())
 		}
 		equal(t, "builds", builds, 1)
+	}
+}
+
+// TestStandingInMemory: what is in memory between a cache and what depends on it is on the way as any other: a change
+// reaches what is saved, also in a run of the program in which only the changed cache is registered, and if the program ends
+// after one of two places was saved. Where nothing has changed nothing is built.
+func TestStandingInMemory(t *testing.T) {
+	for _, places := range []string{"mvm", "mvs", "svm", "svs", "mvh", "hvm"} {
+		t.Run(places, func(t *testing.T) {
+			start := func(t *testing.T) *standingRun {
+				x := &standingRun{t: t, places: places, stores: map[byte]*disk{'m': newDisk(), 's': newDisk()}}
+				x.open(0, 1, 2)
+				ok(t, x.c[0].Set(1, 1))
+				x.want(1, 2)
+				ok(t, x.m.Close())
+				return x
+			}
+			t.Run("nothing changed", func(t *testing.T) {
+				x := start(t)
+				for range 2 {
+					x.open(0, 1, 2)
+					must(x.c[2].Get(t.Context(), 1))
+					equal(t, "builds", x.builds, 0)
+					ok(t, x.m.Close())
+				}
+			})
+			t.Run("not registered", func(t *testing.T) {
+				x := start(t)
+				x.open(0)
+				ok(t, x.c[0].Set(1, 2))
+				ok(t, x.m.Close())
+				x.open(0, 1, 2)
+				x.want(2, 2)
+			})
+			t.Run("touched", func(t *testing.T) {
+				x := start(t)
+				x.open(0)
+				ok(t, x.c[0].Touch())
+				ok(t, x.m.Close())
+				x.open(0, 1, 2)
+				x.want(1, 2)
+			})
+			for _, down := range []string{"m", "s", "h"} {
+				t.Run("fails in "+down, func(t *testing.T) {
+					x := start(t)
+					x.open(0, 1, 2)
+					ok(t, x.c[0].Set(1, 2))
+					x.down(down)
+					x.m.Sync(t.Context()) // it may not concern this place
+					x.open(0, 1, 2)
+					x.down("")
+					x.agree()
+				})
+			}
+		})
 	}
 }

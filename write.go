@@ -223,11 +223,20 @@ func (c *Cache[K, V]) confirmed(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 }
 
 // knew is know for a write, which goes on if that fails, and does not wait for
-// contents to be loaded that can be reconciled with it afterwards.
+// contents to be loaded that can be reconciled with it afterwards. What is declared to depend
+// on changes cannot: it would be invalidated also for what turns out to be none.
 func (c *Cache[K, V]) knew(k K) {
-	if c.state.Load() == statePartial {
-		c.fetch(context.Background(), k) // a failure is an event
+	if c.loaded() || c.state.Load() == stateUnloaded && !c.comparesFirst() {
+		return
 	}
+	c.know(context.Background(), k) // a failure is an event
+}
+
+// comparesFirst reports whether contents are to be loaded before anything is written to them.
+func (c *Cache[K, V]) comparesFirst() bool {
+	c.m.gate.RLock()
+	defer c.m.gate.RUnlock()
+	return !c.off && !c.sharing() && c.slot.changeDependents()
 }
 
 // holds reports whether k has a value that equals v, and its stamp.

@@ -23,6 +23,9 @@
 // compared: one process may save it after another has changed what it depends on. And as
 // another may have written something else, a Set of an equal value is saved, and
 // invalidates what is declared to depend on changes (Spec.DependsOnChange).
+// Those that have it open at the same time are to know a cache by the same name, Version, types and
+// codec. Of what was set it is only said of all of a cache which Version it is of, so what another sets under an older
+// one passes for set under the newer, or the reverse.
 //
 // # What it promises
 //
