@@ -192,17 +192,17 @@ func (b *buildingAll[K, V]) Done() {
 	c.m.emit(e)
 }
 
-// buildAll brings the contents as a whole to what BuildAll makes now. What it
-// returns is nil if they were that already.
-func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (*buildingAll[K, V], error) {
+// buildAll brings the contents as a whole to what BuildAll makes now. If that has run, built
+// says so, and b is its run, unless a builder has asked, which is to read what was kept.
+func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (b *buildingAll[K, V], built bool, err error) {
 	if ctx.Err() != nil {
-		return nil, flight.Cause(ctx)
+		return nil, false, flight.Cause(ctx)
 	}
-	run, _, err := c.m.graph.Resolve(ctx, q, c.all)
+	run, built, err := c.m.graph.Resolve(ctx, q, c.all)
 	if run == nil || err != nil {
-		return nil, err
+		return nil, built, err
 	}
-	return run.Task().(*buildingAll[K, V]), nil
+	return run.Task().(*buildingAll[K, V]), built, nil
 }
 
 func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {

@@ -179,7 +179,7 @@ func (c *Cache[K, V]) explainBy(k K, noted *graph.Node, by savedDependencies, al
 	return x, n, saved
 }
 
-// lookedAt is how many entries are looked at to find a Path.
+// lookedAt is how many reads of entries are looked at to find a Path.
 const lookedAt = 1000
 
 // path returns a Path for x. What it comes by is looked at one after the other. No lock
@@ -188,7 +188,12 @@ func (m *Manager) path(x explaining) (path []Dependency) {
 	if x.State != Check || x.asks {
 		return nil
 	}
-	seen := map[Reached]bool{}
+	type read struct { // one may be what it was for one of its readers, and not for another
+		cache string
+		key   any
+		seen  uint64
+	}
+	looked := map[read]bool{}
 	for rest := [][]Dependency{x.Dependencies}; len(rest) > 0; { // of each on the path what is yet to be looked at
 		last := len(rest) - 1
 		path = path[:last]
@@ -204,22 +209,22 @@ func (m *Manager) path(x explaining) (path []Dependency) {
 		case d.State != Check:
 			return append(path, d)
 		}
-		id := Reached{Cache: d.Cache, Key: d.Key}
+		id := read{d.Cache, d.Key, d.Seen}
 		c, err := m.readable(d.Cache)
-		if err != nil || d.Key == nil || seen[id] || len(seen) == lookedAt {
+		if err != nil || d.Key == nil || looked[id] || len(looked) == lookedAt {
 			continue
 		}
-		seen[id] = true
+		looked[id] = true
 		y := c.typed.explaining(d.Key)
 		d.State = y.State
-		if y.State == Clean || y.State == Absent && y.Input { // nothing was known of it in memory before
-			d.Stamp, d.Changed = y.Stamp, y.Stamp != d.Seen
-			if !d.Changed {
-				continue
-			}
+		switch known := y.State == Clean || y.State == Absent && y.Input; { // of which nothing was in memory before
+		case known && y.Stamp == d.Seen:
+			continue
+		case known, y.State == Check && d.Seen > 0 && y.Stamp != d.Seen: // whatever else it turns out to be
+			d.Stamp, d.Changed = y.Stamp, true
 		}
 		path = append(path, d)
-		if y.State != Check || y.asks {
+		if d.Changed || y.State != Check || y.asks {
 			return path
 		}
 		rest = append(rest, y.Dependencies)

@@ -550,3 +550,52 @@ func TestExplainPath(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestExplainPathReadTwice: what has not changed for one of its readers may have for another.
+func TestExplainPathReadTwice(t *testing.T) {
+	_, open := explained(t)
+	in, mid, top := open()
+	register := func() *Cache[string, int] {
+		return must(Register(in.m, "both", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+			a, err := mid.Get(ctx, k)
+			if err != nil {
+				return 0, err
+			}
+			b, err := in.Get(ctx, k)
+			return a + b, err
+		}}))
+	}
+	both := register()
+	must(both.Get(t.Context(), "k"))
+	ok(t, in.Set("k", 2))
+	must(top.Get(t.Context(), "k")) // mid has seen it, and is the same
+	ok(t, in.m.Close())
+	m := in.m.opts.Store.(*disk).open(t, Options{})
+	in = must(Register(m, "in", Spec[string, int]{}))
+	mid = must(Register(m, "mid", Spec[string, int]{Build: in.Get}))
+	both = register()
+	x := both.Explain("k")
+	equal(t, "why", x.Why, `in["k"] has changed`)
+	equal(t, "path", fmt.Sprint(x.Path), fmt.Sprintf("[{in k 1 %d clean true}]", x.Path[0].Stamp))
+}
+
+// TestExplainPathDoubtful: what has changed is the reason, also if it may have changed once more since.
+func TestExplainPathDoubtful(t *testing.T) {
+	m := newManager(t)
+	in := must(Register(m, "in", Spec[string, int]{}))
+	mid := must(Register(m, "mid", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+		if _, err := in.Get(ctx, "none"); !isNone(err) {
+			return 0, err
+		}
+		return in.Get(ctx, k)
+	}}))
+	top := must(Register(m, "top", Spec[string, int]{Build: mid.Get}))
+	ok(t, in.Set("k", 1))
+	must(top.Get(t.Context(), "k"))
+	seen := mid.Explain("k").Stamp
+	ok(t, in.Set("k", 2))
+	must(mid.Get(t.Context(), "k"))
+	ok(t, in.Delete("none")) // marks, and changes nothing
+	x := top.Explain("k")
+	equal(t, "path", fmt.Sprint(x.Path), fmt.Sprintf("[{mid k %d %d check true}]", seen, mid.Explain("k").Stamp))
+}

@@ -62,8 +62,8 @@ func (c *Cache[K, V]) get(ctx context.Context, frame *graph.Frame, k K) (V, erro
 			if q == nil {
 				q = &graph.Request{}
 			}
-			b, err := c.buildAll(ctx, q)
-			if b != nil || err != nil {
+			b, built, err := c.buildAll(ctx, q)
+			if built || err != nil {
 				g.count(false)
 			}
 			if err != nil {

@@ -164,3 +164,23 @@ func TestReadAgainDecoded(t *testing.T) {
 		ok(t, m.Close())
 	}
 }
+
+// TestMissOfTheWhole: a read for which BuildAll has to run is a miss, also in a builder.
+func TestMissOfTheWhole(t *testing.T) {
+	m := newManager(t)
+	whole := must(Register(m, "whole", Spec[int, int]{BuildAll: func(context.Context) (map[int]int, error) {
+		return map[int]int{1: 1}, nil
+	}}))
+	outer := must(Register(m, "outer", Spec[int, int]{Build: whole.Get}))
+	for _, c := range []*Cache[int, int]{whole, outer} {
+		before := whole.Stats()
+		must(c.Get(t.Context(), 1))
+		ok(t, whole.InvalidateAll())
+		ok(t, outer.InvalidateAll())
+		must(c.Get(t.Context(), 1))
+		after := whole.Stats()
+		equal(t, c.Name()+": hits", after.Hits-before.Hits, 0)
+		equal(t, c.Name()+": misses", after.Misses-before.Misses, 2)
+		ok(t, whole.InvalidateAll())
+	}
+}

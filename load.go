@@ -50,7 +50,7 @@ func (c *Cache[K, V]) volatile(ctx context.Context, q *graph.Request, build bool
 		case state == stateReady && (!build || c.all == nil || c.all.Fresh()), state == stateUnbuilt && (!build || c.off):
 			return nil, nil
 		case state == stateUnbuilt, state == stateReady:
-			b, err := c.buildAll(ctx, q)
+			b, _, err := c.buildAll(ctx, q)
 			if err != nil {
 				return nil, err
 			}
