@@ -64,10 +64,11 @@ func TestReadAgain(t *testing.T) {
 		equal(t, "value", must(all.Get(t.Context(), Single{})), step.want)
 		equal(t, "runs", runs, i+1)
 	}
-	before := in.Stats()
+	before, again := in.Stats(), in.owner.Tally().Repeated
 	ok(t, in.Set("a", 4))
 	must(all.Get(t.Context(), Single{}))
 	after := in.Stats()
+	equal(t, "not looked up", in.owner.Tally().Repeated-again, 3)
 	equal(t, "hits", after.Hits-before.Hits, 3)
 	equal(t, "misses", after.Misses-before.Misses, 0)
 }

@@ -100,22 +100,24 @@ func (x *standingRun) want(input, builds int) {
 	equal(x.t, "builds", x.builds, builds)
 }
 
+// startStanding returns a program whose first run has built and saved all three.
+func startStanding(t *testing.T, places string) *standingRun {
+	x := &standingRun{t: t, places: places, stores: map[byte]*disk{'m': newDisk(), 's': newDisk()}}
+	x.open(0, 1, 2)
+	ok(t, x.c[0].Set(1, 1))
+	x.want(1, 2)
+	ok(t, x.m.Close())
+	return x
+}
+
 // TestKeptApart: a cache that is kept elsewhere than what it is declared to depend on is not
 // served when it is from before a change of that, or from after one that was lost; and it is served
 // otherwise.
 func TestKeptApart(t *testing.T) {
 	for _, places := range []string{"mms", "msm", "mss", "smm", "sms", "ssm", "sss", "mmh", "mhm", "mhh", "hmm", "hms", "hsh", "hhh", "mmm"} {
 		t.Run(places, func(t *testing.T) {
-			start := func(t *testing.T) *standingRun {
-				x := &standingRun{t: t, places: places, stores: map[byte]*disk{'m': newDisk(), 's': newDisk()}}
-				x.open(0, 1, 2)
-				ok(t, x.c[0].Set(1, 1))
-				x.want(1, 2)
-				ok(t, x.m.Close())
-				return x
-			}
 			t.Run("nothing changed", func(t *testing.T) {
-				x := start(t)
+				x := startStanding(t, places)
 				x.open(0, 1, 2)
 				x.want(1, 0)
 				ok(t, x.m.Close())
@@ -126,7 +128,7 @@ func TestKeptApart(t *testing.T) {
 			})
 			t.Run("not registered", func(t *testing.T) {
 				for _, registered := range [][]int{{0}, {0, 1}} {
-					x := start(t)
+					x := startStanding(t, places)
 					x.open(registered...)
 					ok(t, x.c[0].Set(1, 2))
 					ok(t, x.m.Close())
@@ -139,7 +141,7 @@ func TestKeptApart(t *testing.T) {
 			})
 			t.Run("touched", func(t *testing.T) {
 				for _, registered := range [][]int{{0}, {0, 1}} {
-					x := start(t)
+					x := startStanding(t, places)
 					x.open(registered...)
 					ok(t, x.c[0].Touch())
 					ok(t, x.m.Close())
@@ -148,7 +150,7 @@ func TestKeptApart(t *testing.T) {
 				}
 			})
 			t.Run("registered without what it depends on", func(t *testing.T) {
-				x := start(t)
+				x := startStanding(t, places)
 				x.open(0)
 				ok(t, x.c[0].Set(1, 2))
 				ok(t, x.m.Close())
@@ -161,7 +163,7 @@ func TestKeptApart(t *testing.T) {
 			for _, down := range []string{"m", "s", "h", "ms", "mh", "sh"} {
 				for name, read := range map[string]bool{"built": true, "not built": false} {
 					t.Run("fails in "+down+", "+name, func(t *testing.T) {
-						x := start(t)
+						x := startStanding(t, places)
 						x.open(0, 1, 2)
 						ok(t, x.c[0].Set(1, 2))
 						if read {
@@ -340,16 +342,8 @@ func TestNoStandingOfFormerNames(t *testing.T) {
 func TestStandingInMemory(t *testing.T) {
 	for _, places := range []string{"mvm", "mvs", "svm", "svs", "mvh", "hvm"} {
 		t.Run(places, func(t *testing.T) {
-			start := func(t *testing.T) *standingRun {
-				x := &standingRun{t: t, places: places, stores: map[byte]*disk{'m': newDisk(), 's': newDisk()}}
-				x.open(0, 1, 2)
-				ok(t, x.c[0].Set(1, 1))
-				x.want(1, 2)
-				ok(t, x.m.Close())
-				return x
-			}
 			t.Run("nothing changed", func(t *testing.T) {
-				x := start(t)
+				x := startStanding(t, places)
 				for range 2 {
 					x.open(0, 1, 2)
 					must(x.c[2].Get(t.Context(), 1))
@@ -358,7 +352,7 @@ func TestStandingInMemory(t *testing.T) {
 				}
 			})
 			t.Run("not registered", func(t *testing.T) {
-				x := start(t)
+				x := startStanding(t, places)
 				x.open(0)
 				ok(t, x.c[0].Set(1, 2))
 				ok(t, x.m.Close())
@@ -366,7 +360,7 @@ func TestStandingInMemory(t *testing.T) {
 				x.want(2, 2)
 			})
 			t.Run("touched", func(t *testing.T) {
-				x := start(t)
+				x := startStanding(t, places)
 				x.open(0)
 				ok(t, x.c[0].Touch())
 				ok(t, x.m.Close())
@@ -375,7 +369,7 @@ func TestStandingInMemory(t *testing.T) {
 			})
 			for _, down := range []string{"m", "s", "h"} {
 				t.Run("fails in "+down, func(t *testing.T) {
-					x := start(t)
+					x := startStanding(t, places)
 					x.open(0, 1, 2)
 					ok(t, x.c[0].Set(1, 2))
 					x.down(down)
