@@ -185,6 +185,15 @@ func upstreamFirst(slots []*slot) []*slot {
 // was computed before. A change that comes before is not to be seen yet. The gate is
 // held exclusively; the caller emits an event for each.
 func (m *Manager) drop(slots []*slot, change func()) {
+	m.empty(slots, change)
+	at := m.graph.Next() // one for all: what is told of one is told of what that depends on
+	for _, s := range slots {
+		m.changed(s, true, at)
+	}
+}
+
+// empty is drop, but that it does not count as a change of the caches of slots.
+func (m *Manager) empty(slots []*slot, change func()) {
 	for _, s := range slices.Backward(upstreamFirst(slots)) {
 		if s.cache != nil {
 			s.cache.typed.drop()
@@ -195,7 +204,6 @@ func (m *Manager) drop(slots []*slot, change func()) {
 	}
 	m.overtakeAll(slots)
 	for _, s := range slots {
-		m.changed(s, true)
 		c := s.cache
 		if c != nil {
 			for former := range c.formerSlots { // or else that is what c would have after a restart

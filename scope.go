@@ -198,8 +198,9 @@ func (m *Manager) invalidate(op string, scope Scope, roots bool) error {
 	}
 	touched, slots, err := reached()
 	if err == nil {
+		at := m.graph.Next()
 		for _, s := range touched {
-			m.changed(s, true)
+			m.changed(s, true, at)
 		}
 		m.drop(slots, nil)
 	}

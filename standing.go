@@ -136,9 +136,10 @@ func (m *Manager) restoreStanding(info store.Info) {
 	}
 }
 
-// stands reports whether what is saved of c is from when what it depends on was as it is now.
-// The gate is held.
-func (m *Manager) stands(c *core) bool {
+// stands reports whether what is saved of c is from when what it depends on was as it is now,
+// and if not, whether it was invalidated already by a run of the program that did not register it, and
+// so could not delete it: then its dependents were told of that. The gate is held.
+func (m *Manager) stands(c *core) (stands, told bool) {
 	var noted []byte
 	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
 		if s := m.slots[name]; s != nil && noted == nil {
@@ -146,25 +147,32 @@ func (m *Manager) stands(c *core) bool {
 		}
 	}
 	if noted == nil || len(c.slot.dependsOn) == 0 {
-		return true
+		return true, false
 	}
 	var st standing
 	if json.Unmarshal(noted, &st) != nil || st.Unsure {
-		return false
+		return false, false
 	}
-	return !slices.ContainsFunc(st.On, func(d stood) bool {
+	stands, told = true, true
+	for _, d := range st.On {
 		on := m.slots[d.Cache]
-		return on == nil || on.changes.at(d.OnChange) != d.At
-	})
+		if on == nil {
+			return false, false
+		}
+		if at := on.changes.at(d.OnChange); at != d.At {
+			stands, told = false, told && d.At < at && at <= st.Touched
+		}
+	}
+	return stands, told
 }
 
-// changed notes that s has changed, and if touched is set that this concerns all dependents and
-// not only those on change. The gate is held exclusively.
-func (m *Manager) changed(s *slot, touched bool) {
+// changed notes that s has changed, at the given revision, and if touched is set that this concerns
+// all dependents and not only those on change. The gate is held exclusively.
+func (m *Manager) changed(s *slot, touched bool, at uint64) {
 	if len(s.dependents) == 0 {
 		return
 	}
-	s.changes.Changed = m.graph.Next()
+	s.changes.Changed = at
 	if touched {
 		s.changes.Touched = s.changes.Changed
 	}
@@ -204,7 +212,7 @@ func noteStanding(s *slot, st standing) store.Op {
 // changing notes that an entry of c has changed, and returns the dependents that this concerns. The
 // gate is held exclusively.
 func (c *core) changing() []*slot {
-	c.m.changed(c.slot, false)
+	c.m.changed(c.slot, false, c.m.graph.Next())
 	return dependentsOf([]*slot{c.slot}, true)
 }
 
@@ -216,23 +224,30 @@ func (m *Manager) verify(c *core) (gone []*slot) {
 			cmp.Or(c.lane, m.main).add(s) // it was unsure, or depends on something else now
 		}
 	}
-	if m.stands(c) {
+	stands, told := m.stands(c)
+	if stands {
 		return nil
 	}
-	gone = dependentsOf([]*slot{c.slot}, false)
-	if state := c.state.Load(); state == stateUnloaded || state == statePartial {
+	if !told {
+		gone = dependentsOf([]*slot{c.slot}, false)
+	}
+	switch state := c.state.Load(); {
+	case state == stateUnloaded || state == statePartial:
 		gone = append(gone, c.slot)
-	} else {
-		m.changed(c.slot, true)
+	case !told:
+		m.changed(c.slot, true, m.graph.Next())
 	}
-	if !m.opts.ReadOnly {
-		m.drop(gone, nil)
-		return gone
-	}
-	for _, s := range slices.Backward(upstreamFirst(gone)) {
-		if s.cache != nil {
-			s.cache.typed.drop()
+	switch {
+	case m.opts.ReadOnly:
+		for _, s := range slices.Backward(upstreamFirst(gone)) {
+			if s.cache != nil {
+				s.cache.typed.drop()
+			}
 		}
+	case told:
+		m.empty(gone, nil)
+	default:
+		m.drop(gone, nil)
 	}
 	return gone
 }

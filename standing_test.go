@@ -367,6 +367,20 @@ func TestStandingInMemory(t *testing.T) {
 				x.open(0, 1, 2)
 				x.want(1, 2)
 			})
+			t.Run("touched itself", func(t *testing.T) {
+				for _, registered := range [][]int{{0, 1}, {0, 1, 2}} {
+					x := startStanding(t, places)
+					x.open(registered...)
+					ok(t, x.c[1].Touch())
+					if len(registered) == 3 {
+						x.want(1, 2)
+					}
+					ok(t, x.m.Close())
+					x.open(0, 1, 2)
+					must(x.c[2].Get(t.Context(), 1))
+					equal(t, "builds", x.builds, 6-2*len(registered))
+				}
+			})
 			for _, down := range []string{"m", "s", "h"} {
 				t.Run("fails in "+down, func(t *testing.T) {
 					x := startStanding(t, places)
@@ -380,5 +394,50 @@ func TestStandingInMemory(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestCircleKeptApart: a run that registers one of several caches that depend on each other, sets something there and
+// touches it, makes the others void, which were told of that when they come back, and not what it has set.
+func TestCircleKeptApart(t *testing.T) {
+	for _, places := range []string{"mmm", "mms", "msm", "smm", "mss", "sms", "ssm", "sss"} {
+		for _, first := range []int{0, 1, 2} {
+			t.Run(fmt.Sprint(places, first), func(t *testing.T) {
+				x := &standingRun{t: t, places: places, stores: map[byte]*disk{'m': newDisk(), 's': newDisk()}, alone: true}
+				circle := func() {
+					x.open(first, (first+1)%3, (first+2)%3)
+					for i := range x.c {
+						ok(t, x.m.Depend(fmt.Sprint("c", (i+1)%3), fmt.Sprint("c", i)))
+					}
+				}
+				want := func(has ...bool) {
+					t.Helper()
+					for i, c := range x.c {
+						ok(t, c.Load(t.Context()))
+						_, there := c.Peek(1)
+						equal(t, c.Name(), there, has[i])
+					}
+				}
+				circle()
+				for _, c := range x.c {
+					ok(t, c.Set(1, 1))
+				}
+				ok(t, x.m.Close())
+				circle()
+				want(true, true, true)
+				ok(t, x.m.Close())
+				x.open(0)
+				ok(t, x.c[0].Set(1, 2))
+				ok(t, x.c[0].Touch())
+				ok(t, x.m.Sync(t.Context())) // and the program is killed
+				for range 2 {
+					circle()
+					want(true, false, false)
+					v, _ := x.c[0].Peek(1)
+					equal(t, "c0", v, 2)
+					ok(t, x.m.Close())
+				}
+			})
+		}
 	}
 }

@@ -345,8 +345,18 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what is kept apart is compared with what it depends on",
-		edits: []edit{{"standing.go", "if m.stands(c) {", "if true {"}},
+		edits: []edit{{"standing.go", "if stands {", "if stands || true {"}},
 		tests: "^TestKeptApart$",
+	},
+	{
+		name:  "who was invalidated while not registered takes nothing along that was set since",
+		edits: []edit{{"standing.go", "told && d.At < at && at <= st.Touched", "false"}},
+		tests: "^TestCircleKeptApart$",
+	},
+	{
+		name:  "what happens to a cache in memory on the way is noted",
+		edits: []edit{{"lane.go", "(wanted || c.dropped) || s.lane == nil)", "(wanted || c.dropped))"}},
+		tests: "^TestStandingInMemory$",
 	},
 	{
 		name:  "what is being saved elsewhere is unsure",
