@@ -294,7 +294,7 @@ func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into [
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range entries {
-		p.touched += byte(e.kind)
+		p.touched += touchEnds(e)
 	}
 	for i, e := range entries {
 		st, changed := s.before[e] // or moved
@@ -309,25 +309,9 @@ func (p *tablePart[K, V]) collect(s *shard[K, V], entries []*entry[K, V], into [
 		}
 	}
 	for i := range entries {
-		p.touched += touch(&into[i].key) + touch(&into[i].version.state.value)
+		st := &into[i].version.state
+		p.touched += touch(&into[i].key) + touch(&st.value) + touchLines(st.raw)
 	}
-}
-
-// touch reads a byte of what v refers to. Entries lie all over the memory: read one
-// after the other for no other purpose, the processor waits for many of them at a
-// time, and so saving many takes a fifth less.
-func touch[T any](v *T) byte {
-	switch v := any(v).(type) {
-	case *string:
-		if *v != "" {
-			return (*v)[0]
-		}
-	case *[]byte:
-		if len(*v) > 0 {
-			return (*v)[0]
-		}
-	}
-	return 0
 }
 
 // encodeKey appends k, as it is saved, to dst.

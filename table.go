@@ -88,7 +88,7 @@ func (e *entry[K, V]) state() state[V] {
 }
 
 // How many entries are touched before they are used one after the other, and how much of
-// each that is encoded.
+// what each refers to.
 const (
 	touchAtOnce = 64
 	touchBytes  = 256
@@ -103,16 +103,36 @@ func (s *shard[K, V]) touch(entries []*entry[K, V]) {
 	defer s.mu.RUnlock()
 	var touched byte
 	for _, e := range entries {
-		raw := e.state().raw[:min(e.len, touchBytes)]
-		for ; len(raw) > cacheLine; raw = raw[cacheLine:] {
-			touched += raw[0]
-		}
-		if raw != "" {
-			touched += raw[0] + raw[len(raw)-1]
-		}
-		touched += touch(&e.value)
+		touched += touchLines(e.state().raw) + touch(&e.value)
 	}
 	runtime.KeepAlive(touched)
+}
+
+// touchEnds is touch for an entry itself.
+func touchEnds[K comparable, V any](e *entry[K, V]) byte {
+	return *(*byte)(unsafe.Pointer(e)) + byte(e.kind)
+}
+
+// touch is shard.touch for what v refers to.
+func touch[T any](v *T) byte {
+	switch v := any(v).(type) {
+	case *string:
+		return touchLines(*v)
+	case *[]byte:
+		return touchLines(unsafe.String(unsafe.SliceData(*v), len(*v)))
+	}
+	return 0
+}
+
+// touchLines is touch for the bytes of s.
+func touchLines(s string) (touched byte) {
+	for s = s[:min(len(s), touchBytes)]; len(s) > cacheLine; s = s[cacheLine:] {
+		touched += s[0]
+	}
+	if s != "" {
+		touched += s[0] + s[len(s)-1]
+	}
+	return touched
 }
 
 // touchNodes is touch for the nodes of entries. The shard is locked.
