@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"runtime"
 	"slices"
 	"unsafe"
 )
@@ -115,56 +116,79 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 	if Debug {
 		g.assertLocked()
 	}
-	stack := append(g.stack[:0], n)
 	g.wave++
-	for len(stack) > 0 {
-		last := len(stack) - 1
-		x := stack[last]
-		stack[last] = nil // lest it keeps a node alive
-		stack = stack[:last]
-		if !x.watched {
-			continue // since it was followed last, nothing above it was found clean
-		}
-		x.watched = false
-		above := x.readers()
-		kept, marked := above[:0], 0
-		for _, y := range above {
-			if r := y.run(); r != nil {
-				r.poison++
-				if r.patient {
-					r.shown = true
-					patient = r
+	var next [followAtOnce]*Node
+	for stack := append(g.stack[:0], n); len(stack) > 0; g.stack = stack[:0] {
+		some := next[:copy(next[:], stack[max(0, len(stack)-len(next)):])]
+		stack = stack[:len(stack)-len(some)]
+		clear(stack[len(stack):][:len(some)]) // lest it keeps a node alive
+		touchReaders(some)
+		for _, x := range some {
+			if !x.watched {
+				continue // since it was followed last, nothing above it was found clean
+			}
+			x.watched = false
+			above, kept, marked := x.readers(), 0, 0
+			for i, y := range above {
+				if r := y.run(); r != nil {
+					r.poison++
+					if r.patient {
+						r.shown = true
+						patient = r
+					}
+				}
+				if y.word.Load()&3 == uint64(Clean) {
+					if !y.reads(x) {
+						continue // and is not listed any more
+					}
+					y.set(Check)
+					y.wave = g.wave
+					if y.owner.covers != nil {
+						y.owner.covers.Doubt()
+					}
+					stack = append(stack, y)
+				}
+				if y.dead() {
+					y.joined = false
+					continue
+				}
+				if kept != i { // mostly all are kept, and to write a pointer is not cheap
+					above[kept] = y
+				}
+				if kept++; y.wave == g.wave { // by way of x or another
+					marked++
 				}
 			}
-			if y.word.Load()&3 == uint64(Clean) {
-				if !y.reads(x) {
-					continue // and is not listed any more
+			if kept > few && marked < kept/2 {
+				for _, y := range above[:kept] {
+					y.joined = false
 				}
-				y.set(Check)
-				y.wave = g.wave
-				if y.owner.covers != nil {
-					y.owner.covers.Doubt()
-				}
-				stack = append(stack, y)
+				kept = 0
 			}
-			if y.dead() {
-				y.joined = false
-				continue
-			}
-			kept = append(kept, y)
-			if y.wave == g.wave { // by way of x or another
-				marked++
-			}
+			clear(above[kept:])
+			x.lenAbove = uint32(kept)
 		}
-		if len(kept) > few && marked < len(kept)/2 {
-			for _, y := range kept {
-				y.joined = false
-			}
-			kept = kept[:0]
-		}
-		clear(above[len(kept):])
-		x.setReaders(kept, x.roomAbove)
 	}
-	g.stack = stack
 	return patient
+}
+
+// followAtOnce is how many lists of readers are touched before they are followed.
+const followAtOnce = 16
+
+// touchReaders is touch for what Mark is going to look at.
+func touchReaders(nodes []*Node) {
+	touched := uint64(0)
+	for _, x := range nodes {
+		if x.watched && x.lenAbove > 0 && *x.above == x {
+			touched++
+		}
+	}
+	for _, x := range nodes {
+		if x.watched && x.lenAbove <= few {
+			for _, y := range x.readers() {
+				touched += y.word.Load() + uint64(y.wave)
+			}
+		}
+	}
+	runtime.KeepAlive(touched)
 }
