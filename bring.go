@@ -3,7 +3,6 @@ package cacheman
 import (
 	"cmp"
 	"context"
-	"maps"
 	"math"
 	"math/bits"
 	"slices"
@@ -97,8 +96,7 @@ func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, erro
 			return
 		}
 		part := make([]doubtful, 0, len(s.entries))
-		entries := slices.AppendSeq(make([]*entry[K, V], 0, len(s.entries)), maps.Values(s.entries))
-		for some := range slices.Chunk(entries, touchAtOnce) {
+		add := func(some []*entry[K, V]) {
 			touchNodes(some)
 			for _, e := range some {
 				if e.node == nil || e.kind == dropped || e.node.Fresh() || e.kind == absent && !c.outdatedNode(e.node) {
@@ -110,6 +108,14 @@ func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, erro
 				}
 			}
 		}
+		some := make([]*entry[K, V], 0, touchAtOnce)
+		for _, e := range s.entries {
+			if some = append(some, e); len(some) == touchAtOnce {
+				add(some)
+				some = some[:0]
+			}
+		}
+		add(some)
 		found[i] = part
 	})
 	if err != nil {

@@ -142,8 +142,11 @@ func touchNodes[K comparable, V any](entries []*entry[K, V]) {
 		touched += int(e.kind)
 	}
 	for _, e := range entries {
-		if n := e.node; n != nil && n.Fresh() && n.Built == 0 {
-			touched++
+		if n := e.node; n != nil {
+			touched += int(n.Built)
+			if n.Fresh() {
+				touched++
+			}
 		}
 	}
 	runtime.KeepAlive(touched)
