@@ -62,7 +62,7 @@ func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 		return err
 	}
 	b.first = c.state.Load() == stateUnbuilt
-	b.contents, err = c.runBuildAll(ctx)
+	b.contents, err = c.runBuildAll(ctx, &b.Run)
 	return err
 }
 
@@ -205,7 +205,8 @@ func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (b *buildi
 	return run.Task().(*buildingAll[K, V]), built, nil
 }
 
-func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {
+func (c *Cache[K, V]) runBuildAll(ctx context.Context, r *graph.Run) (contents map[K]V, err error) {
+	defer refuse(r, &err)
 	guard(&err, func() (err error) {
 		contents, err = c.spec.BuildAll(ctx)
 		return cmp.Or(err, c.fit(contents))
