@@ -75,27 +75,48 @@ func TestCountBuildsAll(t *testing.T) {
 	equal(t, "count", must(c.Count(t.Context())), 1)
 }
 
-// Keys and their number are those that BuildAll would make now.
+// Keys and their number are those that BuildAll would make now, also where others can be built, and
+// after a restart. To look at them is no read of an entry.
 func TestKeysOfBuildAll(t *testing.T) {
-	m := newManager(t)
-	in := must(Register(m, "in", Spec[int, int]{}))
-	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
-		n, err := in.Get(ctx, 1)
-		all := map[int]int{}
-		for i := range n {
-			all[i] = i
+	for _, build := range []func(context.Context, int) (int, error){nil, func(context.Context, int) (int, error) { return 0, nil }} {
+		d := newDisk()
+		runs := 0
+		open := func() (m *Manager, in, c, keys, number *Cache[int, int]) {
+			m = d.open(t, Options{})
+			in = must(Register(m, "in", Spec[int, int]{}))
+			c = must(Register(m, "c", Spec[int, int]{Build: build, BuildAll: func(ctx context.Context) (map[int]int, error) {
+				n, err := in.Get(ctx, 1)
+				all := map[int]int{}
+				for i := range n / 2 {
+					all[i] = i
+				}
+				return all, err
+			}}))
+			keys = must(Register(m, "keys", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				runs++
+				keys, err := c.CollectKeys(ctx)
+				return len(keys), err
+			}}))
+			number = must(Register(m, "number", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				runs++
+				return c.Count(ctx)
+			}}))
+			return m, in, c, keys, number
 		}
-		return all, err
-	}}))
-	keys := must(Register(m, "keys", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
-		keys, err := c.CollectKeys(ctx)
-		return len(keys), err
-	}}))
-	number := must(Register(m, "number", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Count(ctx) }}))
-	for n := range 4 {
-		in.Set(1, n)
-		equal(t, "number", must(number.Get(t.Context(), 1)), n)
-		equal(t, "keys", must(keys.Get(t.Context(), 1)), n)
+		m, in, c, keys, number := open()
+		for i := range 6 {
+			ok(t, in.Set(1, i))
+			runs = 0
+			equal(t, "number", must(number.Get(t.Context(), 1)), i/2)
+			equal(t, "keys", must(keys.Get(t.Context(), 1)), i/2)
+			equal(t, "builds", runs, 2-2*(i%2))
+			st := c.Stats()
+			equal(t, "reads", st.Hits+st.Misses, 0)
+			if i == 3 {
+				ok(t, m.Close())
+				m, in, c, keys, number = open()
+			}
+		}
 	}
 }
 

@@ -523,6 +523,18 @@ func (r *Run) fail() {
 	}
 }
 
+// Withdraw is called by the builder of r when it finds that its node may need no building: who waits
+// for it looks again.
+func (r *Run) Withdraw() {
+	g := r.graph()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r.node.run() == r {
+		r.node.supersede()
+	}
+	r.aborted = true
+}
+
 // settled notes that the builder has returned, and reports whether all that it has
 // read is unchanged.
 func (r *Run) settled() bool {
