@@ -162,8 +162,8 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 	s.mu.Lock()
 	m.graph.Lock()
 	outcome = b.Verdict()
-	if outcome == graph.Published && (c.off || c.writable() != nil) {
-		outcome = graph.Volatile
+	if outcome == graph.Published && (c.off || c.writable() != nil || n.Kind() == graph.Input) {
+		outcome = graph.Volatile // or a BuildAll has listed k, and not when it ran last, which is not kept
 	}
 	if outcome == graph.Published && !compared.done {
 		was, compared = c.compareAtOnce(n, st)

@@ -120,6 +120,49 @@ func TestKeysOfBuildAll(t *testing.T) {
 	}
 }
 
+// TestBuiltBesideUnkept: what Build makes of an entry that a BuildAll does not list, which made do with the
+// failure of another, is not kept in the place of that which it lists otherwise.
+func TestBuiltBesideUnkept(t *testing.T) {
+	d := newDisk()
+	var m *Manager
+	var in, c *Cache[int, int]
+	open := func() {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		bad := must(Register(m, "bad", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			if v, err := in.Get(ctx, k); v < 2 {
+				return v, err
+			}
+			return 0, errPlanned
+		}}))
+		c = must(Register(m, "c", Spec[int, int]{
+			BuildAll: func(ctx context.Context) (map[int]int, error) {
+				if _, err := bad.Get(ctx, 1); err != nil {
+					return map[int]int{2: 20}, nil
+				}
+				return map[int]int{1: 10}, nil
+			},
+			Build: func(ctx context.Context, k int) (int, error) { return 100 + k, nil },
+		}))
+	}
+	open()
+	for i := range 4 {
+		if i%2 == 1 {
+			ok(t, in.Set(1, 2))
+			equal(t, "1, which is not listed", must(c.Get(t.Context(), 1)), 101)
+			equal(t, "2", must(c.Get(t.Context(), 2)), 20)
+		} else {
+			ok(t, in.Set(1, 1))
+			equal(t, "1", must(c.Get(t.Context(), 1)), 10)
+			equal(t, "2, which is not listed", must(c.Get(t.Context(), 2)), 102)
+		}
+		if i == 1 {
+			ok(t, m.Close())
+			open()
+		}
+	}
+}
+
 // What is set while BuildAll is running stays, and what it has made before something was deleted is not kept.
 func TestWriteWhileBuildAll(t *testing.T) {
 	for _, what := range []string{"set another", "set the same", "delete", "invalidate"} {
