@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"testing"
@@ -116,6 +117,54 @@ func TestKeysOfBuildAll(t *testing.T) {
 				ok(t, m.Close())
 				m, in, c, keys, number = open()
 			}
+		}
+	}
+}
+
+// TestBuiltBesideAll: what Build has made of entries that BuildAll does not list is not built again
+// because BuildAll is, and what was computed from it stays valid.
+func TestBuiltBesideAll(t *testing.T) {
+	d := newDisk()
+	runs := 0
+	var m *Manager
+	var in, c, above *Cache[int, int]
+	open := func() {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		c = must(Register(m, "c", Spec[int, int]{
+			BuildAll: func(ctx context.Context) (map[int]int, error) {
+				v, err := in.Get(ctx, 1)
+				return map[int]int{v: v}, err
+			},
+			Build: func(ctx context.Context, k int) (int, error) {
+				runs++
+				v, err := in.Get(ctx, 2)
+				return v + k, err
+			},
+		}))
+		above = must(Register(m, "above", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			runs++
+			return c.Get(ctx, k)
+		}}))
+	}
+	open()
+	for i, step := range []struct{ one, two, want, runs int }{
+		{1, 10, 15, 2},
+		{2, 10, 15, 0},
+		{3, 10, 15, 0},
+		{3, 20, 25, 2},
+		{5, 20, 5, 1}, // it is listed
+		{1, 20, 25, 2},
+		{2, 20, 25, 0},
+	} {
+		ok(t, in.Set(1, step.one))
+		ok(t, in.Set(2, step.two))
+		runs = 0
+		equal(t, "value", must(above.Get(t.Context(), 5)), step.want)
+		equal(t, fmt.Sprintf("runs in step %d", i), runs, step.runs)
+		if i%2 == 0 {
+			ok(t, m.Close())
+			open()
 		}
 	}
 }
