@@ -65,18 +65,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	}()
 	var zero V
 	b.value, b.none, b.kept = zero, false, nil
-	guard(&failed, func() (err error) {
-		if probe := b.c.spec.Probe; probe != nil {
-			old, ok, _ := b.c.lookup(b.k)
-			b.value, err = probe(ctx, b.k, old, ok)
-		} else {
-			b.value, err = b.c.spec.Build(ctx, b.k)
-		}
-		return err
-	})
-	if failed == nil {
-		b.value, failed = b.c.afterLoad(ctx, b.k, b.value)
-	}
+	failed = b.call(ctx)
 	switch b.none, b.kept = resultOf(failed); {
 	case b.none:
 		b.value = zero
@@ -88,6 +77,35 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 		return b.failure(failed)
 	}
 	return nil
+}
+
+// call calls the builder.
+func (b *building[K, V]) call(ctx context.Context) (err error) {
+	defer refuse(&b.Run, &err)
+	guard(&err, func() (err error) {
+		if probe := b.c.spec.Probe; probe != nil {
+			old, ok, _ := b.c.lookup(b.k)
+			b.value, err = probe(ctx, b.k, old, ok)
+		} else {
+			b.value, err = b.c.spec.Build(ctx, b.k)
+		}
+		return err
+	})
+	if err == nil {
+		b.value, err = b.c.afterLoad(ctx, b.k, b.value)
+	}
+	return err
+}
+
+// refuse makes *err ErrClosed when the builder of r has returned, if what it has made may have been
+// made of nothing: it was told so little of what is closed.
+func refuse(r *graph.Run, err *error) {
+	if denied := graph.Denied(); denied != nil {
+		*err = denied
+	}
+	if r.Over() && r.Cause() == ErrClosed {
+		*err = ErrClosed
+	}
 }
 
 // exited is the error of a builder, or a hook, that ends its goroutine; see Done.
@@ -144,8 +162,8 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 	s.mu.Lock()
 	m.graph.Lock()
 	outcome = b.Verdict()
-	if outcome == graph.Published && (c.off || c.writable() != nil) {
-		outcome = graph.Volatile
+	if outcome == graph.Published && (c.off || c.writable() != nil || n.Kind() == graph.Input) {
+		outcome = graph.Volatile // or a BuildAll has listed k, and not when it ran last, which is not kept
 	}
 	if outcome == graph.Published && !compared.done {
 		was, compared = c.compareAtOnce(n, st)

@@ -56,13 +56,18 @@ func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 		err = c.err(context.Background(), "build", nil, err)
 		b.Err = err
 	}()
-	// A Follow may have unloaded the contents since it was seen that they are to be built.
+	// The contents may not be loaded, as after a Follow, and for who needs only to know which keys there are.
 	// What others load meanwhile were taken for set by hand, and equal values for others.
+	unloaded := c.state.Load() == stateUnloaded
 	if err := c.provide(ctx); err != nil {
 		return err
 	}
+	if unloaded && c.state.Load() == stateReady { // it is to be checked what they were built from
+		b.Withdraw()
+		return graph.ErrStale
+	}
 	b.first = c.state.Load() == stateUnbuilt
-	b.contents, err = c.runBuildAll(ctx)
+	b.contents, err = c.runBuildAll(ctx, &b.Run)
 	return err
 }
 
@@ -205,7 +210,8 @@ func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (b *buildi
 	return run.Task().(*buildingAll[K, V]), built, nil
 }
 
-func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {
+func (c *Cache[K, V]) runBuildAll(ctx context.Context, r *graph.Run) (contents map[K]V, err error) {
+	defer refuse(r, &err)
 	guard(&err, func() (err error) {
 		contents, err = c.spec.BuildAll(ctx)
 		return cmp.Or(err, c.fit(contents))

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cacheman-go/cacheman/internal/graph"
 )
 
 // TestWriteWhileClosing: what is written while Close waits for contents to be loaded is
@@ -152,8 +155,8 @@ func TestSyncAfterClose(t *testing.T) {
 	})
 }
 
-// TestCloseBesideGet: who waits for a builder gets ErrClosed, or what that makes if it does
-// not mind its ctx. Close does not wait for that, and nothing of it is kept.
+// TestCloseBesideGet: who waits for a builder gets ErrClosed, also if that does not mind its ctx.
+// Close does not wait for that, and nothing of it is kept.
 func TestCloseBesideGet(t *testing.T) {
 	for _, minds := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -175,7 +178,7 @@ func TestCloseBesideGet(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 3 {
 				wg.Go(func() {
-					if v, err := c.Get(context.Background(), 2); minds != errors.Is(err, ErrClosed) || !minds && v != 2 {
+					if v, err := c.Get(context.Background(), 2); !errors.Is(err, ErrClosed) {
 						t.Errorf("Get: %d, %v", v, err)
 					}
 				})
@@ -205,4 +208,100 @@ func TestFilesOfClosed(t *testing.T) {
 	_, err := OpenFiles(m)
 	equal(t, "lines", strings.Count(err.Error(), "\n"), 0)
 	equal(t, "closed", errors.Is(err, ErrClosed), true)
+}
+
+// TestReadOfClosed: nobody gets what a builder has made of what it was told of a cache that is
+// closed, by a read that cannot say so; also if that is another Manager's.
+func TestReadOfClosed(t *testing.T) {
+	reads := map[string]func(*Cache[int, int]) bool{
+		"Has":  func(c *Cache[int, int]) bool { return c.Has(1) },
+		"Len":  func(c *Cache[int, int]) bool { return c.Len() == 1 },
+		"All":  func(c *Cache[int, int]) bool { return len(maps.Collect(c.All())) == 1 },
+		"Keys": func(c *Cache[int, int]) bool { return len(slices.Collect(c.Keys())) == 1 },
+		"goroutine": func(c *Cache[int, int]) (has bool) {
+			var wg sync.WaitGroup
+			wg.Go(func() { has = c.Has(1) })
+			wg.Wait()
+			return has
+		},
+	}
+	ends := map[string]func(*Cache[int, int]) error{
+		"close":      func(c *Cache[int, int]) error { return c.m.Close() },
+		"deregister": func(c *Cache[int, int]) error { return c.m.Deregister(context.Background(), Only(c.Name())) },
+	}
+	for name, read := range reads {
+		for end, close := range ends {
+			for _, elsewhere := range []bool{false, true} {
+				if name == "goroutine" && (elsewhere || end == "deregister") {
+					continue // as for writes
+				}
+				synctest.Test(t, func(t *testing.T) {
+					m := newManager(t)
+					in := must(Register(m, "in", Spec[int, int]{}))
+					ok(t, in.Set(1, 1))
+					if elsewhere {
+						m = newManager(t)
+					}
+					wait := make(chan struct{})
+					build := func(context.Context) bool { <-wait; return read(in) }
+					one := must(Register(m, "one", Spec[int, bool]{Build: func(ctx context.Context, _ int) (bool, error) { return build(ctx), nil }}))
+					above := must(Register(m, "above", Spec[int, bool]{Build: one.Get}))
+					all := must(Register(m, "all", Spec[int, bool]{BuildAll: func(ctx context.Context) (map[int]bool, error) { return map[int]bool{1: build(ctx)}, nil }}))
+					var wg sync.WaitGroup
+					for _, c := range []*Cache[int, bool]{above, all} {
+						wg.Go(func() {
+							if v, err := c.Get(context.Background(), 1); !errors.Is(err, ErrClosed) {
+								t.Errorf("%s, %s: %s[1] is %v, %v", name, end, c.Name(), v, err)
+							}
+						})
+					}
+					synctest.Wait()
+					ok(t, close(in))
+					wait <- struct{}{}
+					wait <- struct{}{}
+					wg.Wait()
+					equal(t, "left behind", graph.Denials(), 0)
+				})
+			}
+		}
+	}
+}
+
+// TestBuilderWhileClosing: what a builder makes while contents are not loaded any more, because the
+// Manager is being closed, is nobody's to have, nor is what a Load hook makes of that.
+func TestBuilderWhileClosing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		m := openOn(d)
+		ok(t, must(Register(m, "in", Spec[int, int]{})).Set(1, 1))
+		ok(t, m.Close())
+		m = openOn(d)
+		in := must(Register(m, "in", Spec[int, int]{}))
+		begin := make(chan struct{})
+		has := must(Register(m, "has", Spec[int, bool]{Build: func(context.Context, int) (bool, error) { <-begin; return in.Has(1), nil }}))
+		loaded := must(Register(m, "loaded", Spec[int, bool]{Load: func(context.Context) (map[int]bool, error) {
+			<-begin
+			return map[int]bool{1: in.Has(1)}, nil
+		}}))
+		wait := make(chan struct{})
+		ok(t, must(Register(m, "saved", Spec[int, int]{Save: func(context.Context, map[int]int) error { <-wait; return nil }})).Set(1, 1))
+		var wg sync.WaitGroup
+		for _, c := range []*Cache[int, bool]{has, loaded} {
+			wg.Go(func() {
+				if v, err := c.Get(context.Background(), 1); !errors.Is(err, ErrClosed) {
+					t.Errorf("%s[1] is %v, %v", c.Name(), v, err)
+				}
+			})
+		}
+		synctest.Wait()
+		wg.Go(func() { ok(t, m.Close()) })
+		synctest.Wait()
+		close(begin)
+		synctest.Wait()
+		if v, is := loaded.Peek(1); is {
+			t.Errorf("loaded[1] is %v", v)
+		}
+		close(wait)
+		wg.Wait()
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
 	"math/bits"
@@ -107,13 +106,6 @@ func (c *Cache[K, V]) digest(ctx context.Context) (digest, error) {
 	if b != nil {
 		keys, _ := b.all()
 		return c.digestOf(slices.Values(keys))
-	}
-	if c.all != nil && !c.derives {
-		// The keys are those that BuildAll would make now, and so is any entry.
-		var k K
-		if _, err := c.Get(ctx, k); err != nil && !errors.Is(err, ErrNotFound) {
-			return digest{}, err
-		}
 	}
 	return c.followKeys(func() (digest, error) { return c.digestOf(c.Keys()) })
 }

@@ -110,7 +110,7 @@ func (e *Error) Is(target error) bool {
 		_, ok := e.Err.(*flight.CycleError)
 		return ok
 	case ErrClosed:
-		return e.Err == store.ErrClosed
+		return errors.Is(e.Err, store.ErrClosed)
 	}
 	return false
 }

@@ -3,8 +3,12 @@ package cacheman
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"path/filepath"
 	"testing"
+
+	"github.com/cacheman-go/cacheman/store"
 )
 
 func TestExportImport(t *testing.T) {
@@ -29,4 +33,18 @@ func TestExportImport(t *testing.T) {
 	ok(t, in.Set(4, 5))
 	equal(t, "sum", must(sum.Get(t.Context(), 4)), 11)
 	equal(t, "builders", *builds, 1)
+}
+
+// TestClosedStore: also what says more than that the store is closed, as Export does beside a Close,
+// matches ErrClosed.
+func TestClosedStore(t *testing.T) {
+	d := newDisk()
+	m := openOn(d)
+	ok(t, must(Register(m, "c", Spec[int, int]{})).Set(1, 1))
+	ok(t, m.Close())
+	ok(t, d.Store.Close())
+	err := wrap(t.Context(), "export", "", nil, fmt.Errorf("export: %w", store.Export(t.Context(), io.Discard, d.Store)))
+	if !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v", err)
+	}
 }

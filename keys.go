@@ -178,6 +178,9 @@ func (c *Cache[K, V]) collectKeys(ctx context.Context) (keys []K, values map[K]V
 	default:
 		err = c.trackKeys(ctx, frame, list)
 	}
+	if err == nil && c.state.Load() == stateClosed { // perhaps before all were listed
+		err = ErrClosed
+	}
 	if err != nil {
 		return nil, nil, c.err(ctx, "collect keys", nil, err)
 	}
@@ -240,7 +243,11 @@ func (c *Cache[K, V]) Count(ctx context.Context) (int, error) {
 			keys, _ := b.all()
 			return len(keys), nil
 		}
-		return c.Len(), c.err(ctx, "count", nil, err)
+		n := c.Len()
+		if err == nil && c.state.Load() == stateClosed { // perhaps before they were counted
+			n, err = 0, ErrClosed
+		}
+		return n, c.err(ctx, "count", nil, err)
 	}
 	return c.count(ctx)
 }

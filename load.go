@@ -156,8 +156,8 @@ func (c *core) tellLoaded(n int, took time.Duration) {
 func (c *Cache[K, V]) install(t *table[K, V], found bool, epoch uint64, compared map[K]early[V], exact bool) (again bool, err error) {
 	c.m.gate.Lock()
 	defer c.m.gate.Unlock()
-	if c.state.Load() == stateClosed {
-		return false, ErrClosed // deregistered meanwhile
+	if c.m.closed || c.state.Load() == stateClosed {
+		return false, ErrClosed // what a hook has made of what is not loaded any more is not to be seen
 	}
 	if c.epoch != epoch {
 		return false, nil // invalidated, cleared or reloaded meanwhile

@@ -385,7 +385,7 @@ func (m *Manager) Close() error { return m.Shutdown(context.Background()) }
 
 // Shutdown saves what is unsaved and closes m. A write that comes while it is
 // beginning is saved, or fails with ErrClosed, as all do that come later. Running
-// builders are cancelled; reads give what is in memory until it has returned. If
+// builders are cancelled, and who waits for them gets ErrClosed; reads give what is in memory until it has returned. If
 // saving fails, or ctx ends first, the error is returned and what is unsaved is lost,
 // but m is closed all the same; to be able to try again, call Sync before. The default
 // store compacts then what is overdue, as far as ctx lets it. Further calls wait for
@@ -426,8 +426,8 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	m.gate.Unlock()
 
+	m.graph.Close(ErrClosed) // first, for a builder may make something of what is not loaded any more
 	m.cancel(ErrClosed)
-	m.graph.Close(ErrClosed)
 	m.stopTimers()
 	var errs error
 	func() {

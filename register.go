@@ -110,6 +110,9 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	if spec.BuildAll != nil {
 		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}}, nil)
 	}
+	if prefix, _, is := ofFacet(name); is && prefix == keysCache {
+		c.owner.About(of.owner)
+	}
 	c.version = versionHash(spec.Version, spec.Codec.Schema)
 	c.equal = equality(&spec)
 	c.plain = plain(reflect.TypeFor[V]())

@@ -80,7 +80,8 @@ type Spec[K comparable, V any] struct {
 	// BuildAll makes the whole contents. It is called by the first Get or
 	// Load after nothing valid could be loaded or the contents were
 	// invalidated, and by Rebuild. What it returns is saved. Reads without
-	// ctx (Peek, All, Len, …) do not cause it.
+	// ctx (Peek, All, Len, …) do not cause it. When it is called again because something has
+	// changed, what Build has made of entries that it does not list stays as long as that is right.
 	BuildAll func(ctx context.Context) (map[K]V, error)
 
 	// Eager loads, or else builds, the contents in Register, which then

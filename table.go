@@ -401,8 +401,9 @@ func (s *shard[K, V]) change(t *table[K, V], e *entry[K, V], was func() version[
 // may a cut that is being written: it finds them as they were. If
 // loaded is set, t has what the store has, and traces of saved deletions have
 // served their purpose; if built is set, t has what BuildAll made, and if
-// since is not nil, what has a stamp for which it says no is not absorbed. The gate is held
-// exclusively.
+// since is not nil, what has a stamp for which it says no is not absorbed, but for what was
+// built of an entry by itself, which is right as long as that which it was built from is. The
+// gate is held exclusively.
 func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, since func(stamp uint64) bool) {
 	cleared := t.cleared // then what is saved of old goes
 	for i := range old.shards {
@@ -420,12 +421,17 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, since func(st
 			}
 		}
 		for k, e := range from.entries {
-			if built && (e.kind == absent || since != nil && !since(e.current())) {
-				continue // it was asked for, or removed, before it was there, or is of earlier contents
-			}
 			s := t.shard(k)
-			if built && s.entries[k] != nil && e.built() {
-				continue // it was not listed then
+			switch {
+			case !built:
+			case e.kind == absent: // it was asked for, or removed, before it was there
+				continue
+			case e.built():
+				if s.entries[k] != nil { // it was not listed then
+					continue
+				}
+			case since != nil && !since(e.current()): // it is of earlier contents
+				continue
 			}
 			copied := s.entry(k)
 			if copied.kind.held() {

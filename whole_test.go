@@ -3,7 +3,9 @@ package cacheman
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,27 +76,139 @@ func TestCountBuildsAll(t *testing.T) {
 	equal(t, "count", must(c.Count(t.Context())), 1)
 }
 
-// Keys and their number are those that BuildAll would make now.
+// Keys and their number are those that BuildAll would make now, also where others can be built, and
+// after a restart. To look at them is no read of an entry.
 func TestKeysOfBuildAll(t *testing.T) {
-	m := newManager(t)
-	in := must(Register(m, "in", Spec[int, int]{}))
-	c := must(Register(m, "c", Spec[int, int]{BuildAll: func(ctx context.Context) (map[int]int, error) {
-		n, err := in.Get(ctx, 1)
-		all := map[int]int{}
-		for i := range n {
-			all[i] = i
+	for _, build := range []func(context.Context, int) (int, error){nil, func(context.Context, int) (int, error) { return 0, nil }} {
+		d := newDisk()
+		runs := 0
+		open := func() (m *Manager, in, c, keys, number *Cache[int, int]) {
+			m = d.open(t, Options{})
+			in = must(Register(m, "in", Spec[int, int]{}))
+			c = must(Register(m, "c", Spec[int, int]{Build: build, BuildAll: func(ctx context.Context) (map[int]int, error) {
+				n, err := in.Get(ctx, 1)
+				all := map[int]int{}
+				for i := range n / 2 {
+					all[i] = i
+				}
+				return all, err
+			}}))
+			keys = must(Register(m, "keys", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				runs++
+				keys, err := c.CollectKeys(ctx)
+				return len(keys), err
+			}}))
+			number = must(Register(m, "number", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				runs++
+				return c.Count(ctx)
+			}}))
+			return m, in, c, keys, number
 		}
-		return all, err
-	}}))
-	keys := must(Register(m, "keys", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
-		keys, err := c.CollectKeys(ctx)
-		return len(keys), err
-	}}))
-	number := must(Register(m, "number", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return c.Count(ctx) }}))
-	for n := range 4 {
-		in.Set(1, n)
-		equal(t, "number", must(number.Get(t.Context(), 1)), n)
-		equal(t, "keys", must(keys.Get(t.Context(), 1)), n)
+		m, in, c, keys, number := open()
+		for i := range 6 {
+			ok(t, in.Set(1, i))
+			runs = 0
+			equal(t, "number", must(number.Get(t.Context(), 1)), i/2)
+			equal(t, "keys", must(keys.Get(t.Context(), 1)), i/2)
+			equal(t, "builds", runs, 2-2*(i%2))
+			st := c.Stats()
+			equal(t, "reads", st.Hits+st.Misses, 0)
+			if i == 3 {
+				ok(t, m.Close())
+				m, in, c, keys, number = open()
+			}
+		}
+	}
+}
+
+// TestBuiltBesideAll: what Build has made of entries that BuildAll does not list is not built again
+// because BuildAll is, and what was computed from it stays valid.
+func TestBuiltBesideAll(t *testing.T) {
+	d := newDisk()
+	runs := 0
+	var m *Manager
+	var in, c, above *Cache[int, int]
+	open := func() {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		c = must(Register(m, "c", Spec[int, int]{
+			BuildAll: func(ctx context.Context) (map[int]int, error) {
+				v, err := in.Get(ctx, 1)
+				return map[int]int{v: v}, err
+			},
+			Build: func(ctx context.Context, k int) (int, error) {
+				runs++
+				v, err := in.Get(ctx, 2)
+				return v + k, err
+			},
+		}))
+		above = must(Register(m, "above", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			runs++
+			return c.Get(ctx, k)
+		}}))
+	}
+	open()
+	for i, step := range []struct{ one, two, want, runs int }{
+		{1, 10, 15, 2},
+		{2, 10, 15, 0},
+		{3, 10, 15, 0},
+		{3, 20, 25, 2},
+		{5, 20, 5, 1}, // it is listed
+		{1, 20, 25, 2},
+		{2, 20, 25, 0},
+	} {
+		ok(t, in.Set(1, step.one))
+		ok(t, in.Set(2, step.two))
+		runs = 0
+		equal(t, "value", must(above.Get(t.Context(), 5)), step.want)
+		equal(t, fmt.Sprintf("runs in step %d", i), runs, step.runs)
+		if i%2 == 0 {
+			ok(t, m.Close())
+			open()
+		}
+	}
+}
+
+// TestBuiltBesideUnkept: what Build makes of an entry that a BuildAll does not list, which made do with the
+// failure of another, is not kept in the place of that which it lists otherwise.
+func TestBuiltBesideUnkept(t *testing.T) {
+	d := newDisk()
+	var m *Manager
+	var in, c *Cache[int, int]
+	open := func() {
+		m = d.open(t, Options{})
+		in = must(Register(m, "in", Spec[int, int]{}))
+		bad := must(Register(m, "bad", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+			if v, err := in.Get(ctx, k); v < 2 {
+				return v, err
+			}
+			return 0, errPlanned
+		}}))
+		c = must(Register(m, "c", Spec[int, int]{
+			BuildAll: func(ctx context.Context) (map[int]int, error) {
+				if _, err := bad.Get(ctx, 1); err != nil {
+					return map[int]int{2: 20}, nil
+				}
+				return map[int]int{1: 10}, nil
+			},
+			Build: func(ctx context.Context, k int) (int, error) { return 100 + k, nil },
+		}))
+	}
+	open()
+	for i := range 4 {
+		if i%2 == 1 {
+			ok(t, in.Set(1, 2))
+			equal(t, "1, which is not listed", must(c.Get(t.Context(), 1)), 101)
+			equal(t, "2", must(c.Get(t.Context(), 2)), 20)
+		} else {
+			ok(t, in.Set(1, 1))
+			equal(t, "1", must(c.Get(t.Context(), 1)), 10)
+			equal(t, "2, which is not listed", must(c.Get(t.Context(), 2)), 102)
+		}
+		if i == 1 {
+			ok(t, m.Close())
+			open()
+		}
 	}
 }
 
@@ -339,12 +453,16 @@ func TestBuildAllWhileClosed(t *testing.T) {
 		goOn <- true
 		equal(t, "value", must(c.Get(t.Context(), 1)), 1)
 		ok(t, in.Set(1, 2))
-		got := make(chan int)
-		go func() { got <- must(c.Get(context.Background(), 1)) }()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if v, err := c.Get(context.Background(), 1); !errors.Is(err, ErrClosed) {
+				t.Errorf("got %d, %v", v, err)
+			}
+		})
 		synctest.Wait()
 		ok(t, m.Close())
 		goOn <- true
-		equal(t, "value", <-got, 2)
+		wg.Wait()
 	})
 }
 

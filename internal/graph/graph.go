@@ -130,6 +130,16 @@ func (o *Owner) Whole(t Type, entry any) *Node {
 	return o.whole
 }
 
+// About says that nodes of o tell of the contents of another cache as a whole: they, too, are clean
+// only while the node that stands for those is, if there is one. It is called once, before o is shared.
+func (o *Owner) About(of *Owner) {
+	o.g.mu.Lock()
+	defer o.g.mu.Unlock()
+	if o.whole = of.whole; o.whole != nil {
+		of.readers = append(of.readers, o)
+	}
+}
+
 // wholeClean reports whether the contents of o as a whole are clean, or not built as that.
 // The graph is locked.
 func (o *Owner) wholeClean() bool { return o.whole == nil || o.whole.clean() }

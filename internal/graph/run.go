@@ -450,6 +450,7 @@ func (r *Run) Yield() {
 //go:noinline
 func (r *Run) execute() {
 	g := r.graph()
+	defer Denied() // whom it does not concern any more
 	defer func() { // the builder may have ended the goroutine
 		defer r.Finish() // who observes what is done may, too
 		if r.outcome != Published {
@@ -520,6 +521,18 @@ func (r *Run) fail() {
 	if r.Err != ErrStale { // or nobody gets what it has made
 		r.owner.tally.add(r.Took, failed)
 	}
+}
+
+// Withdraw is called by the builder of r when it finds that its node may need no building: who waits
+// for it looks again.
+func (r *Run) Withdraw() {
+	g := r.graph()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r.node.run() == r {
+		r.node.supersede()
+	}
+	r.aborted = true
 }
 
 // settled notes that the builder has returned, and reports whether all that it has

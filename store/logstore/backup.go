@@ -80,7 +80,7 @@ func (r *Reader) image(ctx context.Context) (*image, error) {
 
 // Backup implements store.Backuper. It copies the snapshots and the journal up
 // to the last batch that was acknowledged when it began, without reading what is
-// in them, so damage is copied too. Batches wait only while it finds out which
+// in them, so damage is copied too, also where a file was cut off. Batches wait only while it finds out which
 // files these are. Compactions go on; the space of the files that they replace is
 // free when the copy is complete.
 //
@@ -201,14 +201,17 @@ func (c *copier) file(from io.ReaderAt, name string, size int64) error {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
-		n := min(size-off, writeSize)
-		if err := readFull(from, c.buf[:n], off); err != nil {
+		n, err := from.ReadAt(c.buf[:min(size-off, writeSize)], off)
+		if err != nil && err != io.EOF {
 			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		if n == 0 {
+			break // it was cut off
 		}
 		if _, err := f.WriteAt(c.buf[:n], off); err != nil {
 			return err
 		}
-		off += n
+		off += int64(n)
 	}
 	return f.Sync()
 }

@@ -262,3 +262,36 @@ func TestBackupInterrupted(t *testing.T) {
 		cancel()
 	}
 }
+
+// TestBackupOfDamaged: what is damaged is copied as it is, also if a file was cut off, with all else.
+func TestBackupOfDamaged(t *testing.T) {
+	t.Parallel()
+	mem := faultfs.New()
+	s := open(t, quiet(mem))
+	apply(t, s, put("a", "1", large[:5000]), put("b", "1", large[:9000]))
+	if err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, s, put("c", "1", "y"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range mem.Files() {
+		if strings.HasSuffix(name, ".snap") && len(data) > 100 {
+			mem.WriteFile(name, data[:len(data)/2])
+			break
+		}
+	}
+	opts := quiet(mem)
+	opts.Damage = logstore.Discard
+	s = open(t, opts)
+	was, damaged := dump(t, s)
+	to := faultfs.New()
+	if err := s.BackupTo(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	opts.FS = to
+	if copied, n := dump(t, open(t, opts)); copied.String() != was.String() || n != damaged || n == 0 {
+		t.Errorf("%d are damaged, and in the copy %d", damaged, n)
+	}
+}
