@@ -65,7 +65,7 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	}()
 	var zero V
 	b.value, b.none, b.kept = zero, false, nil
-	failed = b.call(ctx)
+	failed = refuse(&b.Run, b.call(ctx))
 	switch b.none, b.kept = resultOf(failed); {
 	case b.none:
 		b.value = zero
@@ -81,7 +81,6 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 
 // call calls the builder.
 func (b *building[K, V]) call(ctx context.Context) (err error) {
-	defer refuse(&b.Run, &err)
 	guard(&err, func() (err error) {
 		if probe := b.c.spec.Probe; probe != nil {
 			old, ok, _ := b.c.lookup(b.k)
@@ -97,15 +96,13 @@ func (b *building[K, V]) call(ctx context.Context) (err error) {
 	return err
 }
 
-// refuse makes *err ErrClosed when the builder of r has returned, if what it has made may have been
-// made of nothing: it was told so little of what is closed.
-func refuse(r *graph.Run, err *error) {
-	if denied := graph.Denied(); denied != nil {
-		*err = denied
-	}
+// refuse returns err, or ErrClosed if the Manager was closed while the builder of r was running: what that has
+// read without ctx may have been told it to be nothing.
+func refuse(r *graph.Run, err error) error {
 	if r.Over() && r.Cause() == ErrClosed {
-		*err = ErrClosed
+		return ErrClosed
 	}
+	return err
 }
 
 // exited is the error of a builder, or a hook, that ends its goroutine; see Done.

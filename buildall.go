@@ -67,8 +67,8 @@ func (b *buildingAll[K, V]) Build(ctx context.Context) (err error) {
 		return graph.ErrStale
 	}
 	b.first = c.state.Load() == stateUnbuilt
-	b.contents, err = c.runBuildAll(ctx, &b.Run)
-	return err
+	b.contents, err = c.runBuildAll(ctx)
+	return refuse(&b.Run, err)
 }
 
 // Publish implements graph.Task. What was set since the run began stays.
@@ -210,8 +210,7 @@ func (c *Cache[K, V]) buildAll(ctx context.Context, q *graph.Request) (b *buildi
 	return run.Task().(*buildingAll[K, V]), built, nil
 }
 
-func (c *Cache[K, V]) runBuildAll(ctx context.Context, r *graph.Run) (contents map[K]V, err error) {
-	defer refuse(r, &err)
+func (c *Cache[K, V]) runBuildAll(ctx context.Context) (contents map[K]V, err error) {
 	guard(&err, func() (err error) {
 		contents, err = c.spec.BuildAll(ctx)
 		return cmp.Or(err, c.fit(contents))

@@ -23,8 +23,7 @@ import (
 // Reads that take no ctx give what the cache holds. They never call a builder.
 // The first of them after a restart reads the contents from the local store, or
 // waits for that; if this fails, the reason is an event, and the cache is as if
-// empty until it succeeds. So it is once it is closed: what a builder makes that reads then, on
-// its own goroutine, is nobody's, and its error matches ErrClosed.
+// empty until it succeeds. So it is once it is closed.
 type Cache[K comparable, V any] struct {
 	core
 	spec  Spec[K, V]
@@ -53,14 +52,10 @@ func (c *Cache[K, V]) Peek(k K) (V, bool) {
 	for known := false; !known; {
 		err := c.know(context.Background(), k)
 		if c.state.Load() == stateClosed {
-			c.deny("peek", k)
 			break
 		}
 		v, ok, known = c.lookup(k)
-		if !known && err != nil { // then what was set since remains
-			c.denyUnread("peek", k)
-			break
-		}
+		known = known || err != nil // then what was set since remains
 	}
 	c.table.Load().shard(k).count(ok)
 	return v, ok
@@ -77,12 +72,8 @@ func (c *Cache[K, V]) held() *table[K, V] {
 		t := c.table.Load()
 		switch {
 		case c.state.Load() == stateClosed:
-			c.deny("read", nil)
 			return nil
-		case err != nil:
-			c.denyUnread("read", nil)
-			return t
-		case !t.partial:
+		case err != nil || !t.partial:
 			return t
 		}
 	}

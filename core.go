@@ -144,17 +144,6 @@ func (c *core) writable() error {
 	return nil
 }
 
-// deny tells a builder that reads without ctx, in its own goroutine, that c is closed: what it makes
-// of that is nobody's to have.
-func (c *core) deny(op string, key any) { graph.Deny(c.err(context.Background(), op, key, ErrClosed)) }
-
-// denyUnread is deny if c could not be loaded because its Manager is being closed.
-func (c *core) denyUnread(op string, key any) {
-	if c.m.ctx.Err() != nil {
-		c.deny(op, key)
-	}
-}
-
 // err puts err under an *Error about c.
 func (c *core) err(ctx context.Context, op string, key any, err error) error {
 	return wrap(ctx, op, c.slot.name, key, err)

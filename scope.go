@@ -352,8 +352,8 @@ func (l *lane) deleteSaved(ctx context.Context, cores []*core) error {
 }
 
 // Deregister saves the caches of scope and takes them out of the Manager. Their
-// names are free then, their handles answer ErrClosed, and their declared
-// dependencies stay. Where saving fails, nothing is deregistered.
+// names are free then, their handles answer ErrClosed, or where they have no error to return
+// find nothing, and their declared dependencies stay. Where saving fails, nothing is deregistered.
 func (m *Manager) Deregister(ctx context.Context, scope Scope) error {
 	cores, err := m.within("deregister", scope)
 	if err != nil || len(cores) == 0 {

@@ -450,7 +450,6 @@ func (r *Run) Yield() {
 //go:noinline
 func (r *Run) execute() {
 	g := r.graph()
-	defer Denied() // whom it does not concern any more
 	defer func() { // the builder may have ended the goroutine
 		defer r.Finish() // who observes what is done may, too
 		if r.outcome != Published {
