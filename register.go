@@ -86,7 +86,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	defer func() {
 		if len(gone) > 0 {
 			err = cmp.Or(err, m.noteWhole(gone))
-			m.emitInvalidated(gone, "what it depends on is not as it was when it was saved")
+			m.emitInvalidated(gone, notAsSaved)
 		}
 	}()
 	m.gate.Lock()

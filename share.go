@@ -49,6 +49,9 @@ func (c *core) lookAgain(ctx context.Context) (changed bool, err error) {
 			changed = !s.stored || string(s.description) != string(info.Description)
 			s.know(info)
 		}
+		if info.Cache == revisions {
+			c.lane.shows = revisionOf(info.Description)
+		}
 	}
 	return changed, nil
 }
@@ -64,6 +67,12 @@ func (c *Cache[K, V]) readLatest(ctx context.Context) (t *table[K, V], found boo
 		if _, err = c.lookAgain(ctx); err != nil {
 			return nil, false, err
 		}
+	}
+	c.m.gate.RLock()
+	behind := c.following() && c.lane.describes() && c.m.ahead(c.slot, c.lane.shows)
+	c.m.gate.RUnlock()
+	if behind {
+		return newTable[K, V](1, c.saves()), false, nil
 	}
 	for {
 		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil && !t.cleared {

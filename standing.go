@@ -54,10 +54,10 @@ func (m *Manager) apart(a, b *slot) bool {
 	return a.keeps() && b.keeps() && (a.lane != m.main || b.lane != m.main) && m.annotates()
 }
 
-// keeps reports whether something of s is saved, or, where it is in memory, of what depends on it: what that was
-// computed from is what s was. The gate is held.
+// keeps reports whether something of s is saved, or, where it is in memory, may be of what depends on it, as it is declared
+// or by records that pass through it: what that was computed from is what s was. The gate is held.
 func (s *slot) keeps() bool {
-	return s.lane != nil || s.cache == nil || slices.ContainsFunc(dependentsOf([]*slot{s}, false), func(d *slot) bool { return d.lane != nil || d.cache == nil })
+	return s.lane != nil || s.cache == nil || s.cache.passes() || slices.ContainsFunc(dependentsOf([]*slot{s}, false), func(d *slot) bool { return d.lane != nil || d.cache == nil })
 }
 
 // standing returns the standing of s, and whether it is to have one: because it is apart from what it
@@ -125,15 +125,20 @@ func (m *Manager) restoreStanding(info store.Info) {
 	}
 	s := m.slot(name)
 	s.noted = info.Description
-	var st standing
-	if json.Unmarshal(s.noted, &st) != nil || st.Unsure {
+	for _, d := range m.asNoted(s).On {
+		s.link(m.slot(d.Cache), d.OnChange)
+	}
+}
+
+// asNoted makes the changes of s those that its standing tells of. The gate is held exclusively, or
+// m not yet shared.
+func (m *Manager) asNoted(s *slot) (st standing) {
+	if s.noted != nil && (json.Unmarshal(s.noted, &st) != nil || st.Unsure) {
 		now := m.graph.Next() // which nobody has seen
 		st.changes = changes{now, now}
 	}
 	s.changes = st.changes
-	for _, d := range st.On {
-		s.link(m.slot(d.Cache), d.OnChange)
-	}
+	return st
 }
 
 // stands reports whether what is saved of c is from when what it depends on was as it is now.
@@ -158,10 +163,17 @@ func (m *Manager) stands(c *core) bool {
 	})
 }
 
+// ahead reports whether the standing of s is of something newer than a store of its own shows that was at the revision
+// shown: its contents there may be from before a change of what it depends on. The gate is held.
+func (m *Manager) ahead(s *slot, shown uint64) bool {
+	var st standing
+	return json.Unmarshal(s.noted, &st) == nil && slices.ContainsFunc(st.On, func(d stood) bool { return d.At > shown })
+}
+
 // changed notes that s has changed, and if touched is set that this concerns all dependents and
 // not only those on change. The gate is held exclusively.
 func (m *Manager) changed(s *slot, touched bool) {
-	if len(s.dependents) == 0 {
+	if len(s.dependents) == 0 && (s.lane != nil || s.noted == nil) {
 		return
 	}
 	s.changes.Changed = m.graph.Next()
@@ -169,7 +181,7 @@ func (m *Manager) changed(s *slot, touched bool) {
 		s.changes.Touched = s.changes.Changed
 	}
 	switch {
-	case !m.concerns(s):
+	case m.opts.ReadOnly || !m.concerns(s):
 	case s.cache == nil:
 		m.noteChanges(s)
 	case s.lane != nil: // if nothing else of it is to be saved
@@ -211,31 +223,33 @@ func (c *core) changing() []*slot {
 // verify is called when c was registered and not read yet. If c does not stand, it invalidates what is
 // saved of it, and its dependents, and returns what that concerned. The gate is held exclusively.
 func (m *Manager) verify(c *core) (gone []*slot) {
-	if s := c.slot; s.noted != nil && s.keeps() {
-		if st, _ := m.standing(s, false); !bytes.Equal(st.encode(), s.noted) {
-			cmp.Or(c.lane, m.main).add(s) // it was unsure, or depends on something else now
-		}
-	}
+	m.restand(c.slot)
 	if m.stands(c) {
 		return nil
 	}
 	gone = dependentsOf([]*slot{c.slot}, false)
-	if state := c.state.Load(); state == stateUnloaded || state == statePartial {
+	if state := c.state.Load(); state == stateUnloaded || state == statePartial || c.passes() {
 		gone = append(gone, c.slot)
 	} else {
 		m.changed(c.slot, true)
 	}
-	if !m.opts.ReadOnly {
-		m.drop(gone, nil)
-		return gone
-	}
-	for _, s := range slices.Backward(upstreamFirst(gone)) {
-		if s.cache != nil {
-			s.cache.typed.drop()
-		}
-	}
+	m.drop(gone, nil)
 	return gone
 }
+
+// restand sees to it that the standing of s is noted anew if it is not as it is noted: it was unsure, or depends on
+// something else now. That of a cache in memory, of which nothing else is saved, is also noted for the first time. The
+// gate is held exclusively.
+func (m *Manager) restand(s *slot) {
+	if s.keeps() && (s.noted != nil || s.lane == nil) {
+		if st, needed := m.standing(s, false); needed && !bytes.Equal(st.encode(), s.noted) {
+			cmp.Or(s.lane, m.main).add(s)
+		}
+	}
+}
+
+// notAsSaved is why what does not stand is invalidated.
+const notAsSaved = "what it depends on is not as it was when it was saved"
 
 // noteStandings writes the standings of cuts that are saved elsewhere than in the Manager's own
 // store: before that is done that they are unsure, and afterwards as they are.
