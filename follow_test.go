@@ -642,3 +642,43 @@ func TestFollowRecognizes(t *testing.T) {
 		save(v + 1)
 	}
 }
+
+// TestFollowFormerlyElsewhere: who only reads, and has another name for a cache that has a store of its own, finds what is
+// saved there under the old one by and by, unless that is from before a change of what it depends on.
+func TestFollowFormerlyElsewhere(t *testing.T) {
+	dir, elsewhere, fail := t.TempDir(), t.TempDir(), false
+	register := func(m *Manager, s store.Store, name string, formerly ...string) (in, out *Cache[int, int]) {
+		in = must(Register(m, "in", Spec[int, int]{}))
+		return in, must(Register(m, name, Spec[int, int]{Store: s, DependsOnChange: []string{"in"}, Formerly: formerly, Build: func(context.Context, int) (int, error) {
+			v, _ := in.Peek(1)
+			return v, nil
+		}}))
+	}
+	s := must(logstore.Open(elsewhere, logstore.Options{}))
+	t.Cleanup(func() { s.Close() })
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	in, out := register(w, failing{s, &fail}, "old")
+	ok(t, w.Sync(t.Context()))
+	theirs := must(logstore.OpenReader(elsewhere, logstore.Options{}))
+	t.Cleanup(func() { theirs.Close() })
+	r := openDir(t, dir, Options{ReadOnly: true})
+	_, mine := register(r, theirs, "new", "old")
+	for v := range 4 {
+		ok(t, in.Set(1, v))
+		must(out.Get(t.Context(), 1))
+		fail = v%2 == 1
+		if err := w.Sync(t.Context()); (err != nil) != fail {
+			t.Fatal(err)
+		}
+		must(theirs.Refresh(t.Context(), nil))
+		must(r.Follow(t.Context()))
+		for range 2 {
+			equal(t, "value", must(mine.Get(t.Context(), 1)), v)
+			ok(t, mine.Reload(t.Context()))
+		}
+		if v == 0 {
+			equal(t, "builds", mine.Stats().Builds, 0)
+		}
+	}
+	fail = false
+}

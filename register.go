@@ -221,8 +221,7 @@ func (c *core) settle(name string, elsewhere map[string]store.Info, autosync *Au
 		for _, former := range c.formerly {
 			if info, ok := elsewhere[former]; ok {
 				if s := m.slot(former); s.lane == nil {
-					s.lane = c.lane
-					s.know(info)
+					s.knowIn(c.lane, info)
 				}
 			}
 		}

@@ -144,23 +144,39 @@ func (m *Manager) asNoted(s *slot) (st standing) {
 // stands reports whether what is saved of c is from when what it depends on was as it is now.
 // The gate is held.
 func (m *Manager) stands(c *core) bool {
-	var noted []byte
-	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
-		if s := m.slots[name]; s != nil && noted == nil {
-			noted = s.noted
-		}
-	}
+	noted := c.noted()
 	if noted == nil || len(c.slot.dependsOn) == 0 {
 		return true
 	}
 	var st standing
-	if json.Unmarshal(noted, &st) != nil || st.Unsure {
+	if json.Unmarshal(noted.noted, &st) != nil || st.Unsure {
 		return false
 	}
 	return !slices.ContainsFunc(st.On, func(d stood) bool {
 		on := m.slots[d.Cache]
+		if c := m.heir(d.Cache); c != nil {
+			on = c.slot
+		}
 		return on == nil || on.changes.at(d.OnChange) != d.At
 	})
+}
+
+// noted returns the slot with the standing that is noted of c, under its name or one that it had formerly, or nil. The
+// gate is held.
+func (c *core) noted() *slot {
+	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
+		if s := c.m.slots[name]; s != nil && s.noted != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// inheritChanges has c have changed last when what it has another name of had. The gate is held exclusively.
+func (c *core) inheritChanges() {
+	if s := c.noted(); s != nil && s != c.slot && c.slot.changes == (changes{}) {
+		c.slot.changes = s.changes
+	}
 }
 
 // ahead reports whether the standing of s is of something newer than a store of its own shows that was at the revision
@@ -223,6 +239,7 @@ func (c *core) changing() []*slot {
 // verify is called when c was registered and not read yet. If c does not stand, it invalidates what is
 // saved of it, and its dependents, and returns what that concerned. The gate is held exclusively.
 func (m *Manager) verify(c *core) (gone []*slot) {
+	c.inheritChanges()
 	m.restand(c.slot)
 	if m.stands(c) {
 		return nil

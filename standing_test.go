@@ -437,3 +437,40 @@ func TestStandingThroughMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptApartOfRenamed: a cache that has another name now is what others depend on, also in runs that do not register
+// these, and after those.
+func TestKeptApartOfRenamed(t *testing.T) {
+	for first := range 2 { // whether it is changed first, or read
+		testKeptApartOfRenamed(t, first)
+	}
+}
+
+func testKeptApartOfRenamed(t *testing.T, first int) {
+	main, other, builds := newDisk(), newDisk(), 0
+	open := func(all bool, name string, formerly ...string) (m *Manager, in, out *Cache[int, int]) {
+		m = openOn(main)
+		t.Cleanup(func() { m.Close() })
+		in = must(Register(m, name, Spec[int, int]{Formerly: formerly}))
+		if all {
+			out = must(Register(m, "out", Spec[int, int]{Store: other, DependsOnChange: []string{name}, Build: func(_ context.Context, k int) (int, error) {
+				builds++
+				return in.Get(context.Background(), k) // not tracked
+			}}))
+		}
+		return m, in, out
+	}
+	m, in, out := open(true, "old")
+	ok(t, in.Set(1, 1))
+	equal(t, "out", must(out.Get(t.Context(), 1)), 1)
+	ok(t, m.Close())
+	for v := 1 + first; v < 4; v++ {
+		m, in, _ = open(false, "new", "old")
+		ok(t, in.Set(1, v))
+		ok(t, m.Close())
+		m, _, out = open(true, "new", "old")
+		equal(t, "out", must(out.Get(t.Context(), 1)), v)
+		equal(t, "builds", builds, v)
+		ok(t, m.Close())
+	}
+}
