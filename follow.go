@@ -102,7 +102,13 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 			slots = append(slots, s)
 		}
 	}
-	slots = upstreamFirst(append(slots, dependentsOf(slots, false)...))
+	return m.readAnew(append(slots, dependentsOf(slots, false)...))
+}
+
+// readAnew forgets what the tables of slots have, of a Manager that only reads, and invalidates those that do not
+// stand. It returns the names of the first, and all that are gone with the second. The gate is held exclusively.
+func (m *Manager) readAnew(slots []*slot) (changed []string, gone []*slot) {
+	slots = upstreamFirst(slots)
 	for _, s := range slots {
 		m.asSaved(s)
 		if s.cache != nil {

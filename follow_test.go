@@ -682,3 +682,39 @@ func TestFollowFormerlyElsewhere(t *testing.T) {
 	}
 	fail = false
 }
+
+// TestReloadOfDependents: what is declared to depend on a cache in a store of its own is built anew by who only reads, when
+// that shows something else and was read again.
+func TestReloadOfDependents(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	for _, memory := range []bool{false, true} {
+		register := func(m *Manager, s store.Store) (in, all *Cache[int, int]) {
+			t.Cleanup(func() { s.Close() })
+			in = must(Register(m, "in", Spec[int, int]{Store: s}))
+			return in, must(Register(m, "all", Spec[int, int]{Memory: memory, DependsOnChange: []string{"in"}, BuildAll: func(ctx context.Context) (map[int]int, error) {
+				v, err := in.Get(context.Background(), 1) // not tracked
+				return map[int]int{1: v}, err
+			}}))
+		}
+		w := must(Open(dir, Options{Autosync: &Autosync{Off: true}}))
+		s := must(logstore.Open(elsewhere, logstore.Options{}))
+		in, ofWriter := register(w, s)
+		ok(t, in.Set(1, 0))
+		must(ofWriter.Get(t.Context(), 1))
+		ok(t, w.Sync(t.Context()))
+		theirs := must(logstore.OpenReader(elsewhere, logstore.Options{}))
+		r := openDir(t, dir, Options{ReadOnly: true})
+		mine, all := register(r, theirs)
+		for v := range 3 {
+			ok(t, in.Set(1, v))
+			must(ofWriter.Get(t.Context(), 1))
+			ok(t, w.Sync(t.Context()))
+			must(r.Follow(t.Context()))
+			must(all.Get(t.Context(), 1)) // of what is shown yet
+			must(theirs.Refresh(t.Context(), nil))
+			ok(t, mine.Reload(t.Context()))
+			equal(t, "value", must(all.Get(t.Context(), 1)), v)
+		}
+		ok(t, errors.Join(w.Close(), s.Close()))
+	}
+}
