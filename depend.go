@@ -42,6 +42,7 @@ func (m *Manager) depend(name, on string, onChange bool) error {
 	}
 	m.slots[name].link(m.slots[on], onChange)
 	m.slots[name].redescribe()
+	m.restand(m.slots[name])
 	return nil
 }
 

@@ -119,7 +119,7 @@ func (c *Cache[K, V]) explaining(key any) explaining {
 // explainEntry is Explain without Path, and if all is not set without Dependents.
 func (c *Cache[K, V]) explainEntry(k K, all bool) explaining {
 	c.know(c.m.ctx, k) // on failure there is nothing to explain
-	noted := c.handNode(k)
+	noted := c.handNodes(k)
 	var by savedDependencies
 	for {
 		x, n, saved := c.explainBy(k, noted, by, all)
@@ -132,7 +132,7 @@ func (c *Cache[K, V]) explainEntry(k K, all bool) explaining {
 
 // explainBy is explainEntry. by is what was found of what the entry's node was built from, if that
 // was saved; if it is of something else than saved, x is of no use.
-func (c *Cache[K, V]) explainBy(k K, noted *graph.Node, by savedDependencies, all bool) (x explaining, n *graph.Node, saved string) {
+func (c *Cache[K, V]) explainBy(k K, noted []*graph.Node, by savedDependencies, all bool) (x explaining, n *graph.Node, saved string) {
 	x.Explanation = Explanation{Cache: c.slot.name, Key: k, State: Absent, Why: "nobody has set or built it", Input: !c.derives}
 	x.because = -1
 	_, s := c.rlock(k)
@@ -144,8 +144,10 @@ func (c *Cache[K, V]) explainBy(k K, noted *graph.Node, by savedDependencies, al
 	if all && e != nil && e.node != nil {
 		x.Dependents = appendReached(nil, e.node.Above())
 	}
-	if all && noted != nil { // what was built through an entry in memory, before it was lost
-		x.Dependents = appendReached(x.Dependents, noted.Above())
+	for _, n := range noted { // what was built through an entry in memory, before it was lost
+		if all {
+			x.Dependents = appendReached(x.Dependents, n.Above())
+		}
 	}
 	x.Revision = g.Revision()
 	if n = c.madeBy(e); n == nil {
@@ -523,9 +525,7 @@ func (c *Cache[K, V]) Plan(keys ...K) []Reached {
 	var found, noted []*graph.Node
 	depth := make(map[*graph.Node]int)
 	for _, k := range keys {
-		if n := c.handNode(k); n != nil {
-			noted = append(noted, n)
-		}
+		noted = append(noted, c.handNodes(k)...)
 		_, s := c.rlock(k)
 		if e := s.entries[k]; e != nil && e.node != nil {
 			found = append(found, e.node)

@@ -29,7 +29,7 @@ const (
 // partial reports whether entries can be read from the store one by one. The
 // gate is held exclusively.
 func (c *Cache[K, V]) partial() bool {
-	if c.spec.Load != nil || c.spec.Validate != nil || c.spec.BuildAll != nil || c.whole || c.heirOf != nil {
+	if c.spec.Load != nil || c.spec.Validate != nil || c.spec.BuildAll != nil || c.whole || c.heirOf != nil || c.slot.noted != nil && c.following() {
 		return false
 	}
 	if _, ok := c.lane.store.(store.Getter); !ok {

@@ -32,7 +32,11 @@ const startBelow = 1 << 40
 // them is checked then; what the Manager had built itself in these caches is
 // forgotten. Those declared to depend on them are among them, for whether they were
 // changed or invalidated cannot be told; but what a Touch concerns is seen only where it
-// was saved. It takes no longer than what was saved is large.
+// was saved. So are those that are kept elsewhere, by hooks or in a store of values, when they were saved
+// there. What such a place has by then is read, unless that is not what they depend on by
+// now: then they are built. A Store of their own that shows what another process saves there by and by is for
+// whoever has opened it to bring up to date, best before, and what is declared to depend on nothing there is read anew
+// only by Reload. It takes no longer than what was saved is large.
 //
 // All caches go on at the same instant: once a read has returned something that
 // is new, no read that begins afterwards returns what was there before. Of
@@ -43,9 +47,12 @@ func (m *Manager) Follow(ctx context.Context) (changed []string, err error) {
 	if !ok {
 		return nil, &Error{Op: "follow", Err: errors.New("it is possible only for a Manager that was opened with ReadOnly")}
 	}
+	var gone []*slot
 	_, err = f.Refresh(ctx, func(names []string, infos []store.Info, show func()) {
-		changed = m.follow(names, infos, show)
+		changed, gone = m.follow(names, infos, show)
 	})
+	m.noteWhole(gone) // in memory, unless it is closed
+	m.emitInvalidated(gone, notAsSaved)
 	for _, name := range changed {
 		m.emit(Event{Kind: EventFollowed, Cache: name})
 	}
@@ -55,8 +62,8 @@ func (m *Manager) Follow(ctx context.Context) (changed []string, err error) {
 // follow has the store show what is new, and forgets what the tables of the caches
 // that may have changed, and of those declared to depend on them, have from before. What
 // was begun to be read before that is of another epoch, and what is not there is read
-// with the gate held.
-func (m *Manager) follow(names []string, infos []store.Info, show func()) (changed []string) {
+// with the gate held. What does not stand by now is gone.
+func (m *Manager) follow(names []string, infos []store.Info, show func()) (changed []string, gone []*slot) {
 	saved := make(map[string]store.Info, len(infos))
 	for _, info := range infos {
 		saved[info.Cache] = info
@@ -74,16 +81,20 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 		if s.lane == nil {
 			s.lane = m.main
 		}
-		if s.lane != m.main {
-			continue // it is kept elsewhere
+		if s.lane == m.main { // or it is kept elsewhere
+			s.stored, s.records, s.description = false, -1, nil
+			if info, ok := saved[name]; ok {
+				s.know(info)
+				m.restoreDependencies(s)
+				m.restoreStanding(info)
+			}
 		}
-		s.stored, s.records, s.description = false, -1, nil
-		if info, ok := saved[name]; ok {
-			s.know(info)
-			m.restoreDependencies(s)
-			m.restoreStanding(info)
+		if of, is := keptFor(name); is { // what is kept elsewhere was saved there
+			s = m.slot(of)
+		} else if s.lane != m.main {
+			continue
 		}
-		if c := m.heir(name); c != nil {
+		if c := m.heir(s.name); c != nil {
 			s = c.slot
 		}
 		if !seen[s] {
@@ -91,7 +102,21 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 			slots = append(slots, s)
 		}
 	}
-	slots = upstreamFirst(append(slots, dependentsOf(slots, false)...))
+	return m.readAnew(append(slots, dependentsOf(slots, false)...))
+}
+
+// readAnew forgets what the tables of slots have, of a Manager that only reads, and invalidates those that do not
+// stand. It returns the names of the first, and all that are gone with the second. The gate is held exclusively.
+func (m *Manager) readAnew(slots []*slot) (changed []string, gone []*slot) {
+	slots = upstreamFirst(slots)
+	for _, s := range slots {
+		m.asSaved(s)
+		if s.cache != nil {
+			for former := range s.cache.formerSlots {
+				m.asSaved(former)
+			}
+		}
+	}
 	slots = slices.DeleteFunc(slots, func(s *slot) bool { return s.cache == nil || s.cache.writable() != nil })
 	for _, s := range slices.Backward(slots) { // as in drop
 		s.cache.typed.follow()
@@ -99,14 +124,23 @@ func (m *Manager) follow(names []string, infos []store.Info, show func()) (chang
 			changed = append(changed, s.name)
 		}
 	}
+	for _, s := range slots {
+		gone = append(gone, m.verify(s.cache)...)
+	}
 	m.overtakeAll(slots)
 	slices.Sort(changed)
-	return changed
+	return changed, gone
+}
+
+// asSaved forgets what was found out of s here. The gate is held exclusively.
+func (m *Manager) asSaved(s *slot) {
+	s.dropped = false
+	m.asNoted(s)
 }
 
 // follow implements typed.
 func (c *Cache[K, V]) follow() {
-	if c.off || c.spec.Load != nil || c.spec.Contents != nil {
+	if c.off || c.spec.Contents != nil {
 		return // its contents are not what was saved
 	}
 	c.heirOf, c.taken = nil, false

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cacheman-go/cacheman/store"
+	"github.com/cacheman-go/cacheman/store/csvstore"
 	"github.com/cacheman-go/cacheman/store/logstore"
 )
 
@@ -471,5 +474,247 @@ func TestReloadElsewhere(t *testing.T) {
 		builds = 0
 		equal(t, "value", must(all.Get(t.Context(), 1)), v)
 		equal(t, "builds", builds, map[int]int{2: 1}[v])
+	}
+}
+
+// TestFollowKeptElsewhere: what is declared to depend on another cache, and kept elsewhere than that, is as it is saved now
+// after Follow, and built if what is saved is from before a change; so it is for a reader that is opened then.
+func TestFollowKeptElsewhere(t *testing.T) {
+	for _, place := range []string{"hooks", "store", "values"} {
+		t.Run(place, func(t *testing.T) {
+			dir, elsewhere, hook, fail := t.TempDir(), t.TempDir(), map[int]int(nil), false
+			register := func(m *Manager, s store.Store) (in, out, last *Cache[int, int]) {
+				in = must(Register(m, "in", Spec[int, int]{}))
+				spec := Spec[int, int]{Store: s, DependsOnChange: []string{"in"}, Build: func(context.Context, int) (int, error) {
+					v, _ := in.Peek(1)
+					return v, nil
+				}}
+				if place == "hooks" {
+					spec.Load = func(context.Context) (map[int]int, error) { return maps.Clone(hook), nil }
+					spec.Save = func(_ context.Context, contents map[int]int) error {
+						if fail {
+							return errPlanned
+						}
+						hook = contents
+						return nil
+					}
+				}
+				out = must(Register(m, "out", spec))
+				last = must(Register(m, "last", Spec[int, int]{DependsOn: []string{"out"}, Build: func(context.Context, int) (int, error) {
+					return out.Get(context.Background(), 1) // not tracked
+				}}))
+				return in, out, last
+			}
+			open := func(reads bool) (s store.Store) {
+				switch place {
+				case "values":
+					s = must(csvstore.Open(elsewhere, csvstore.Options{}))
+				case "store":
+					if reads {
+						s = must(logstore.OpenReader(elsewhere, logstore.Options{}))
+					} else {
+						s = must(logstore.Open(elsewhere, logstore.Options{}))
+					}
+				default:
+					return nil
+				}
+				t.Cleanup(func() { s.Close() })
+				return s
+			}
+			s := open(false)
+			if s != nil {
+				s = failing{s, &fail}
+			}
+			w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+			in, out, last := register(w, s)
+			change := func(v int) {
+				ok(t, in.Set(1, v))
+				must(out.Get(t.Context(), 1))
+				must(last.Get(t.Context(), 1))
+			}
+			change(1)
+			ok(t, w.Sync(t.Context()))
+			theirs := open(true)
+			r := openDir(t, dir, Options{ReadOnly: true})
+			_, mine, mineToo := register(r, theirs)
+			for v := 1; v < 6; v++ {
+				if fail = v%2 == 0; v > 1 {
+					change(v)
+				}
+				if err := w.Sync(t.Context()); (err != nil) != fail {
+					t.Fatal(err)
+				}
+				if f, is := theirs.(store.Follower); is {
+					must(f.Refresh(t.Context(), nil))
+				}
+				must(r.Follow(t.Context()))
+				before := mine.Stats().Builds
+				equal(t, "after Follow", must(mine.Get(t.Context(), 1)), v)
+				equal(t, "after Follow, further on", must(mineToo.Get(t.Context(), 1)), v)
+				ok(t, mine.Reload(t.Context()))
+				equal(t, "after Reload", must(mine.Get(t.Context(), 1)), v)
+				if !fail {
+					equal(t, "builds of what is saved", mine.Stats().Builds, before)
+				}
+				another := openDir(t, dir, Options{ReadOnly: true})
+				_, out, last := register(another, open(true))
+				equal(t, "for another reader, further on", must(last.Get(t.Context(), 1)), v)
+				equal(t, "for another reader", must(out.Get(t.Context(), 1)), v)
+			}
+			fail = false
+		})
+	}
+}
+
+// TestFollowAheadOfStore: what is kept in a store of its own that does not show yet what the Manager's store is about is
+// not served.
+func TestFollowAheadOfStore(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	register := func(m *Manager, s store.Store) (in, out *Cache[int, int]) {
+		t.Cleanup(func() { s.Close() })
+		in = must(Register(m, "in", Spec[int, int]{}))
+		return in, must(Register(m, "out", Spec[int, int]{Store: s, DependsOnChange: []string{"in"}, Build: func(context.Context, int) (int, error) {
+			v, _ := in.Peek(1)
+			return v, nil
+		}}))
+	}
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	in, out := register(w, must(logstore.Open(elsewhere, logstore.Options{})))
+	save := func(v int) {
+		ok(t, in.Set(1, v))
+		must(out.Get(t.Context(), 1))
+		ok(t, w.Sync(t.Context()))
+	}
+	save(0)
+	s := must(logstore.OpenReader(elsewhere, logstore.Options{}))
+	r := openDir(t, dir, Options{ReadOnly: true})
+	_, mine := register(r, s)
+	equal(t, "value", must(mine.Get(t.Context(), 1)), 0)
+	for v := 1; v < 4; v++ {
+		save(v)
+		if v == 3 {
+			must(s.Refresh(t.Context(), nil))
+		}
+		must(r.Follow(t.Context()))
+		equal(t, "value", must(mine.Get(t.Context(), 1)), v)
+		equal(t, "builds", mine.Stats().Builds, int64(min(v, 2)))
+	}
+}
+
+// failing is a store that fails when it is told to.
+type failing struct {
+	store.Store
+	fail *bool
+}
+
+func (s failing) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
+	if *s.fail {
+		return errPlanned
+	}
+	return s.Store.Apply(ctx, ops)
+}
+
+// TestFollowRecognizes: what a reader has found in files that its Manager's notes were older than does not count as set by
+// hand any more when it has gone on.
+func TestFollowRecognizes(t *testing.T) {
+	dir, files := t.TempDir(), t.TempDir()
+	register := func(m *Manager) (in, out *Cache[int, int]) {
+		s := must(csvstore.Open(files, csvstore.Options{}))
+		t.Cleanup(func() { s.Close() })
+		in = must(Register(m, "in", Spec[int, int]{}))
+		return in, must(Register(m, "out", Spec[int, int]{Store: s, Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
+	}
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	in, out := register(w)
+	save := func(v int) {
+		ok(t, in.Set(1, v))
+		must(out.Get(t.Context(), 1))
+		ok(t, w.Sync(t.Context()))
+	}
+	save(1)
+	r := openDir(t, dir, Options{ReadOnly: true})
+	_, mine := register(r)
+	save(2)
+	must(mine.Get(t.Context(), 1))
+	for v := 2; v < 5; v++ {
+		must(r.Follow(t.Context()))
+		equal(t, "value", must(mine.Get(t.Context(), 1)), v)
+		save(v + 1)
+	}
+}
+
+// TestFollowFormerlyElsewhere: who only reads, and has another name for a cache that has a store of its own, finds what is
+// saved there under the old one by and by, unless that is from before a change of what it depends on.
+func TestFollowFormerlyElsewhere(t *testing.T) {
+	dir, elsewhere, fail := t.TempDir(), t.TempDir(), false
+	register := func(m *Manager, s store.Store, name string, formerly ...string) (in, out *Cache[int, int]) {
+		in = must(Register(m, "in", Spec[int, int]{}))
+		return in, must(Register(m, name, Spec[int, int]{Store: s, DependsOnChange: []string{"in"}, Formerly: formerly, Build: func(context.Context, int) (int, error) {
+			v, _ := in.Peek(1)
+			return v, nil
+		}}))
+	}
+	s := must(logstore.Open(elsewhere, logstore.Options{}))
+	t.Cleanup(func() { s.Close() })
+	w := openDir(t, dir, Options{Autosync: &Autosync{Off: true}})
+	in, out := register(w, failing{s, &fail}, "old")
+	ok(t, w.Sync(t.Context()))
+	theirs := must(logstore.OpenReader(elsewhere, logstore.Options{}))
+	t.Cleanup(func() { theirs.Close() })
+	r := openDir(t, dir, Options{ReadOnly: true})
+	_, mine := register(r, theirs, "new", "old")
+	for v := range 4 {
+		ok(t, in.Set(1, v))
+		must(out.Get(t.Context(), 1))
+		fail = v%2 == 1
+		if err := w.Sync(t.Context()); (err != nil) != fail {
+			t.Fatal(err)
+		}
+		must(theirs.Refresh(t.Context(), nil))
+		must(r.Follow(t.Context()))
+		for range 2 {
+			equal(t, "value", must(mine.Get(t.Context(), 1)), v)
+			ok(t, mine.Reload(t.Context()))
+		}
+		if v == 0 {
+			equal(t, "builds", mine.Stats().Builds, 0)
+		}
+	}
+	fail = false
+}
+
+// TestReloadOfDependents: what is declared to depend on a cache in a store of its own is built anew by who only reads, when
+// that shows something else and was read again.
+func TestReloadOfDependents(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	for _, memory := range []bool{false, true} {
+		register := func(m *Manager, s store.Store) (in, all *Cache[int, int]) {
+			t.Cleanup(func() { s.Close() })
+			in = must(Register(m, "in", Spec[int, int]{Store: s}))
+			return in, must(Register(m, "all", Spec[int, int]{Memory: memory, DependsOnChange: []string{"in"}, BuildAll: func(ctx context.Context) (map[int]int, error) {
+				v, err := in.Get(context.Background(), 1) // not tracked
+				return map[int]int{1: v}, err
+			}}))
+		}
+		w := must(Open(dir, Options{Autosync: &Autosync{Off: true}}))
+		s := must(logstore.Open(elsewhere, logstore.Options{}))
+		in, ofWriter := register(w, s)
+		ok(t, in.Set(1, 0))
+		must(ofWriter.Get(t.Context(), 1))
+		ok(t, w.Sync(t.Context()))
+		theirs := must(logstore.OpenReader(elsewhere, logstore.Options{}))
+		r := openDir(t, dir, Options{ReadOnly: true})
+		mine, all := register(r, theirs)
+		for v := range 3 {
+			ok(t, in.Set(1, v))
+			must(ofWriter.Get(t.Context(), 1))
+			ok(t, w.Sync(t.Context()))
+			must(r.Follow(t.Context()))
+			must(all.Get(t.Context(), 1)) // of what is shown yet
+			must(theirs.Refresh(t.Context(), nil))
+			ok(t, mine.Reload(t.Context()))
+			equal(t, "value", must(all.Get(t.Context(), 1)), v)
+		}
+		ok(t, errors.Join(w.Close(), s.Close()))
 	}
 }

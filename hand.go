@@ -31,60 +31,54 @@ func handKey(name string, encoded []byte, entry bool) string {
 	return string(k)
 }
 
-// handNow returns what key, from a record, is now: the cache may have another name. It
-// fails if the cache is such that nothing is noted of it any more, or of another version,
-// or if there is none.
-func (m *Manager) handNow(key string) (string, error) {
+// handLinks returns why key, from a record, cannot be linked, or nil: the cache is such that
+// nothing is noted of it any more, or of another version, or there is none.
+func (m *Manager) handLinks(key string) error {
 	d := decoder{key}
 	name := d.text()
 	if d.rest == failed {
-		return "", errRecord
+		return errRecord
 	}
 	c, err := m.readable(name)
 	switch isVersion := strings.HasPrefix(d.rest, versionMark); {
 	case err == nil && !c.passes() && !c.off:
-		return "", errUnnoted
+		return errUnnoted
 	case isVersion && err != nil:
-		return "", err
+		return err
 	case isVersion && d.rest != c.handVersion():
-		return "", errOutdated
-	case err != nil:
-		return handKey(m.nameNow(name), nil, false) + d.rest, nil
+		return errOutdated
 	}
-	return handKey(c.slot.name, nil, false) + d.rest, nil
+	return nil
 }
 
 // handOf returns what the entry of key stands for: an entry of a cache, or without a key all
 // of it. No lock is held.
 func (m *Manager) handOf(key string) (cache string, k any) {
 	d := decoder{key}
-	cache = d.text()
-	if c, err := m.lookup(m.nameNow(cache)); err == nil && strings.HasPrefix(d.rest, "\x00") {
+	cache = m.nameNow(d.text())
+	if c, err := m.lookup(cache); err == nil && strings.HasPrefix(d.rest, "\x00") {
 		k = c.keyed().decodeKey(d.rest[1:])
 	}
 	return plainName(cache), k
 }
 
-// handNode returns the node of what was noted of the entry of k, if something has read
+// handNodes returns the nodes of what was noted of the entry of k, if something has read
 // that. No lock is held.
-func (c *Cache[K, V]) handNode(k K) *graph.Node {
-	if key, ok := c.handKeyOf(k); ok {
-		return c.m.handNode(key)
-	}
-	return nil
-}
+func (c *Cache[K, V]) handNodes(k K) []*graph.Node { return c.m.handNodes(c.handKeysOf(k)) }
 
-func (m *Manager) handNode(key string) *graph.Node {
+func (m *Manager) handNodes(keys []string) (nodes []*graph.Node) {
 	c, err := Lookup[string, uint64](m, ours+handCache)
 	if err != nil {
 		return nil
 	}
-	_, s := c.rlock(key)
-	defer s.mu.RUnlock()
-	if e := s.entries[key]; e != nil {
-		return e.node
+	for _, key := range keys {
+		_, s := c.rlock(key)
+		if e := s.entries[key]; e != nil && e.node != nil {
+			nodes = append(nodes, e.node)
+		}
+		s.mu.RUnlock()
 	}
-	return nil
+	return nodes
 }
 
 // versionMark begins, after the name of a cache, what stands for its version.
@@ -110,24 +104,28 @@ func (c *core) passes() bool { return c.lane == nil && c.derives && !c.off }
 // forgotten. It is called before the write, so that nobody sees that and then
 // what was computed from the entry before; and after it, so that no record was
 // made between that has this revision and the old entry. No lock is held.
-func (c *Cache[K, V]) note(k K) error {
-	if key, ok := c.handKeyOf(k); ok {
-		return c.m.note(key)
-	}
-	return nil
-}
+func (c *Cache[K, V]) note(k K) error { return c.m.note(c.handKeysOf(k)) }
 
-// handKeyOf returns under which key something is noted of the entry of k. ok is false if
-// nothing is.
-func (c *Cache[K, V]) handKeyOf(k K) (_ string, ok bool) {
+// handKeysOf returns under which keys something is noted of the entry of k, if anything is.
+func (c *Cache[K, V]) handKeysOf(k K) []string {
 	if !c.passes() {
-		return "", false
+		return nil
 	}
 	key, err := c.encodeKey(nil, k)
 	if err != nil {
-		return "", false // it is in no record either
+		return nil // it is in no record either
 	}
-	return handKey(c.slot.name, key, true), true
+	return c.handKeys(key, true)
+}
+
+// handKeys returns handKey for c, and for each name that it had formerly: what was noted under that counts
+// for records that were made then, and so does what is noted from now on.
+func (c *core) handKeys(encoded []byte, entry bool) []string {
+	keys := []string{handKey(c.slot.name, encoded, entry)}
+	for _, name := range c.formerly {
+		keys = append(keys, handKey(name, encoded, entry))
+	}
+	return keys
 }
 
 // noteWhole does for contents as a whole what note does for an entry.
@@ -137,16 +135,21 @@ func (m *Manager) noteWhole(slots []*slot) (err error) {
 		c := s.cache
 		m.gate.RUnlock()
 		if c != nil && c.passes() && err == nil {
-			err = m.note(handKey(s.name, nil, false))
+			err = m.note(c.handKeys(nil, false))
 		}
 	}
 	return err
 }
 
-func (m *Manager) note(key string) error {
+func (m *Manager) note(keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
 	c, err := byHand(m)
-	if err == nil {
-		err = c.Set(key, m.graph.Next())
+	for _, key := range keys {
+		if err == nil {
+			err = c.Set(key, m.graph.Next())
+		}
 	}
 	if inner, ok := errors.AsType[*Error](err); ok {
 		return inner.Err // the caller knows what was to be written

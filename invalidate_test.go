@@ -766,3 +766,19 @@ func TestEqualMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// TestInvalidatedInMemory: what an earlier run has saved of a cache that is in memory now, or is off, goes when that is invalidated.
+func TestInvalidatedInMemory(t *testing.T) {
+	for name, spec := range map[string]Spec[int, int]{"in memory": {Memory: true}, "off": {Off: true}} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk()
+			m := d.open(t, Options{})
+			ok(t, must(Register(m, "c", Spec[int, int]{})).Set(1, 1))
+			ok(t, m.Close())
+			m = d.open(t, Options{})
+			ok(t, must(Register(m, "c", spec)).InvalidateAll())
+			ok(t, m.Close())
+			equal(t, "entries", len(savedIn(d, "c")), 0)
+		})
+	}
+}

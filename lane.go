@@ -22,6 +22,8 @@ type lane struct {
 	token             // held while a save is under way
 	base  uint64      // the revision at which the lane was made: its store had no stamp above it then, and nothing gets one below it
 
+	shows uint64 // the mark of a store that follows another, when it was last looked at; guarded by the gate
+
 	mu      sync.Mutex
 	pending []*slot       // those with listed set: they have something to save
 	timer   *time.Timer   // calls autosync

@@ -76,7 +76,7 @@ func (c *core) stored(l *graph.List) iter.Seq2[storedEdge, error] {
 				err = errLost
 			}
 			if err == nil && name == ours+handCache {
-				e.key, err = c.m.handNow(e.key)
+				err = c.m.handLinks(e.key)
 			}
 			if !yield(storedEdge{on, e.key, e.stamp}, err) || err != nil {
 				return

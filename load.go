@@ -427,10 +427,8 @@ func (c *Cache[K, V]) encodeBoth(k K, v V) (key, value []byte, err error) {
 func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool, err error) {
 	c.m.gate.RLock()
 	source := c.savedAs()
-	records, dropped, description := source.records, source.void(), source.description
-	if source != c.slot && c.taken {
-		dropped = false // but for c
-	}
+	records, description := source.records, source.description
+	dropped := c.slot.void() || source != c.slot && source.void() && !c.taken // or it is void but for c
 	c.m.gate.RUnlock()
 	t = newTable[K, V](shardsFor(max(records, 0)), c.saves())
 	if dropped { // and is deleted as that: later there is what others have set since

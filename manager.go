@@ -253,6 +253,14 @@ func (s *slot) know(info store.Info) {
 	s.stored, s.records, s.bytes, s.description = true, about(info), info.Bytes, info.Description
 }
 
+// knowIn is know if s, which is not registered, is not known to be kept elsewhere than in l. The gate is held exclusively.
+func (s *slot) knowIn(l *lane, info store.Info) {
+	if s.cache == nil && (s.lane == nil || s.lane == l) {
+		s.lane = l
+		s.know(info)
+	}
+}
+
 func (m *Manager) openStore(dir string, open func(string, logstore.Options) (*logstore.Store, error)) (err error) {
 	if m.opts.Store != nil {
 		if dir != "" {

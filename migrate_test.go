@@ -538,3 +538,42 @@ func TestFormerlyGone(t *testing.T) {
 		}
 	}
 }
+
+// TestFormerlyInMemory: what was invalidated in a cache in memory is not forgotten when that has another name, nor
+// what was written to it, also by a program that still has the old one.
+func TestFormerlyInMemory(t *testing.T) {
+	for name, change := range map[string]func(*Cache[int, int]) error{
+		"all":   func(c *Cache[int, int]) error { return c.InvalidateAll() },
+		"entry": func(c *Cache[int, int]) error { return c.Invalidate(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, outside := newDisk(), 1
+			open := func(opts Options, name string, formerly ...string) (m *Manager, mid, top *Cache[int, int]) {
+				m = d.open(t, opts)
+				mid = must(Register(m, name, Spec[int, int]{Memory: true, Formerly: formerly, Build: func(context.Context, int) (int, error) {
+					return outside, nil
+				}}))
+				top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return mid.Get(ctx, k) }}))
+				return m, mid, top
+			}
+			m, mid, top := open(Options{}, "old")
+			equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+			ok(t, m.Sync(t.Context()))
+			outside = 2
+			ok(t, change(mid))
+			ok(t, m.Sync(t.Context()))
+			_, _, reading := open(Options{ReadOnly: true}, "new", "old")
+			equal(t, "top of a reader", must(reading.Get(t.Context(), 1)), 2)
+			ok(t, m.Close())
+			m, mid, top = open(Options{}, "new", "old")
+			equal(t, "top", must(top.Get(t.Context(), 1)), 2)
+			ok(t, m.Close())
+			m, mid, top = open(Options{}, "new", "old")
+			equal(t, "top", must(top.Get(t.Context(), 1)), 2)
+			equal(t, "builds", top.Stats().Builds, 0)
+			ok(t, change(mid))
+			outside = 3
+			equal(t, "top", must(top.Get(t.Context(), 1)), 3)
+		})
+	}
+}

@@ -205,7 +205,7 @@ func (h *hookNotes) note(kind store.Kind, key string, n annotation) {
 // deleteSaved calls the Delete hook, and deletes what is noted of values that a Save hook keeps.
 func (c *core) deleteSaved(ctx context.Context) error {
 	err := c.typed.callDelete(ctx)
-	if err != nil || c.lane.store != nil || !c.m.annotates() {
+	if err != nil || c.lane == nil || c.lane.store != nil || !c.m.annotates() { // in memory, and it was saved by an earlier run
 		return err
 	}
 	var ops []store.Op

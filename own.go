@@ -94,6 +94,18 @@ func ofFacet(name string) (prefix, of string, is bool) {
 	return "", "", false
 }
 
+// keptFor returns the cache of which something is kept under a name of ours, beside what is kept of
+// it elsewhere.
+func keptFor(name string) (cache string, is bool) {
+	what, isOurs := strings.CutPrefix(name, ours)
+	for _, prefix := range []string{notesCache, standingCache} {
+		if cache, is = strings.CutPrefix(what, prefix); isOurs && is {
+			return cache, true
+		}
+	}
+	return "", false
+}
+
 // withFacets adds the caches that stand for the keys of those of cores. The gate is
 // held.
 func (m *Manager) withFacets(cores []*core) []*core {

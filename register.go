@@ -86,7 +86,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	defer func() {
 		if len(gone) > 0 {
 			err = cmp.Or(err, m.noteWhole(gone))
-			m.emitInvalidated(gone, "what it depends on is not as it was when it was saved")
+			m.emitInvalidated(gone, notAsSaved)
 		}
 	}()
 	m.gate.Lock()
@@ -224,8 +224,7 @@ func (c *core) settle(name string, elsewhere map[string]store.Info, autosync *Au
 		for _, former := range c.formerly {
 			if info, ok := elsewhere[former]; ok {
 				if s := m.slot(former); s.lane == nil {
-					s.lane = c.lane
-					s.know(info)
+					s.knowIn(c.lane, info)
 				}
 			}
 		}

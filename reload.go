@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/cacheman-go/cacheman/internal/flight"
@@ -11,7 +12,8 @@ import (
 // Reload drops what is unsaved and reads the contents from the store, or the
 // Load hook, again. A cache that was never saved, or is in memory only, is
 // empty then; so is one that was invalidated, for an invalidation is not undone.
-// If reading fails, the contents stay as they were.
+// If reading fails, the contents stay as they were. With Options.ReadOnly, and where the cache is kept elsewhere than in the
+// Manager's store, what is declared to depend on it is read anew as well, as by Follow.
 func (c *Cache[K, V]) Reload(ctx context.Context) error { return c.reload(ctx) }
 
 func (c *Cache[K, V]) reload(caller context.Context) error {
@@ -54,14 +56,19 @@ func (c *Cache[K, V]) reload(caller context.Context) error {
 			c.noteFresh(&t.notes)
 			c.learned(found)
 			m.drop(gone, func() { c.replace(t, c.readState(t, found), nil) })
+			var stale []*slot
+			if m.opts.ReadOnly && c.lane != m.main { // another may have changed it, and Follow does not tell
+				_, stale = m.readAnew(dependentsOf([]*slot{c.slot}, false))
+			}
 			m.gate.Unlock()
 			if found {
 				c.tellLoaded(n, took)
 			}
-			if err := m.noteWhole(gone); err != nil {
+			if err := m.noteWhole(slices.Concat(gone, stale)); err != nil {
 				return c.err(caller, "reload", nil, err)
 			}
 			m.emitInvalidated(gone, "entries of "+c.slot.name+" changed")
+			m.emitInvalidated(stale, notAsSaved)
 			return nil
 		}
 		m.gate.Unlock()

@@ -3,6 +3,7 @@ package cacheman
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"github.com/cacheman-go/cacheman/store"
@@ -25,14 +26,14 @@ func shared(s store.Store) bool {
 // new here is to be written.
 func (c *core) sharing() bool { return c.lane != nil && shared(c.lane.store) }
 
-// following reports that c has a store of its own that shows, by and by, what others save there: Follow tells only what
-// is new in the Manager's.
+// following reports that c has a store of its own in which others may have saved by now: Follow tells only what is
+// new in the Manager's.
 func (c *core) following() bool {
-	if c.lane == nil || c.lane == c.m.main {
+	if c.lane == nil || c.lane == c.m.main || c.lane.store == nil {
 		return false
 	}
 	_, is := c.lane.store.(store.Follower)
-	return is
+	return is || c.m.opts.ReadOnly
 }
 
 // lookAgain notes what the store, which others write, too, says of c by now, and reports
@@ -49,6 +50,16 @@ func (c *core) lookAgain(ctx context.Context) (changed bool, err error) {
 			changed = !s.stored || string(s.description) != string(info.Description)
 			s.know(info)
 		}
+		if info.Cache == revisions {
+			c.lane.shows = revisionOf(info.Description)
+		}
+		if c.following() && slices.Contains(c.formerly, info.Cache) {
+			c.m.slot(info.Cache).knowIn(c.lane, info)
+		}
+	}
+	if c.following() {
+		c.heirOf, c.taken = nil, false
+		c.takeOver()
 	}
 	return changed, nil
 }
@@ -64,6 +75,12 @@ func (c *Cache[K, V]) readLatest(ctx context.Context) (t *table[K, V], found boo
 		if _, err = c.lookAgain(ctx); err != nil {
 			return nil, false, err
 		}
+	}
+	c.m.gate.RLock()
+	behind := c.following() && c.lane.describes() && c.m.ahead(c.slot, c.lane.shows)
+	c.m.gate.RUnlock()
+	if behind {
+		return newTable[K, V](1, c.saves()), false, nil
 	}
 	for {
 		if t, found, err = c.readStore(ctx); err != nil || !again || c.all == nil && !t.cleared {

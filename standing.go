@@ -54,10 +54,10 @@ func (m *Manager) apart(a, b *slot) bool {
 	return a.keeps() && b.keeps() && (a.lane != m.main || b.lane != m.main) && m.annotates()
 }
 
-// keeps reports whether something of s is saved, or, where it is in memory, of what depends on it: what that was
-// computed from is what s was. The gate is held.
+// keeps reports whether something of s is saved, or, where it is in memory, may be of what depends on it, as it is declared
+// or by records that pass through it: what that was computed from is what s was. The gate is held.
 func (s *slot) keeps() bool {
-	return s.lane != nil || s.cache == nil || slices.ContainsFunc(dependentsOf([]*slot{s}, false), func(d *slot) bool { return d.lane != nil || d.cache == nil })
+	return s.lane != nil || s.cache == nil || s.cache.passes() || slices.ContainsFunc(dependentsOf([]*slot{s}, false), func(d *slot) bool { return d.lane != nil || d.cache == nil })
 }
 
 // standing returns the standing of s, and whether it is to have one: because it is apart from what it
@@ -125,37 +125,40 @@ func (m *Manager) restoreStanding(info store.Info) {
 	}
 	s := m.slot(name)
 	s.noted = info.Description
-	var st standing
-	if json.Unmarshal(s.noted, &st) != nil || st.Unsure {
+	for _, d := range m.asNoted(s).On {
+		s.link(m.slot(d.Cache), d.OnChange)
+	}
+}
+
+// asNoted makes the changes of s those that its standing tells of. The gate is held exclusively, or
+// m not yet shared.
+func (m *Manager) asNoted(s *slot) (st standing) {
+	if s.noted != nil && (json.Unmarshal(s.noted, &st) != nil || st.Unsure) {
 		now := m.graph.Next() // which nobody has seen
 		st.changes = changes{now, now}
 	}
 	s.changes = st.changes
-	for _, d := range st.On {
-		s.link(m.slot(d.Cache), d.OnChange)
-	}
+	return st
 }
 
 // stands reports whether what is saved of c is from when what it depends on was as it is now,
 // and if not, whether it was invalidated already by a run of the program that did not register it, and
 // so could not delete it: then its dependents were told of that. The gate is held.
 func (m *Manager) stands(c *core) (stands, told bool) {
-	var noted []byte
-	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
-		if s := m.slots[name]; s != nil && noted == nil {
-			noted = s.noted
-		}
-	}
+	noted := c.noted()
 	if noted == nil || len(c.slot.dependsOn) == 0 {
 		return true, false
 	}
 	var st standing
-	if json.Unmarshal(noted, &st) != nil || st.Unsure {
+	if json.Unmarshal(noted.noted, &st) != nil || st.Unsure {
 		return false, false
 	}
 	stands, told = true, true
 	for _, d := range st.On {
 		on := m.slots[d.Cache]
+		if c := m.heir(d.Cache); c != nil {
+			on = c.slot
+		}
 		if on == nil {
 			return false, false
 		}
@@ -166,10 +169,35 @@ func (m *Manager) stands(c *core) (stands, told bool) {
 	return stands, told
 }
 
+// noted returns the slot with the standing that is noted of c, under its name or one that it had formerly, or nil. The
+// gate is held.
+func (c *core) noted() *slot {
+	for _, name := range slices.Concat([]string{c.slot.name}, c.formerly) {
+		if s := c.m.slots[name]; s != nil && s.noted != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// inheritChanges has c have changed last when what it has another name of had. The gate is held exclusively.
+func (c *core) inheritChanges() {
+	if s := c.noted(); s != nil && s != c.slot && c.slot.changes == (changes{}) {
+		c.slot.changes = s.changes
+	}
+}
+
+// ahead reports whether the standing of s is of something newer than a store of its own shows that was at the revision
+// shown: its contents there may be from before a change of what it depends on. The gate is held.
+func (m *Manager) ahead(s *slot, shown uint64) bool {
+	var st standing
+	return json.Unmarshal(s.noted, &st) == nil && slices.ContainsFunc(st.On, func(d stood) bool { return d.At > shown })
+}
+
 // changed notes that s has changed, at the given revision, and if touched is set that this concerns
 // all dependents and not only those on change. The gate is held exclusively.
 func (m *Manager) changed(s *slot, touched bool, at uint64) {
-	if len(s.dependents) == 0 {
+	if len(s.dependents) == 0 && (s.lane != nil || s.noted == nil) {
 		return
 	}
 	s.changes.Changed = at
@@ -177,7 +205,7 @@ func (m *Manager) changed(s *slot, touched bool, at uint64) {
 		s.changes.Touched = s.changes.Changed
 	}
 	switch {
-	case !m.concerns(s):
+	case m.opts.ReadOnly || !m.concerns(s):
 	case s.cache == nil:
 		m.noteChanges(s)
 	case s.lane != nil: // if nothing else of it is to be saved
@@ -219,11 +247,8 @@ func (c *core) changing() []*slot {
 // verify is called when c was registered and not read yet. If c does not stand, it invalidates what is
 // saved of it, and its dependents, and returns what that concerned. The gate is held exclusively.
 func (m *Manager) verify(c *core) (gone []*slot) {
-	if s := c.slot; s.noted != nil && s.keeps() {
-		if st, _ := m.standing(s, false); !bytes.Equal(st.encode(), s.noted) {
-			cmp.Or(c.lane, m.main).add(s) // it was unsure, or depends on something else now
-		}
-	}
+	c.inheritChanges()
+	m.restand(c.slot)
 	stands, told := m.stands(c)
 	if stands {
 		return nil
@@ -232,25 +257,32 @@ func (m *Manager) verify(c *core) (gone []*slot) {
 		gone = dependentsOf([]*slot{c.slot}, false)
 	}
 	switch state := c.state.Load(); {
-	case state == stateUnloaded || state == statePartial:
+	case state == stateUnloaded || state == statePartial || c.passes():
 		gone = append(gone, c.slot)
 	case !told:
 		m.changed(c.slot, true, m.graph.Next())
 	}
-	switch {
-	case m.opts.ReadOnly:
-		for _, s := range slices.Backward(upstreamFirst(gone)) {
-			if s.cache != nil {
-				s.cache.typed.drop()
-			}
-		}
-	case told:
+	if told {
 		m.empty(gone, nil)
-	default:
+	} else {
 		m.drop(gone, nil)
 	}
 	return gone
 }
+
+// restand sees to it that the standing of s is noted anew if it is not as it is noted: it was unsure, or depends on
+// something else now. That of a cache in memory, of which nothing else is saved, is also noted for the first time. The
+// gate is held exclusively.
+func (m *Manager) restand(s *slot) {
+	if s.keeps() && (s.noted != nil || s.lane == nil) {
+		if st, needed := m.standing(s, false); needed && !bytes.Equal(st.encode(), s.noted) {
+			cmp.Or(s.lane, m.main).add(s)
+		}
+	}
+}
+
+// notAsSaved is why what does not stand is invalidated.
+const notAsSaved = "what it depends on is not as it was when it was saved"
 
 // noteStandings writes the standings of cuts that are saved elsewhere than in the Manager's own
 // store: before that is done that they are unsure, and afterwards as they are.

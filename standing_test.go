@@ -441,3 +441,95 @@ func TestCircleKeptApart(t *testing.T) {
 		}
 	}
 }
+
+// TestStandingThroughMemory: what was computed through a cache in memory is built again when that was declared to depend on
+// what a run of the program has changed that did not register it, or that died before the other place was saved.
+func TestStandingThroughMemory(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		main, other, builds := newDisk(), newDisk(), 0
+		open := func(all bool) (m *Manager, in, top *Cache[int, int]) {
+			m = openOn(main)
+			t.Cleanup(func() { m.Close() })
+			spec := Spec[int, int]{}
+			if apart {
+				spec.Store = other
+			}
+			in = must(Register(m, "in", spec))
+			if !all {
+				return m, in, nil
+			}
+			mid := must(Register(m, "mid", Spec[int, int]{Memory: true, DependsOnChange: []string{"in"}, Build: func(ctx context.Context, k int) (int, error) {
+				return in.Get(context.Background(), k) // not tracked
+			}}))
+			top = must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
+				builds++
+				return mid.Get(ctx, k)
+			}}))
+			return m, in, top
+		}
+		m, in, top := open(true)
+		ok(t, in.Set(1, 1))
+		equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+		ok(t, m.Close())
+		m, _, top = open(true)
+		equal(t, "top", must(top.Get(t.Context(), 1)), 1)
+		equal(t, "builds", builds, 1)
+		ok(t, m.Close())
+
+		m, in, _ = open(false)
+		ok(t, in.Set(1, 2))
+		ok(t, m.Close())
+		m, in, top = open(true)
+		equal(t, "top", must(top.Get(t.Context(), 1)), 2)
+		ok(t, m.Sync(t.Context()))
+
+		ok(t, in.Set(1, 3))
+		if apart {
+			other.after = func() { main.setFail(errPlanned) } // so what is noted afterwards is lost, too
+			if in.Sync(t.Context()) == nil {
+				t.Error("it does not fail")
+			}
+			other.after = nil
+			main.setFail(nil)
+			m, in, top = open(true)
+			equal(t, "top", must(top.Get(t.Context(), 1)), must(in.Get(t.Context(), 1)))
+		}
+	}
+}
+
+// TestKeptApartOfRenamed: a cache that has another name now is what others depend on, also in runs that do not register
+// these, and after those.
+func TestKeptApartOfRenamed(t *testing.T) {
+	for first := range 2 { // whether it is changed first, or read
+		testKeptApartOfRenamed(t, first)
+	}
+}
+
+func testKeptApartOfRenamed(t *testing.T, first int) {
+	main, other, builds := newDisk(), newDisk(), 0
+	open := func(all bool, name string, formerly ...string) (m *Manager, in, out *Cache[int, int]) {
+		m = openOn(main)
+		t.Cleanup(func() { m.Close() })
+		in = must(Register(m, name, Spec[int, int]{Formerly: formerly}))
+		if all {
+			out = must(Register(m, "out", Spec[int, int]{Store: other, DependsOnChange: []string{name}, Build: func(_ context.Context, k int) (int, error) {
+				builds++
+				return in.Get(context.Background(), k) // not tracked
+			}}))
+		}
+		return m, in, out
+	}
+	m, in, out := open(true, "old")
+	ok(t, in.Set(1, 1))
+	equal(t, "out", must(out.Get(t.Context(), 1)), 1)
+	ok(t, m.Close())
+	for v := 1 + first; v < 4; v++ {
+		m, in, _ = open(false, "new", "old")
+		ok(t, in.Set(1, v))
+		ok(t, m.Close())
+		m, _, out = open(true, "new", "old")
+		equal(t, "out", must(out.Get(t.Context(), 1)), v)
+		equal(t, "builds", builds, v)
+		ok(t, m.Close())
+	}
+}
