@@ -65,7 +65,19 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 	}()
 	var zero V
 	b.value, b.none, b.kept = zero, false, nil
-	failed = refuse(&b.Run, b.call(ctx))
+	guard(&failed, func() (err error) {
+		if probe := b.c.spec.Probe; probe != nil {
+			old, ok, _ := b.c.lookup(b.k)
+			b.value, err = probe(ctx, b.k, old, ok)
+		} else {
+			b.value, err = b.c.spec.Build(ctx, b.k)
+		}
+		return err
+	})
+	if failed == nil {
+		b.value, failed = b.c.afterLoad(ctx, b.k, b.value)
+	}
+	failed = refuse(&b.Run, failed)
 	switch b.none, b.kept = resultOf(failed); {
 	case b.none:
 		b.value = zero
@@ -77,23 +89,6 @@ func (b *building[K, V]) Build(ctx context.Context) (err error) {
 		return b.failure(failed)
 	}
 	return nil
-}
-
-// call calls the builder.
-func (b *building[K, V]) call(ctx context.Context) (err error) {
-	guard(&err, func() (err error) {
-		if probe := b.c.spec.Probe; probe != nil {
-			old, ok, _ := b.c.lookup(b.k)
-			b.value, err = probe(ctx, b.k, old, ok)
-		} else {
-			b.value, err = b.c.spec.Build(ctx, b.k)
-		}
-		return err
-	})
-	if err == nil {
-		b.value, err = b.c.afterLoad(ctx, b.k, b.value)
-	}
-	return err
 }
 
 // refuse returns err, or ErrClosed if the Manager was closed while the builder of r was running: what that has

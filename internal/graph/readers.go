@@ -116,13 +116,23 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 	if Debug {
 		g.assertLocked()
 	}
+	if n.watched { // most that are built are not
+		patient = g.follow(n)
+	}
+	return patient
+}
+
+// follow is Mark for a node that is watched.
+func (g *Graph) follow(n *Node) (patient *Run) {
 	g.wave++
 	var next [followAtOnce]*Node
 	for stack := append(g.stack[:0], n); len(stack) > 0; g.stack = stack[:0] {
 		some := next[:copy(next[:], stack[max(0, len(stack)-len(next)):])]
 		stack = stack[:len(stack)-len(some)]
 		clear(stack[len(stack):][:len(some)]) // lest it keeps a node alive
-		touchReaders(some)
+		if len(some) > 2 {
+			touchReaders(some)
+		}
 		for _, x := range some {
 			if !x.watched {
 				continue // since it was followed last, nothing above it was found clean
