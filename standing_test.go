@@ -491,7 +491,7 @@ func TestStandingThroughMemory(t *testing.T) {
 			}
 			other.after = nil
 			main.setFail(nil)
-			m, in, top = open(true)
+			_, in, top = open(true)
 			equal(t, "top", must(top.Get(t.Context(), 1)), must(in.Get(t.Context(), 1)))
 		}
 	}
