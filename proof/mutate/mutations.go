@@ -43,7 +43,7 @@ var mutations = []mutation{
 	{
 		name:  "a superseded run does not publish",
 		edits: []edit{{"internal/graph/run.go", "case r.superseded || r.node.run() != r || r.node.dead():", "case r.node.dead():"}},
-		tests: "^TestSetWhileBuilding$",
+		tests: "^TestInvalidatedBuildIsNotKept$",
 	},
 	{
 		name:  "a superseded run reads nothing more",
