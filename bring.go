@@ -191,10 +191,10 @@ func (c *core) bring(ctx context.Context, q *graph.Request, work doubts, done fu
 	build := func(ctx context.Context, n *graph.Node) {
 		run, _, err := g.Resolve(ctx, q, n)
 		if run == nil && err == nil && !n.Fresh() { // another is in its place, or it is being changed
-			err = keyed.ask(ctx, n.Entry())
+			err = keyed.ask(ctx, n)
 		}
 		if err = failure(err); err != nil && ctx.Err() == nil {
-			errs.add(c.err(ctx, "build", keyed.keyOf(n.Entry()), err))
+			errs.add(c.err(ctx, "build", keyed.keyOf(n), err))
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)

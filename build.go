@@ -28,14 +28,14 @@ func (as nodes[K, V]) NewTask() graph.Task { return &building[K, V]{c: as.of} }
 
 // Name implements graph.Type.
 func (as nodes[K, V]) Name(n *graph.Node) string {
-	return entryName(as.of.slot.name, n.Entry().(*entry[K, V]).key)
+	return entryName(as.of.slot.name, as.of.entryOf(n).key)
 }
 
 // Base implements graph.Task.
 func (b *building[K, V]) Base() *graph.Run { return &b.Run }
 
 // Start implements graph.Task.
-func (b *building[K, V]) Start(n *graph.Node) { b.k = n.Entry().(*entry[K, V]).key }
+func (b *building[K, V]) Start(n *graph.Node) { b.k = b.c.entryOf(n).key }
 
 // Reset implements graph.Task.
 func (b *building[K, V]) Reset() {
@@ -163,7 +163,7 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 	}
 	publish := outcome == graph.Published && !compare
 	if publish {
-		e := n.Entry().(*entry[K, V])
+		e := c.entryOf(n)
 		if quiet = compared.identical && b.SameReads() && n.Kind() == c.derived() && e.kind != absent; !quiet {
 			s.change(t, e, e.lockedVersion)
 		}
@@ -178,7 +178,7 @@ func (b *building[K, V]) publish(st state[V], compared comparison) (outcome grap
 	}
 	m.graph.Unlock()
 	grow := len(t.shards) == 1 && len(s.entries) > growAt
-	if c.off && s.entries[b.k] == n.Entry() {
+	if c.off && s.entries[b.k] == c.entryOf(n) {
 		delete(s.entries, b.k)
 	}
 	s.mu.Unlock()

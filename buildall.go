@@ -19,7 +19,7 @@ func (as whole[K, V]) Name(*graph.Node) string { return entryName(as.of.slot.nam
 func (as whole[K, V]) NewTask() graph.Task { return &buildingAll[K, V]{c: as.of} }
 
 // keyOf implements keyed.
-func (as whole[K, V]) keyOf(any) any { return nil }
+func (as whole[K, V]) keyOf(*graph.Node) any { return nil }
 
 // buildingAll is a run of BuildAll.
 type buildingAll[K comparable, V any] struct {

@@ -51,7 +51,7 @@ func (m *Manager) faults() (faults []fault) {
 	defer m.graph.Unlock()
 	m.graph.Check(nodes, func(n *graph.Node, what string, on *graph.Node) {
 		t := n.Owner().Type.(keyed)
-		faults = append(faults, fault{t.cache(), t.keyOf(n.Entry()), what, on})
+		faults = append(faults, fault{t.cache(), t.keyOf(n), what, on})
 	})
 	return faults
 }
@@ -89,7 +89,7 @@ func (c *Cache[K, V]) check(nodes []*graph.Node, fault func(key any, what string
 			if e.node.Dead() {
 				fault(k, "its node is dead")
 			}
-			if e.node.Entry() != any(e) {
+			if c.entryOf(e.node) != e {
 				fault(k, "its node is of another entry")
 			}
 			if e.node.State() == graph.Clean && e.kind.stamped() != (e.node.Stamp != 0) {

@@ -142,7 +142,7 @@ func (c *Cache[K, V]) compareAtOnce(n *graph.Node, st state[V]) (was state[V], _
 	if n.Stamp == 0 && st.kind != missing {
 		return was, comparison{done: true}
 	}
-	if e := n.Entry().(*entry[K, V]); e.kind != absent {
+	if e := c.entryOf(n); e.kind != absent {
 		was = e.state()
 	} else {
 		was, _ = n.Old().(state[V])

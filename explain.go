@@ -418,14 +418,14 @@ func stateOf(n *graph.Node) EntryState {
 
 func dependencyOn(e graph.Edge) Dependency {
 	t := e.Node.Owner().Type.(keyed)
-	d := Dependency{Cache: t.cache().slot.name, Key: t.keyOf(e.Node.Entry()), Seen: e.Stamp, Stamp: e.Node.Stamp, State: stateOf(e.Node)}
+	d := Dependency{Cache: t.cache().slot.name, Key: t.keyOf(e.Node), Seen: e.Stamp, Stamp: e.Node.Stamp, State: stateOf(e.Node)}
 	d.Changed = d.State == Clean && d.Seen != d.Stamp
 	return d
 }
 
 func reached(n *graph.Node, depth int) Reached {
 	t := n.Owner().Type.(keyed)
-	return Reached{plainName(t.cache().slot.name), t.keyOf(n.Entry()), depth}
+	return Reached{plainName(t.cache().slot.name), t.keyOf(n), depth}
 }
 
 // shownAtMost is how many dependencies String shows, and pathShown how much of Path.

@@ -179,7 +179,7 @@ func TestCheckFindsFaults(t *testing.T) {
 	for name, spoil := range map[string]func(in, top *entry[string, int]){
 		"stamp":  func(in, top *entry[string, int]) { in.node.Stamp++ },
 		"future": func(in, top *entry[string, int]) { top.node.Stamp += 1000 },
-		"entry":  func(in, top *entry[string, int]) { in.node.SetEntry(top) },
+		"entry":  func(in, top *entry[string, int]) { graph.SetEntry(in.node, top) },
 		"edges":  func(in, top *entry[string, int]) { in.node.SetEdges([]graph.Edge{{Node: top.node}}) },
 		"absent": func(in, top *entry[string, int]) { top.kind = absent },
 		"dead":   func(in, top *entry[string, int]) { top.node.Forget() },
@@ -244,13 +244,13 @@ func TestCheckAfterDeregister(t *testing.T) {
 	}
 	// It is not blind for that.
 	s := mid.table.Load().shard(1)
-	s.entries[1].node.SetEntry(new(entry[int, int]))
+	graph.SetEntry(s.entries[1].node, new(entry[int, int]))
 	n := 0
 	for range m.Check() {
 		n++
 	}
 	equal(t, "faults found", n > 0, true)
-	s.entries[1].node.SetEntry(s.entries[1])
+	graph.SetEntry(s.entries[1].node, s.entries[1])
 }
 
 // TestCheckWhileForgetting: what was forgotten since Check has seen it, by a sync that

@@ -158,7 +158,8 @@ func (c *Cache[K, V]) restore(t *table[K, V], s *shard[K, V], e *entry[K, V], st
 	if c.spec.Probe != nil {
 		kind = graph.Probed // also what a builder had made in its place
 	}
-	n := nodes.Node(e, kind, r.stamp, r.edges)
+	n := nodes.Node(kind, r.stamp, r.edges)
+	graph.SetEntry(n, e)
 	n.Built = r.built
 	n.SetTook(r.took)
 	e.node = n

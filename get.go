@@ -163,7 +163,7 @@ func (g *getting[K, V]) again() (v V, n *graph.Node, done bool) {
 		return v, nil, false
 	}
 	defer g.c.m.graph.Unlock()
-	e := n.Entry().(*entry[K, V])
+	e := g.c.entryOf(n)
 	if e.key != g.k || e.kind != decoded && n.State() == graph.Clean {
 		return v, nil, false
 	}
@@ -270,7 +270,7 @@ func (c *Cache[K, V]) ensure(e *entry[K, V]) *graph.Node {
 		if e.kind == absent && c.derives {
 			kind, state = c.derived(), graph.Dirty
 		}
-		e.node = c.owner.NewNode(e, kind, state, e.stamp.Load())
+		e.node = graph.NewNode(c.owner, e, kind, state, e.stamp.Load())
 	}
 	return e.node
 }

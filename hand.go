@@ -170,8 +170,8 @@ func (m *Manager) loadHand(ctx context.Context) {
 // handEdges returns the dependencies that records have for passing through an
 // entry. They are looked up before the entry is, so that they are not newer. ok
 // is false if there is no telling.
-func (m *Manager) handEdges(t keyed, entry any) (edges [3]savedEdge, ok bool) {
-	key, err := t.appendKey(nil, entry)
+func (m *Manager) handEdges(t keyed, n *graph.Node) (edges [3]savedEdge, ok bool) {
+	key, err := t.appendKey(nil, n)
 	if err != nil {
 		return edges, false
 	}

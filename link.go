@@ -39,7 +39,7 @@ func (c *core) relink(ctx context.Context, edges []graph.Edge) ([]graph.Edge, er
 		if !dead {
 			continue
 		}
-		n, err := e.Node.Owner().Type.(keyed).renew(ctx, e.Node.Entry())
+		n, err := e.Node.Owner().Type.(keyed).renew(ctx, e.Node)
 		if err != nil {
 			return nil, err
 		}
@@ -217,16 +217,16 @@ func (as nodes[K, V]) find(ctx context.Context, edges []storedEdge, found []*gra
 
 // renew implements keyed: it finds the node that has taken the place of a dead one,
 // also in the cache that has taken the place of this one.
-func (as nodes[K, V]) renew(ctx context.Context, e any) (*graph.Node, error) {
+func (as nodes[K, V]) renew(ctx context.Context, n *graph.Node) (*graph.Node, error) {
 	c := as.of
 	if c.state.Load() != stateClosed {
-		return c.node(ctx, e.(*entry[K, V]).key)
+		return c.node(ctx, c.entryOf(n).key)
 	}
 	now, err := c.m.readable(c.slot.name)
 	if err != nil {
 		return nil, err
 	}
-	key, err := as.appendKey(nil, e)
+	key, err := as.appendKey(nil, n)
 	if err != nil {
 		return nil, err
 	}

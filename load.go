@@ -291,7 +291,7 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], compared map[K]early[V]) {
 					g.Unlock()
 				}
 				g.Lock()
-				e.node = c.owner.NewNode(e, c.derived(), graph.Dirty, was.current())
+				e.node = graph.NewNode(c.owner, e, c.derived(), graph.Dirty, was.current())
 				e.node.Remember(old)
 				e.node.Distrust(graph.Invalidated)
 				g.Unlock()

@@ -179,11 +179,11 @@ func parseEdges(saved string) (edges []savedEdge, err error) {
 // keyed is what saving asks of a cache that somebody has read from.
 type keyed interface {
 	cache() *core
-	appendKey(dst []byte, entry any) ([]byte, error)
+	appendKey(dst []byte, n *graph.Node) ([]byte, error)
 	decodeKey(key string) any // nil if that fails
-	keyOf(entry any) any
-	ask(ctx context.Context, entry any) error // Get
-	renew(ctx context.Context, entry any) (*graph.Node, error)
+	keyOf(n *graph.Node) any
+	ask(ctx context.Context, n *graph.Node) error // Get
+	renew(ctx context.Context, n *graph.Node) (*graph.Node, error)
 	nodeOf(ctx context.Context, key string) (*graph.Node, error)
 	known(key string) *graph.Node                                      // nodeOf, of what is in memory; else nil
 	find(ctx context.Context, edges []storedEdge, found []*graph.Node) // fills in nodes of edges to the cache that are there
@@ -251,7 +251,7 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 	r.g.Unlock()
 	clear(r.known)
 	for n := range through {
-		if by, ok := r.m.handEdges(n.Owner().Type.(keyed), n.Entry()); ok {
+		if by, ok := r.m.handEdges(n.Owner().Type.(keyed), n); ok {
 			if r.known == nil {
 				r.known = make(map[*graph.Node][3]savedEdge)
 			}
@@ -296,7 +296,7 @@ func (r *recorder) appendEdges(dst []byte, edges []graph.Edge) ([]byte, error) {
 		}
 		name(t.cache().slot.name)
 		var err error
-		if r.key, err = t.appendKey(r.key[:0], e.Node.Entry()); err != nil {
+		if r.key, err = t.appendKey(r.key[:0], e.Node); err != nil {
 			return dst, fmt.Errorf("a dependency on %s cannot be saved: %w", t.cache().slot.name, err)
 		}
 		dst = binary.AppendUvarint(dst, uint64(len(r.key)))
@@ -368,16 +368,19 @@ func (r *recorder) flatten(edges []graph.Edge, known bool) (through map[*graph.N
 func (as nodes[K, V]) cache() *core { return &as.of.core }
 
 // appendKey implements keyed.
-func (as nodes[K, V]) appendKey(dst []byte, e any) ([]byte, error) {
-	return as.of.encodeKey(dst, e.(*entry[K, V]).key)
+func (as nodes[K, V]) appendKey(dst []byte, n *graph.Node) ([]byte, error) {
+	return as.of.encodeKey(dst, as.of.entryOf(n).key)
 }
 
+// entryOf returns the entry that n, a node of c, stands for, without any lock.
+func (c *Cache[K, V]) entryOf(n *graph.Node) *entry[K, V] { return graph.EntryOf[entry[K, V]](n) }
+
 // keyOf implements keyed.
-func (as nodes[K, V]) keyOf(e any) any { return e.(*entry[K, V]).key }
+func (as nodes[K, V]) keyOf(n *graph.Node) any { return as.of.entryOf(n).key }
 
 // ask implements keyed.
-func (as nodes[K, V]) ask(ctx context.Context, e any) error {
-	_, err := as.of.get(ctx, nil, e.(*entry[K, V]).key)
+func (as nodes[K, V]) ask(ctx context.Context, n *graph.Node) error {
+	_, err := as.of.get(ctx, nil, as.of.entryOf(n).key)
 	return err
 }
 
@@ -441,7 +444,7 @@ func (c *core) asked() string {
 // called is how n is named as a cause. No lock is held.
 func (m *Manager) called(n *graph.Node) string {
 	if t := n.Owner().Type.(keyed); t.cache().slot.name == ours+handCache {
-		return entryName(m.handOf(t.keyOf(n.Entry()).(string)))
+		return entryName(m.handOf(t.keyOf(n).(string)))
 	}
 	return n.Owner().Type.Name(n)
 }

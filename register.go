@@ -108,7 +108,7 @@ func register[K comparable, V any](m *Manager, name string, spec Spec[K, V], of 
 	}
 	c.owner = m.graph.NewOwner(nodes[K, V]{c}, makes)
 	if spec.BuildAll != nil {
-		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}}, nil)
+		c.all = c.owner.Whole(whole[K, V]{nodes[K, V]{c}})
 	}
 	if prefix, _, is := ofFacet(name); is && prefix == keysCache {
 		c.owner.About(of.owner)

@@ -444,7 +444,7 @@ func (t *table[K, V]) absorb(old *table[K, V], loaded, built bool, since func(st
 			copied.stamp.Store(e.stamp.Load())
 			copied.size = e.size
 			if copied.node = e.node; e.node != nil {
-				e.node.SetEntry(copied)
+				graph.SetEntry(e.node, copied)
 			}
 			dirty := e.dirty != 0 || unsaved[e] || cleared && e.kind != absent
 			if dirty && copied.dirty == 0 {

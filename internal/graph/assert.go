@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"runtime/debug"
 	"slices"
 )
@@ -35,6 +36,13 @@ func assert(holds bool, n *Node, what string) {
 			name = n.owner.Type.Name(n)
 		}
 		broken(fmt.Sprintf("graph: %s: %s", name, what))
+	}
+}
+
+// assertEntry: all entries of o are of one type, which EntryOf relies on.
+func (o *Owner) assertEntry(t reflect.Type) {
+	if !o.entries.CompareAndSwap(nil, t) && o.entries.Load() != t {
+		broken(fmt.Sprintf("graph: an entry is of type %v, where others are of %v", t, o.entries.Load()))
 	}
 }
 

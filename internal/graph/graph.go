@@ -106,6 +106,7 @@ type Owner struct {
 	spare   []Task        // to be used again; guarded by g.mu
 	tally   Tally         // guarded by g.mu
 	makes   Kind          // of nodes that are built; Input: none is
+	entries atomic.Value  // the type of the entries, if Debug is set
 	covers  *Owner        // the cache whose contents as a whole the node of this one stands for
 }
 
@@ -120,12 +121,12 @@ func (g *Graph) NewOwner(t Type, makes Kind) *Owner {
 // Whole returns the node that stands for the contents of o as a whole: its nodes
 // are clean only while that is. t is what the graph asks about it. It is called
 // once, before o is shared.
-func (o *Owner) Whole(t Type, entry any) *Node {
+func (o *Owner) Whole(t Type) *Node {
 	o.g.mu.Lock()
 	defer o.g.mu.Unlock()
 	w := o.g.NewOwner(t, Derived)
 	w.readers = []*Owner{o}
-	o.whole = w.NewNode(entry, Derived, Dirty, 0)
+	o.whole = w.newNode(Derived, Dirty, 0)
 	w.covers = o
 	return o.whole
 }

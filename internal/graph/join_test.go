@@ -22,8 +22,8 @@ func newPair() *pair {
 	p.g.Lock()
 	defer p.g.Unlock()
 	o := p.g.NewOwner(p, Derived)
-	p.in, p.out = o.NewNode(nil, Input, Clean, p.g.Next()), o.NewNode(nil, Derived, Dirty, 0)
-	p.second = o.NewNode(nil, Input, Clean, p.g.Next())
+	p.in, p.out = o.newNode(Input, Clean, p.g.Next()), o.newNode(Derived, Dirty, 0)
+	p.second = o.newNode(Input, Clean, p.g.Next())
 	return p
 }
 

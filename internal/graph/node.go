@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"reflect"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -32,12 +33,12 @@ type Node struct {
 	lenAbove  uint32
 	above     **Node // nodes that have read this one; see readers.go
 	extra     *extra
-	entry     atomic.Value // see Entry; of one type
-	Built     uint64       // the revision at which it was built, or proven to be what a builder would make
-	took      float32      // nanoseconds; seven digits are enough
-	roomAbove uint8        // the class of its capacity
-	strays    bool         // it may be in above of nodes that are not among its edges
-	wave      uint16       // the Mark that made it doubtful. It may be another one of long ago, so nothing but time depends on it
+	entry     unsafe.Pointer // see EntryOf
+	Built     uint64         // the revision at which it was built, or proven to be what a builder would make
+	took      float32        // nanoseconds; seven digits are enough
+	roomAbove uint8          // the class of its capacity
+	strays    bool           // it may be in above of nodes that are not among its edges
+	wave      uint16         // the Mark that made it doubtful. It may be another one of long ago, so nothing but time depends on it
 }
 
 // extra is what few nodes have, or only for a while. It is a part of the run, or
@@ -107,12 +108,15 @@ const (
 // before any of that.
 func word(s State, suspect uint64) uint64 { return uint64(s) | suspect<<2 }
 
-// NewNode returns a node of o. The graph is locked.
-func (o *Owner) NewNode(entry any, kind Kind, state State, stamp uint64) *Node {
+// NewNode returns a node of o that stands for entry. The graph is locked.
+func NewNode[E any](o *Owner, entry *E, kind Kind, state State, stamp uint64) *Node {
+	n := o.newNode(kind, state, stamp)
+	SetEntry(n, entry)
+	return n
+}
+
+func (o *Owner) newNode(kind Kind, state State, stamp uint64) *Node {
 	n := &Node{Stamp: stamp, Built: stamp, owner: o, epoch: o.epoch, kind: kind}
-	if entry != nil {
-		n.SetEntry(entry)
-	}
 	n.set(state)
 	o.g.nodes.Add(1)
 	return n
@@ -133,8 +137,8 @@ type Restorer struct {
 func (o *Owner) Restorer(room int) *Restorer { return &Restorer{owner: o, epoch: o.epoch, room: room} }
 
 // Node returns a node as it was stored: it is to be checked, and its edges are not
-// linked yet. No lock is needed; it is the only one to know the node.
-func (r *Restorer) Node(entry any, kind Kind, stamp uint64, saved string) *Node {
+// linked yet. No lock is needed; it is the only one to know the node. SetEntry comes next.
+func (r *Restorer) Node(kind Kind, stamp uint64, saved string) *Node {
 	if len(r.nodes) == 0 {
 		r.nodes = make([]Node, r.room)
 		r.kept = make([]kept, r.room)
@@ -142,7 +146,6 @@ func (r *Restorer) Node(entry any, kind Kind, stamp uint64, saved string) *Node 
 	}
 	n, k := &r.nodes[0], &r.kept[0]
 	r.nodes, r.kept = r.nodes[1:], r.kept[1:]
-	n.SetEntry(entry)
 	n.Stamp, n.owner, n.epoch, n.kind = stamp, r.owner, r.epoch, kind
 	n.word.Store(word(Check, 0))
 	if saved != "" {
@@ -152,12 +155,18 @@ func (r *Restorer) Node(entry any, kind Kind, stamp uint64, saved string) *Node 
 	return n
 }
 
-// Entry returns the entry that n stands for, without any lock; the owner's.
-func (n *Node) Entry() any { return n.entry.Load() }
+// EntryOf returns the entry that n stands for, without any lock; the owner's. All entries of
+// an owner are of the type E: a node has no room to say which.
+func EntryOf[E any](n *Node) *E { return (*E)(atomic.LoadPointer(&n.entry)) }
 
 // SetEntry makes e, which has the same key as the one before, the entry that n stands
 // for. That one is locked.
-func (n *Node) SetEntry(e any) { n.entry.Store(e) }
+func SetEntry[E any](n *Node, e *E) {
+	if Debug {
+		n.owner.assertEntry(reflect.TypeFor[E]())
+	}
+	atomic.StorePointer(&n.entry, unsafe.Pointer(e))
+}
 
 // Owner returns the cache of n.
 func (n *Node) Owner() *Owner { return n.owner }

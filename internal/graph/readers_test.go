@@ -12,11 +12,11 @@ func TestPitfallBazel3549(t *testing.T) {
 	g.Lock()
 	defer g.Unlock()
 	o := g.NewOwner(&pair{}, Derived)
-	in := o.NewNode(nil, Input, Clean, g.Next())
-	other := o.NewNode(nil, Input, Clean, g.Next())
+	in := o.newNode(Input, Clean, g.Next())
+	other := o.newNode(Input, Clean, g.Next())
 	const readers = 50
 	for round := range 10000 { // each reads the one or the other, as long as that does not change
-		y := o.NewNode(nil, Derived, Dirty, 0)
+		y := o.newNode(Derived, Dirty, 0)
 		on := in
 		if round%3 == 0 {
 			on = other
@@ -44,7 +44,7 @@ func TestLongLists(t *testing.T) {
 	g.Lock()
 	defer g.Unlock()
 	o, gone := g.NewOwner(&pair{}, Derived), g.NewOwner(&pair{}, Derived)
-	in := o.NewNode(nil, Input, Clean, g.Next())
+	in := o.newNode(Input, Clean, g.Next())
 	readers := make([]*Node, 100)
 	clean := func(nodes []*Node) {
 		for _, y := range nodes {
@@ -69,7 +69,7 @@ func TestLongLists(t *testing.T) {
 		if i >= 80 {
 			of = gone
 		}
-		readers[i] = of.NewNode(nil, Derived, Dirty, 0)
+		readers[i] = of.newNode(Derived, Dirty, 0)
 	}
 	for _, step := range []struct{ cleaned, listed int }{{100, 100}, {50, 100}, {49, 0}, {100, 100}} {
 		clean(readers[:step.cleaned])

@@ -7,7 +7,7 @@ func TestPathsKeepNothing(t *testing.T) {
 	g := New()
 	g.Lock()
 	defer g.Unlock()
-	n := g.NewOwner(&pair{}, Derived).NewNode(nil, Derived, Dirty, 0)
+	n := g.NewOwner(&pair{}, Derived).newNode(Derived, Dirty, 0)
 	p := g.begin(n)
 	for range 100 {
 		p.push(n)
