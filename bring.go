@@ -37,21 +37,25 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 	m.ring()
 	var errs errorList
 	work := make([]doubts, len(cores))
-	total := 0
+	done, total := 0, 0
 	q := &graph.Request{} // what fails is called once for all who need it
 	for i, c := range cores {
 		work[i], err = c.typed.stale(ctx, q)
-		total += len(work[i].nodes)
+		total += work[i].len()
 		errs.add(c.err(ctx, "build", nil, err))
 	}
-	done := 0
+	looked := func(n int) {
+		if done += n; n > 0 && progress != nil {
+			progress(done, total)
+		}
+	}
 	for i, c := range cores {
-		errs.add(c.bring(ctx, q, work[i], func(n int) {
-			done += n
-			if progress != nil {
-				progress(done, total)
-			}
-		}))
+		errs.add(c.bring(ctx, q, inOrder(work[i].nodes), work[i].restored, looked))
+	}
+	for i, c := range cores { // now that what they depend on has been looked at
+		rest := c.unsettled(ctx, work[i].marked)
+		looked(work[i].len() - len(work[i].nodes) - len(rest))
+		errs.add(c.bring(ctx, q, rest, false, looked))
 	}
 	if ctx.Err() != nil {
 		return flight.Cause(ctx)
@@ -64,11 +68,17 @@ func (c *Cache[K, V]) Build(ctx context.Context) error {
 	return c.m.Build(ctx, Only(c.slot.name), nil)
 }
 
-// doubts are the nodes of a cache that may have to be built, in the order in which they
-// were.
+// doubts are the nodes of a cache that may have to be built.
 type doubts struct {
-	nodes    []*graph.Node
-	restored bool // the edges of some may be as they were stored
+	nodes    [][]doubtful
+	marked   [][]*graph.Node // those that are clean if others are
+	restored bool            // the edges of some nodes may be as they were stored
+}
+
+// doubtful is a node, and when it was built.
+type doubtful struct {
+	node  *graph.Node
+	built uint64
 }
 
 // bringAtOnce is how many entries are built side by side, before it is looked whether
@@ -85,9 +95,9 @@ func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, erro
 		return doubts{}, err
 	}
 	t := c.table.Load()
-	found := make([][]doubtful, len(t.shards))
+	found := doubts{nodes: make([][]doubtful, len(t.shards)), marked: make([][]*graph.Node, len(t.shards))}
 	var restored, moved atomic.Bool // some are in another table now
-	err := each(ctx, 1, numbers(len(found)), func(_ context.Context, i int) {
+	err := each(ctx, 1, numbers(len(t.shards)), func(_ context.Context, i int) {
 		s := &t.shards[i]
 		s.mu.RLock()
 		defer s.mu.RUnlock()
@@ -95,12 +105,23 @@ func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, erro
 			moved.Store(true)
 			return
 		}
-		part := make([]doubtful, 0, len(s.entries))
+		var part []doubtful
+		var marked []*graph.Node
 		add := func(some []*entry[K, V]) {
 			touchNodes(some)
 			for _, e := range some {
 				if e.node == nil || e.kind == dropped || e.node.Fresh() || e.kind == absent && !c.outdatedNode(e.node) {
 					continue
+				}
+				if e.node.Marked() {
+					if marked == nil {
+						marked = make([]*graph.Node, 0, len(s.entries))
+					}
+					marked = append(marked, e.node)
+					continue
+				}
+				if part == nil {
+					part = make([]doubtful, 0, len(s.entries))
 				}
 				part = append(part, doubtful{e.node, e.node.Built})
 				if e.node.Untouched() && !restored.Load() {
@@ -116,7 +137,7 @@ func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, erro
 			}
 		}
 		add(some)
-		found[i] = part
+		found.nodes[i], found.marked[i] = part, marked
 	})
 	if err != nil {
 		return doubts{}, err
@@ -125,13 +146,35 @@ func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, erro
 		c.m.awaitTable()
 		return c.stale(ctx, q)
 	}
-	return doubts{inOrder(found), restored.Load()}, nil
+	found.restored = restored.Load()
+	return found, nil
 }
 
-// doubtful is a node that may have to be built.
-type doubtful struct {
-	node  *graph.Node
-	built uint64
+// len is how many there are.
+func (d doubts) len() (n int) {
+	for i := range d.nodes {
+		n += len(d.nodes[i]) + len(d.marked[i])
+	}
+	return n
+}
+
+// unsettled returns those of marked, nodes of c, that may have to be built, in the order in
+// which they were.
+func (c *core) unsettled(ctx context.Context, marked [][]*graph.Node) []*graph.Node {
+	g := c.m.graph
+	rest := make([][]doubtful, len(marked))
+	each(ctx, 1, numbers(len(marked)), func(_ context.Context, i int) {
+		for part := range slices.Chunk(marked[i], bringAtOnce) {
+			if part = g.Settle(part); len(part) > 0 {
+				g.Lock()
+				for _, n := range part {
+					rest[i] = append(rest[i], doubtful{n, n.Built})
+				}
+				g.Unlock()
+			}
+		}
+	})
+	return inOrder(rest)
 }
 
 // inOrder returns the nodes of parts in the order in which they were built. It divides
@@ -182,8 +225,8 @@ func inOrder(parts [][]doubtful) []*graph.Node {
 // bring brings nodes to clean, in the order in which they were built, so what an entry
 // was built from is mostly looked at before, and a look at that is all it takes. It tells
 // done, from its own goroutine, how many it has looked at.
-func (c *core) bring(ctx context.Context, q *graph.Request, work doubts, done func(n int)) error {
-	if len(work.nodes) == 0 {
+func (c *core) bring(ctx context.Context, q *graph.Request, nodes []*graph.Node, restored bool, done func(n int)) error {
+	if len(nodes) == 0 {
 		return nil
 	}
 	g, keyed := c.m.graph, c.keyed()
@@ -204,8 +247,8 @@ func (c *core) bring(ctx context.Context, q *graph.Request, work doubts, done fu
 	linked := make(chan []*graph.Node)
 	linking.Go(func() {
 		defer close(linked)
-		for group := range slices.Chunk(work.nodes, bringAtOnce*linkAtOnce) {
-			if work.restored {
+		for group := range slices.Chunk(nodes, bringAtOnce*linkAtOnce) {
+			if restored {
 				each(ctx, 1, slices.Collect(slices.Chunk(group, bringAtOnce)), g.Link)
 			}
 			select {

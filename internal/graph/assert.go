@@ -64,7 +64,7 @@ func (n *Node) assertClean() {
 		d := e.Node
 		assert(d.clean(), n, "I1: a dependency is not clean")
 		assert(d.Stamp == e.Stamp, n, "I1: a dependency has another stamp")
-		assert(d.watched, n, "I1: a dependency is not watched")
+		assert(d.isWatched(), n, "I1: a dependency is not watched")
 		assert(d.lenAbove > 1000 || slices.Contains(d.readers(), n), n, "I1: a dependency does not list it")
 	}
 }
@@ -112,12 +112,12 @@ func (n *Node) assertMarked(same bool) {
 	if same {
 		return
 	}
-	assert(!n.watched, n, "it is changed, and was not marked")
+	assert(!n.watched && (n.wave == nil || n.leads || !n.wave.root().open()), n, "it is changed, and was not marked")
 	if n.lenAbove > 1000 {
 		return
 	}
 	for _, y := range n.readers() {
-		assert(y.word.Load() != y.owner.clean.Load() || y.dead() || !y.reads(n), y, "it is clean, and what it was built from was marked")
+		assert(!y.clean() || !y.reads(n), y, "it is clean, and what it was built from was marked")
 	}
 }
 

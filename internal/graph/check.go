@@ -54,7 +54,7 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string, on *Node))
 		if n.kind == Input && n.lenEdges > 0 {
 			fault(n, "an input has dependencies", nil)
 		}
-		if State(n.word.Load()&3) != Clean && n.watched {
+		if !n.clean() && State(n.word.Load()&3) != Clean && n.watched {
 			fault(n, "it is not clean, and somebody who has read it may be", nil)
 		}
 		if n.joined {
@@ -76,7 +76,7 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string, on *Node))
 				fault(n, "I1: it is clean, but a dependency is not", d)
 			case d.Stamp != e.Stamp:
 				fault(n, fmt.Sprintf("I1: it was built from stamp %d of a dependency, which has %d", e.Stamp, d.Stamp), d)
-			case !d.watched || !registered[pair{d, n}]:
+			case !d.isWatched() || !registered[pair{d, n}]:
 				fault(n, "I1: it is not registered with a dependency", d)
 			}
 		}

@@ -19,7 +19,6 @@ type Graph struct {
 	paths   []path  // not in use; see begin
 	writes  uint64  // counts what is changed from outside
 	calls   uint64  // counts calls of builders
-	wave    uint16  // counts calls of Mark
 	shared  atomic.Bool
 }
 

@@ -38,7 +38,9 @@ type Node struct {
 	took      float32        // nanoseconds; seven digits are enough
 	roomAbove uint8          // the class of its capacity
 	strays    bool           // it may be in above of nodes that are not among its edges
-	wave      uint16         // the Mark that made it doubtful. It may be another one of long ago, so nothing but time depends on it
+	front     bool           // it counts in wave.front
+	leads     bool           // all that have read it, and are on its wave, are of the front
+	wave      *wave          // the last one that has come by; nil if that is of no use any more
 }
 
 // extra is what few nodes have, or only for a while. It is a part of the run, or
@@ -75,12 +77,13 @@ const (
 type State uint8
 
 const (
-	Check = State(iota) // something below may have changed
-	Dirty               // it has to be built
-	Clean               // it is what a builder would make now
+	Check  = State(iota) // something below may have changed
+	Dirty                // it has to be built
+	Clean                // it is what a builder would make now
+	marked               // Check, or Clean once its wave has settled
 )
 
-func (s State) String() string { return [...]string{"check", "dirty", "clean"}[s] }
+func (s State) String() string { return [...]string{"check", "dirty", "clean", "marked"}[s] }
 
 // Cause says why a builder runs.
 type Cause struct {
@@ -248,17 +251,22 @@ func (n *Node) setRun(r *Run) {
 // Untouched reports, without any lock, that n may be as it was restored.
 func (n *Node) Untouched() bool { return n.word.Load() == word(Check, 0) }
 
+// Marked reports, without any lock, that n is clean if others are; see Graph.Settle.
+func (n *Node) Marked() bool { return State(n.word.Load()&3) == marked }
+
 // Fresh reports, without any lock, that n is clean. It may be so without Fresh
 // knowing.
 func (n *Node) Fresh() bool { return n.word.Load() == n.owner.clean.Load() }
 
 // State returns what is known of n. The graph is locked.
 func (n *Node) State() State {
-	s := State(n.word.Load() & 3)
-	if s == Clean && !n.clean() {
-		return Check
+	if n.clean() {
+		return Clean
 	}
-	return s
+	if State(n.word.Load()&3) == Dirty {
+		return Dirty
+	}
+	return Check
 }
 
 // clean reports whether n is clean.
@@ -273,6 +281,10 @@ func (n *Node) clean() bool {
 	if n.kind == Input && w&3 == uint64(Clean) && n.owner.wholeClean() {
 		n.set(Clean) // nothing below it could have changed
 		return true
+	}
+	if w&3 == uint64(marked) {
+		n.calm()
+		return n.word.Load() == n.owner.clean.Load()
 	}
 	return false
 }
@@ -289,9 +301,10 @@ func (n *Node) Dead() bool { return n.dead() }
 // those that have read it before will look for the node that is in its place
 // then. It is called for a node without a value. The graph is locked.
 func (n *Node) Forget() bool {
-	if n.watched || n.run() != nil {
+	if n.calm(); n.watched || n.run() != nil {
 		return false
 	}
+	n.diverge()
 	n.epoch = n.owner.epoch - 1
 	return true
 }
@@ -303,7 +316,7 @@ func (n *Node) set(s State) {
 	was := n.word.Load()
 	since := n.owner.suspect
 	switch {
-	case s == Check:
+	case s == Check || s == marked:
 		since = was >> 2 // for Asked
 	case s == Clean && n.kind == Input && !n.owner.wholeClean():
 		since-- // not before the contents are
@@ -311,6 +324,10 @@ func (n *Node) set(s State) {
 	n.word.Store(word(s, since))
 	if was&3 == uint64(Clean) && s != Clean {
 		n.owner.marks.Add(1) // afterwards
+	}
+	if s == Clean && n.front {
+		n.front = false
+		n.wave.root().front--
 	}
 }
 
@@ -350,6 +367,7 @@ func (n *Node) Distrust(why Reason) {
 // Restore makes n a node whose edges were stored. The graph is locked.
 func (n *Node) Restore(kind Kind, saved string) {
 	n.kind = kind
+	n.diverge()
 	n.SetEdges(nil)
 	n.keep(n.Old(), saved)
 	n.set(Check)
@@ -364,7 +382,7 @@ func (n *Node) Doubt() {
 		n.assertMarked(false)
 	}
 	n.supersede()
-	if State(n.word.Load()&3) == Clean {
+	if State(n.word.Load()&3) != Dirty {
 		n.set(Check)
 	}
 	n.word.And(3) // not asked

@@ -95,8 +95,12 @@ func (n *Node) Patient() *Run {
 	return w
 }
 
-// active reports that n is clean, or being built: what it has read is watched.
-func (n *Node) active() bool { return n.word.Load()&3 == uint64(Clean) || n.run() != nil }
+// active reports that n is clean, or may become so with its wave, or is being built: what
+// it has read is watched.
+func (n *Node) active() bool {
+	s := State(n.word.Load() & 3)
+	return s == Clean || n.run() != nil || s == marked && n.wave != nil && !n.wave.root().broke
+}
 
 // reads reports that n has read d, as far as it is known without asking runs.
 func (n *Node) reads(d *Node) bool {
@@ -116,15 +120,21 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 	if Debug {
 		g.assertLocked()
 	}
-	if n.watched { // most that are built are not
+	if n.watched || n.wave != nil { // most that are set are not
 		patient = g.follow(n)
 	}
 	return patient
 }
 
-// follow is Mark for a node that is watched.
+// follow is Mark for a node that may be watched.
 func (g *Graph) follow(n *Node) (patient *Run) {
-	g.wave++
+	if n.calm(); !n.watched {
+		n.diverge()
+		return nil
+	}
+	w := &wave{}
+	root := w
+	n.wave = w
 	var next [followAtOnce]*Node
 	for stack := append(g.stack[:0], n); len(stack) > 0; g.stack = stack[:0] {
 		some := next[:copy(next[:], stack[max(0, len(stack)-len(next)):])]
@@ -137,8 +147,8 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 			if !x.watched {
 				continue // since it was followed last, nothing above it was found clean
 			}
-			x.watched = false
-			above, kept, marked := x.readers(), 0, 0
+			x.watched, x.leads = false, x == n
+			above, kept, passed := x.readers(), 0, 0
 			for i, y := range above {
 				if r := y.run(); r != nil {
 					r.poison++
@@ -147,16 +157,30 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 						patient = r
 					}
 				}
+				if y.wave != nil && y.wave != w {
+					if y.calm(); y.wave != nil {
+						root = root.join(y.wave.root())
+					}
+				}
 				if y.word.Load()&3 == uint64(Clean) {
 					if !y.reads(x) {
 						continue // and is not listed any more
 					}
-					y.set(Check)
-					y.wave = g.wave
+					y.set(marked)
+					y.leads = y.leads || y.wave == nil // if it is not watched
+					y.wave = w
 					if y.owner.covers != nil {
 						y.owner.covers.Doubt()
 					}
 					stack = append(stack, y)
+				}
+				if State(y.word.Load()&3) == marked && y.wave != nil {
+					if dead := y.dead(); dead || x == n {
+						y.set(Check)
+						if y.front = !dead; y.front {
+							root.front++
+						}
+					}
 				}
 				if y.dead() {
 					y.joined = false
@@ -165,19 +189,23 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 				if kept != i { // mostly all are kept, and to write a pointer is not cheap
 					above[kept] = y
 				}
-				if kept++; y.wave == g.wave { // by way of x or another
-					marked++
+				if kept++; y.wave == w { // by way of x or another
+					passed++
 				}
 			}
-			if kept > few && marked < kept/2 {
+			if kept > few && passed < kept/2 {
 				for _, y := range above[:kept] {
 					y.joined = false
 				}
 				kept = 0
+				root.broke = root.broke || x != n
 			}
 			clear(above[kept:])
 			x.lenAbove = uint32(kept)
 		}
+	}
+	if !root.open() { // nothing is on it, or each is on its own
+		n.wave, n.leads = nil, false
 	}
 	return patient
 }
@@ -196,7 +224,7 @@ func touchReaders(nodes []*Node) {
 	for _, x := range nodes {
 		if x.watched && x.lenAbove <= few {
 			for _, y := range x.readers() {
-				touched += y.word.Load() + uint64(y.wave)
+				touched += y.word.Load() + uint64(y.roomAbove)
 			}
 		}
 	}

@@ -419,7 +419,7 @@ func touch(nodes []*Node) {
 // holds makes n clean, if a look at what it has read is enough to say that it is. The
 // graph is locked.
 func (n *Node) holds() bool {
-	if n.dead() || n.kind == Input || !n.owner.wholeClean() || n.run() != nil || State(n.word.Load()&3) != Check || n.kind == Probed && !n.Asked() || n.Saved() != "" {
+	if n.dead() || n.kind == Input || !n.owner.wholeClean() || n.run() != nil || State(n.word.Load()&3) == Dirty || n.kind == Probed && !n.Asked() || n.Saved() != "" {
 		return false
 	}
 	for _, e := range n.Edges() {
@@ -478,9 +478,11 @@ func (g *Graph) link(ctx context.Context, nodes ...*Node) (failed error) {
 		nodes[0].owner.Type.Link(ctx, lists)
 	}()
 	for _, l := range lists {
-		if n := l.Node; l.Err != nil {
+		n := l.Node
+		if l.Err != nil {
 			failed = cmp.Or(failed, l.Err)
 		} else if n.Saved() == l.Saved && n.edges == unsafe.SliceData(l.Edges) { // nobody else has replaced them
+			n.own()
 			n.SetEdges(l.Linked)
 			n.keep(n.Old(), "")
 		}
