@@ -142,11 +142,13 @@ func touchNodes[K comparable, V any](entries []*entry[K, V]) {
 		touched += int(e.kind)
 	}
 	for _, e := range entries {
-		if n := e.node; n != nil {
+		if n := e.node; n != nil && n.Fresh() {
+			touched++
+		}
+	}
+	for _, e := range entries {
+		if n := e.node; n != nil && !n.Marked() && !n.Fresh() {
 			touched += int(n.Built)
-			if n.Fresh() {
-				touched++
-			}
 		}
 	}
 	runtime.KeepAlive(touched)

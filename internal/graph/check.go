@@ -44,6 +44,12 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string, on *Node))
 			registered[pair{n, y}] = true
 		}
 	}
+	fronts := make(map[*wave]int)
+	for _, n := range nodes {
+		if n.front && !n.dead() {
+			fronts[n.wave.root()]++
+		}
+	}
 	for _, n := range nodes {
 		if n.dead() {
 			continue // it was forgotten since it was collected
@@ -61,6 +67,26 @@ func (g *Graph) Check(nodes []*Node, fault func(n *Node, what string, on *Node))
 			for _, e := range n.Edges() {
 				if !registered[pair{e.Node, n}] && !e.Node.dead() {
 					fault(n, "it passes for registered with a dependency, and is not", e.Node)
+				}
+			}
+		}
+		if n.front {
+			if w := n.wave.root(); fronts[w] > w.front {
+				fault(n, fmt.Sprintf("I8: its wave waits for %d nodes, and has %d", w.front, fronts[w]), nil)
+			}
+		}
+		if !n.clean() && State(n.word.Load()&3) == marked && n.wave != nil && n.wave.root().open() {
+			for _, e := range n.Edges() {
+				d := e.Node
+				switch on := d.wave != nil && d.wave.root() == n.wave.root(); {
+				case n.word.Load()>>2 != n.owner.suspect:
+					// It does not become clean with its wave.
+				case d.dead() || d.Stamp != e.Stamp:
+					fault(n, "I8: its wave may settle, and a dependency has changed", d)
+				case !on && !(d.clean() && d.isWatched()):
+					fault(n, "I8: its wave may settle, and a dependency is not clean, or not watched", d)
+				case !registered[pair{d, n}]:
+					fault(n, "I8: its wave may settle, and it is not registered with a dependency", d)
 				}
 			}
 		}

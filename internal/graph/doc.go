@@ -14,7 +14,9 @@
 // that is to be checked it compares the stamps of its edges, in the order in
 // which they were read, bringing each to clean first. The first that differs
 // stops the search, and the builder runs. If what it makes equals the old value
-// the node keeps its stamp, so that whoever read it is still right: the cutoff.
+// the node keeps its stamp, so that whoever read it is still right: the cutoff. If
+// all that have read the input turn out to be what they were, whatever lies above
+// them is clean again at once: see wave.
 //
 // A run of a builder is registered with everything it has read. A write to any
 // of that poisons it. At its next read, and before its result is published, a
@@ -47,6 +49,9 @@
 //	    not poisoned.
 //	I6  What was invalidated explicitly is not revived by comparing stamps.
 //	I7  Edges are checked in the order of reading, up to the first change.
+//	I8  A node that becomes clean when its wave settles is registered with each of
+//	    its dependencies, whose stamps are the recorded ones, and which are on
+//	    that wave, too, or clean. A wave waits for all of its front.
 //
 // The design follows Skyframe (push, then pull with change pruning), DICE
 // (long lists of dependents are taken when they are followed), Shake (stamps

@@ -327,7 +327,9 @@ func (n *Node) set(s State) {
 	}
 	if s == Clean && n.front {
 		n.front = false
-		n.wave.root().front--
+		w := n.wave.root()
+		w.front--
+		w.begun = true
 	}
 }
 

@@ -157,34 +157,36 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 						patient = r
 					}
 				}
-				if y.wave != nil && y.wave != w {
-					if y.calm(); y.wave != nil {
-						root = root.join(y.wave.root())
+				if y.wave != w {
+					if y.wave != nil {
+						root = y.meet(root)
 					}
-				}
-				if y.word.Load()&3 == uint64(Clean) {
-					if !y.reads(x) {
-						continue // and is not listed any more
-					}
-					y.set(marked)
-					y.leads = y.leads || y.wave == nil // if it is not watched
-					y.wave = w
-					if y.owner.covers != nil {
-						y.owner.covers.Doubt()
-					}
-					stack = append(stack, y)
-				}
-				if State(y.word.Load()&3) == marked && y.wave != nil {
-					if dead := y.dead(); dead || x == n {
-						y.set(Check)
-						if y.front = !dead; y.front {
-							root.front++
+					if State(y.word.Load()&3) == Clean {
+						if !y.reads(x) {
+							continue // and is not listed any more
 						}
+						y.set(marked)
+						if y.wave == nil && !y.watched {
+							y.leads = true // nothing
+						}
+						y.wave = w
+						if y.owner.covers != nil {
+							y.owner.covers.Doubt()
+						}
+						stack = append(stack, y)
 					}
 				}
 				if y.dead() {
+					if State(y.word.Load()&3) == marked { // it may be adopted, without being registered
+						y.set(Check)
+					}
 					y.joined = false
 					continue
+				}
+				if x == n && y.wave != nil && State(y.word.Load()&3) == marked {
+					y.set(Check)
+					y.front = true
+					root.front++
 				}
 				if kept != i { // mostly all are kept, and to write a pointer is not cheap
 					above[kept] = y

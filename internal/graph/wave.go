@@ -1,6 +1,9 @@
 package graph
 
-import "runtime"
+import (
+	"runtime"
+	"sync/atomic"
+)
 
 // wave is what one call of Mark has made doubtful: the nodes that have read what
 // changes, which are its front, those that have read them, and so on. If all of
@@ -11,7 +14,7 @@ import "runtime"
 //
 // A wave breaks if something on it gets another value, or is to be built for a
 // reason of its own. It does not settle any more, and its nodes are checked one
-// by one. Waves that meet become one.
+// by one. Waves that meet become one, or one of them breaks.
 //
 // That nodes of a wave that has settled are clean means, for as long as it may
 // settle:
@@ -26,6 +29,7 @@ import "runtime"
 type wave struct {
 	into  *wave // the one that it has become a part of
 	front int   // how many nodes of the front were not found unchanged yet
+	begun bool  // some were
 	broke bool
 }
 
@@ -52,6 +56,7 @@ func (w *wave) join(other *wave) *wave {
 	if w != other {
 		w.into = other
 		other.front += w.front
+		other.begun = other.begun || w.begun
 		other.broke = other.broke || w.broke
 	}
 	return other
@@ -87,6 +92,9 @@ func (g *Graph) Settle(nodes []*Node) []*Node {
 	touched := uint64(0)
 	for _, n := range nodes {
 		touched += n.word.Load()
+		if atomic.LoadPointer(&n.entry) != nil { // which is next to wave
+			touched++
+		}
 	}
 	runtime.KeepAlive(touched)
 	rest := nodes[:0]
@@ -98,6 +106,23 @@ func (g *Graph) Settle(nodes []*Node) []*Node {
 		}
 	}
 	return rest
+}
+
+// meet is told that the wave with the given root has come to n, and returns its root from
+// then on. If n is on another that may settle, the two become one; but not if checking that
+// has begun: what is left of it may be what nobody asks for, and it breaks.
+func (n *Node) meet(root *wave) *wave {
+	n.calm()
+	if n.wave == nil {
+		return root
+	}
+	other := n.wave.root()
+	if other.begun {
+		other.broke = true
+		n.calm()
+		return root
+	}
+	return root.join(other)
 }
 
 // isWatched is watched, also of a wave that has settled.
@@ -119,12 +144,11 @@ func (n *Node) diverge() {
 
 // own breaks the wave that n is on, if it would become clean with it.
 func (n *Node) own() {
-	if State(n.word.Load()&3) == marked {
-		if n.wave != nil {
-			if w := n.wave.root(); w.open() {
-				w.broke = true
-			}
-		}
-		n.set(Check)
+	if n.wave == nil || State(n.word.Load()&3) != marked {
+		return
 	}
+	if w := n.wave.root(); w.open() {
+		w.broke = true
+	}
+	n.calm()
 }
