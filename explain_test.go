@@ -326,7 +326,8 @@ func TestPlanOfWhole(t *testing.T) {
 }
 
 // TestExplainInDoubt: an entry that was marked, of which nothing that it was built from turned
-// out to have changed, is not said to have been built from what was replaced.
+// out to have changed, is not said to have been built from what was replaced. It is clean,
+// unless something else that the same change has made doubtful has changed.
 func TestExplainInDoubt(t *testing.T) {
 	_, open := explained(t)
 	in, mid, top := open()
@@ -334,6 +335,15 @@ func TestExplainInDoubt(t *testing.T) {
 	in.Set("k", 2)
 	must(mid.Get(t.Context(), "k")) // the same
 	x := top.Explain("k")
+	equal(t, "why", fmt.Sprint(x.State, ": ", x.Why), "clean: nothing that it was built from has changed")
+
+	copied := must(Register(in.m, "copied", Spec[string, int]{Build: in.Get}))
+	again := must(Register(in.m, "again", Spec[string, int]{Build: copied.Get}))
+	must(again.Get(t.Context(), "k"))
+	in.Set("k", 3)
+	must(copied.Get(t.Context(), "k"))
+	must(mid.Get(t.Context(), "k"))
+	x = top.Explain("k")
 	equal(t, "why", fmt.Sprint(x.State, ": ", x.Why), "check: what it was built from was in doubt, and has not changed")
 	equal(t, "changed", x.Dependencies[0].Changed, false)
 }

@@ -304,7 +304,7 @@ func (n *Node) Forget() bool {
 	if n.calm(); n.watched || n.run() != nil {
 		return false
 	}
-	n.diverge()
+	n.advance()
 	n.epoch = n.owner.epoch - 1
 	return true
 }
@@ -369,7 +369,7 @@ func (n *Node) Distrust(why Reason) {
 // Restore makes n a node whose edges were stored. The graph is locked.
 func (n *Node) Restore(kind Kind, saved string) {
 	n.kind = kind
-	n.diverge()
+	n.advance()
 	n.SetEdges(nil)
 	n.keep(n.Old(), saved)
 	n.set(Check)

@@ -129,7 +129,7 @@ func (g *Graph) Mark(n *Node) (patient *Run) {
 // follow is Mark for a node that may be watched.
 func (g *Graph) follow(n *Node) (patient *Run) {
 	if n.calm(); !n.watched {
-		n.diverge()
+		n.advance()
 		return nil
 	}
 	w := &wave{}

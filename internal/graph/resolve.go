@@ -482,7 +482,7 @@ func (g *Graph) link(ctx context.Context, nodes ...*Node) (failed error) {
 		if l.Err != nil {
 			failed = cmp.Or(failed, l.Err)
 		} else if n.Saved() == l.Saved && n.edges == unsafe.SliceData(l.Edges) { // nobody else has replaced them
-			n.own()
+			n.ahead()
 			n.SetEdges(l.Linked)
 			n.keep(n.Old(), "")
 		}

@@ -130,7 +130,7 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *Reques
 	r.open, r.began = true, g.Revision()
 	r.called()
 	r.repeats(n.lenEdges > 0)
-	n.own()
+	n.ahead()
 	n.setRun(r)
 	r.at = int32(len(g.running))
 	if g.running = append(g.running, r); r.at == 0 {
@@ -385,7 +385,7 @@ func (r *Run) Commit(same, absent bool, kind Kind) {
 // built from may have changed since Verdict, the node is not clean. The graph is locked.
 func (r *Run) Settle() {
 	n := r.node
-	n.diverge()
+	n.advance()
 	n.Stamp = r.graph().Next()
 	n.keep(n.Old(), "")
 	n.Built, n.why = n.Stamp, Missing

@@ -12,9 +12,10 @@ import (
 // them, by Node.clean, notes that. So a change that comes to nothing costs what
 // it takes to find that out, however much lies above.
 //
-// A wave breaks if something on it gets another value, or is to be built for a
-// reason of its own. It does not settle any more, and its nodes are checked one
-// by one. Waves that meet become one, or one of them breaks.
+// If something on it gets another value those that have read that are of the front,
+// too, and so is what is to be built for a reason of its own. Waves that meet
+// become one. Where that would cost too much, or be of no use, a wave breaks: it
+// does not settle any more, and its nodes are checked one by one.
 //
 // That nodes of a wave that has settled are clean means, for as long as it may
 // settle:
@@ -28,10 +29,15 @@ import (
 // The graph's lock guards it.
 type wave struct {
 	into  *wave // the one that it has become a part of
-	front int   // how many nodes of the front were not found unchanged yet
-	begun bool  // some were
+	front int   // how many nodes of the front are not known to be clean yet
+	added int   // how many may have come to the front since
+	begun bool  // some are clean
 	broke bool
 }
+
+// maxAdded is how many nodes may come to the front of a wave later: where so much changes
+// there will hardly be much that does not.
+const maxAdded = 1000
 
 // root returns the wave that w is a part of by now.
 func (w *wave) root() *wave {
@@ -56,6 +62,7 @@ func (w *wave) join(other *wave) *wave {
 	if w != other {
 		w.into = other
 		other.front += w.front
+		other.added += w.added
 		other.begun = other.begun || w.begun
 		other.broke = other.broke || w.broke
 	}
@@ -131,24 +138,35 @@ func (n *Node) isWatched() bool {
 	return n.watched
 }
 
-// diverge breaks the wave that has come by n last, if those who have read n are on it
-// only because of n: it changes for another reason.
-func (n *Node) diverge() {
-	if n.wave != nil && !n.leads {
-		if w := n.wave.root(); w.open() {
-			w.broke = true
-		}
-		n.calm()
+// advance is told that n, which is not watched, is going to change: those that have read it, and
+// are on the wave that has come by it last, are of its front.
+func (n *Node) advance() {
+	if n.wave == nil || n.leads {
+		return
 	}
+	if w := n.wave.root(); w.open() {
+		if w.added += int(n.lenAbove); w.added <= maxAdded {
+			for _, y := range n.readers() {
+				y.ahead()
+			}
+			n.leads = true
+			return
+		}
+		w.broke = true
+	}
+	n.calm()
 }
 
-// own breaks the wave that n is on, if it would become clean with it.
-func (n *Node) own() {
+// ahead makes n, if it would become clean with its wave, one of the front of that.
+func (n *Node) ahead() {
 	if n.wave == nil || State(n.word.Load()&3) != marked {
 		return
 	}
 	if w := n.wave.root(); w.open() {
-		w.broke = true
+		n.set(Check)
+		n.front = true
+		w.front++
+	} else {
+		n.calm()
 	}
-	n.calm()
 }
