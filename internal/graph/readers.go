@@ -176,17 +176,16 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 						stack = append(stack, y)
 					}
 				}
-				if y.dead() {
-					if State(y.word.Load()&3) == marked { // it may be adopted, without being registered
-						y.set(Check)
+				dead := y.dead()
+				if (dead || x == n && y.wave != nil) && State(y.word.Load()&3) == marked {
+					y.set(Check)
+					if y.front = !dead; y.front {
+						root.front++
 					}
+				}
+				if dead {
 					y.joined = false
 					continue
-				}
-				if x == n && y.wave != nil && State(y.word.Load()&3) == marked {
-					y.set(Check)
-					y.front = true
-					root.front++
 				}
 				if kept != i { // mostly all are kept, and to write a pointer is not cheap
 					above[kept] = y

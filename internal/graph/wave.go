@@ -29,9 +29,9 @@ import (
 // The graph's lock guards it.
 type wave struct {
 	into  *wave // the one that it has become a part of
-	front int   // how many nodes of the front are not known to be clean yet
-	added int   // how many may have come to the front since
-	begun bool  // some are clean
+	front int   // how many nodes of the front have not been found clean yet
+	added int   // how many may have come to the front since it began
+	begun bool  // some have been found clean
 	broke bool
 }
 
@@ -162,11 +162,13 @@ func (n *Node) ahead() {
 	if n.wave == nil || State(n.word.Load()&3) != marked {
 		return
 	}
-	if w := n.wave.root(); w.open() {
-		n.set(Check)
-		n.front = true
-		w.front++
-	} else {
+	w := n.wave.root()
+	if !w.open() {
 		n.calm()
+		return
+	}
+	n.set(Check)
+	if n.front = !n.dead(); n.front { // one that is dead may be adopted, or never be looked at again
+		w.front++
 	}
 }
