@@ -199,3 +199,22 @@ func TestWaveWhileSetByHand(t *testing.T) {
 		})
 	}
 }
+
+// TestWaveOfLongList: a list of readers of which few were clean is emptied when it is followed, so those
+// few do not become clean without being looked at, which would leave them out of it.
+func TestWaveOfLongList(t *testing.T) {
+	t.Parallel()
+	w := newWaves(t)
+	copied := must(Register(w.m, "copied", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) { return w.tenth.Get(ctx, 1) }}))
+	for k := range 100 {
+		equal(t, "copied", must(copied.Get(t.Context(), k)), 1)
+	}
+	for n := range 5 {
+		ok(t, w.in.Set(1, 10*n+20))
+		for k := range 10 {
+			equal(t, "copied again", must(copied.Get(t.Context(), k)), n+2)
+		}
+		ok(t, w.in.Set(1, 10*n+21))
+		must(w.tenth.Get(t.Context(), 1))
+	}
+}

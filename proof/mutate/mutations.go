@@ -249,6 +249,31 @@ var mutations = []mutation{
 		in:    "./internal/graph",
 	},
 	{
+		name:  "a wave waits for its front",
+		edits: []edit{{"internal/graph/readers.go", "root.front++", ""}},
+		tests: "^TestChangeThatComesToNothing$",
+	},
+	{
+		name:  "who has read what changes on a wave is of its front",
+		edits: []edit{{"internal/graph/wave.go", "y.ahead()", "_ = y"}},
+		tests: "^TestChangeThatComesToNothing$|^TestWaveWhileSetByHand$",
+	},
+	{
+		name:  "waves that meet become one",
+		edits: []edit{{"internal/graph/wave.go", "return root.join(other)", "return root"}},
+		tests: "^TestChangesThatMeet$",
+	},
+	{
+		name:  "what a wave has come by is watched when that settles",
+		edits: []edit{{"internal/graph/wave.go", "n.watched = n.lenAbove > 0", ""}},
+		tests: "^TestChangeThatComesToNothing$",
+	},
+	{
+		name:  "a list that is emptied breaks the wave",
+		edits: []edit{{"internal/graph/readers.go", "root.broke = root.broke || x != n", ""}},
+		tests: "^TestWaveOfLongList$",
+	},
+	{
 		name:  "a long list of what was not checked is not kept",
 		edits: []edit{{"internal/graph/readers.go", "passed < kept/2", "false"}},
 		tests: "^TestLongLists$",
