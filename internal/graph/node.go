@@ -24,9 +24,9 @@ type Node struct {
 	Stamp   uint64 // the revision at which its value last changed; 0: it has none
 	epoch   uint32
 	kind    Kind
-	why     Reason // why it is Dirty
-	watched bool   // some of above may be clean, or being built; false unless this one is clean
-	joined  bool   // it is in above of the node of each of its edges
+	front   bool // it counts in wave.front
+	watched bool // some of above may be clean, or being built; false unless this one is clean
+	joined  bool // it is in above of the node of each of its edges
 
 	edges     *Edge // what it was built from, in the order of reading; replaced, never changed
 	lenEdges  uint32
@@ -38,7 +38,7 @@ type Node struct {
 	took      float32        // nanoseconds; seven digits are enough
 	roomAbove uint8          // the class of its capacity
 	strays    bool           // it may be in above of nodes that are not among its edges
-	front     bool           // it counts in wave.front
+	why       Reason         // why it is Dirty
 	leads     bool           // all that have read it, and are on its wave, are of the front
 	wave      *wave          // the last one that has come by; nil if that is of no use any more
 }

@@ -159,9 +159,12 @@ func (n *Node) advance() {
 
 // ahead makes n, if it would become clean with its wave, one of the front of that.
 func (n *Node) ahead() {
-	if n.wave == nil || State(n.word.Load()&3) != marked {
-		return
+	if n.wave != nil && n.Marked() { // the rest is not inlined
+		n.goAhead()
 	}
+}
+
+func (n *Node) goAhead() {
 	w := n.wave.root()
 	if !w.open() {
 		n.calm()
