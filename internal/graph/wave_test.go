@@ -989,6 +989,55 @@ func TestWaveSettles(t *testing.T) {
 	}
 }
 
+// TestEmptiedListBreaksWave: those that are taken from a long list, because most of what it has
+// was not clean, do not become clean with their wave, also if that becomes a part of another
+// afterwards.
+func TestEmptiedListBreaksWave(t *testing.T) {
+	for _, meets := range []bool{false, true} {
+		g, in, above := layers(3)
+		g.Lock()
+		defer g.Unlock()
+		o := in.owner
+		hub, second, unasked := above[0][0], above[0][1], above[0][2]
+		var readers []*Node // of hub
+		for range 40 {
+			r := o.newNode(Derived, Check, g.Next())
+			r.SetEdges([]Edge{{hub, hub.Stamp}})
+			r.holds()
+			readers = append(readers, r)
+		}
+		in2 := o.newNode(Input, Clean, g.Next())
+		a, y := o.newNode(Derived, Check, g.Next()), o.newNode(Derived, Check, g.Next())
+		a.SetEdges([]Edge{{in2, in2.Stamp}})
+		y.SetEdges([]Edge{{a, a.Stamp}, {second, second.Stamp}})
+		a.holds()
+		y.holds()
+		setInput(in)
+		same(hub)
+		same(second)
+		for _, r := range append(readers[:5:5], y) {
+			if !r.holds() {
+				t.Fatal("what was read has changed")
+			}
+		}
+		if meets {
+			setInput(in2)
+		}
+		setInput(in) // and most of what has read hub was not clean
+		same(hub)
+		same(second)
+		same(a)
+		if unasked.clean() {
+			t.Error("what nobody has asked for is clean")
+		}
+		for _, r := range readers {
+			if r.clean() && !slices.Contains(hub.readers(), r) {
+				t.Fatalf("meets another: %v: it is clean, and not registered", meets)
+			}
+		}
+	}
+}
+
 // TestWavesCostNothing: an input that is set without end, and not read, costs nothing, also in
 // turns with another; and waves do not keep each other alive.
 func TestWavesCostNothing(t *testing.T) {
