@@ -71,7 +71,7 @@ func (n *Node) compact(above []*Node) []*Node {
 		if !y.dead() && y.active() && y.reads(n) {
 			seen[y] = struct{}{}
 			kept = append(kept, y)
-		} else {
+		} else if y.reads(n) {
 			y.joined = false
 		}
 	}

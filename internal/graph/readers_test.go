@@ -84,3 +84,32 @@ func TestLongLists(t *testing.T) {
 		t.Errorf("20 of 100 are dead, and %d are listed", len(in.readers()))
 	}
 }
+
+// TestStraysAreDropped: a list that is full loses what does not read the node any more, which
+// is listed where it reads, and passes for that.
+func TestStraysAreDropped(t *testing.T) {
+	g := New()
+	g.Lock()
+	defer g.Unlock()
+	o := g.NewOwner(&pair{}, Derived)
+	in, other := o.newNode(Input, Clean, g.Next()), o.newNode(Input, Clean, g.Next())
+	reader := func(on *Node) *Node {
+		y := o.newNode(Derived, Check, 0)
+		y.SetEdges([]Edge{{on, on.Stamp}})
+		y.holds()
+		return y
+	}
+	y := reader(in)
+	y.set(Check)
+	y.SetEdges([]Edge{{other, other.Stamp}})
+	y.holds()
+	for range 2 * few {
+		reader(in)
+	}
+	if slices.Contains(in.readers(), y) {
+		t.Error("it is listed yet")
+	}
+	if !y.joined || !slices.Contains(other.readers(), y) {
+		t.Error("it does not pass for registered")
+	}
+}

@@ -224,7 +224,7 @@ func (s *search) run() (*Run, error) {
 			top.why, top.next = nil, 0 // contents as a whole are yet to be checked
 		case last || !kept && s.final(err):
 			return s.told(r, err)
-		case !kept:
+		case !kept && !x.clean(): // or it was set meanwhile
 			s.failed(x, err)
 		}
 	}
