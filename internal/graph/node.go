@@ -39,7 +39,7 @@ type Node struct {
 	roomAbove uint8          // the class of its capacity
 	strays    bool           // it may be in above of nodes that are not among its edges
 	why       Reason         // why it is Dirty
-	leads     bool           // all that have read it, and are on its wave, are of the front
+	leads     bool           // those that have read it, and are on its wave, are of the front
 	wave      *wave          // the last one that has come by; nil if that is of no use any more
 }
 

@@ -134,7 +134,7 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 	}
 	w := &wave{}
 	root := w
-	n.wave = w
+	n.wave = nil // those that have read it are on the front of w
 	var next [followAtOnce]*Node
 	for stack := append(g.stack[:0], n); len(stack) > 0; g.stack = stack[:0] {
 		some := next[:copy(next[:], stack[max(0, len(stack)-len(next)):])]
@@ -147,7 +147,7 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 			if !x.watched {
 				continue // since it was followed last, nothing above it was found clean
 			}
-			x.watched, x.leads = false, x == n
+			x.watched, x.leads = false, false
 			above, kept, passed := x.readers(), 0, 0
 			for i, y := range above {
 				if r := y.run(); r != nil {
@@ -167,7 +167,7 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 						}
 						y.set(marked)
 						if y.wave == nil && !y.watched {
-							y.leads = true // nothing
+							y.leads = true // none has
 						}
 						y.wave = w
 						if y.owner.covers != nil {
@@ -204,9 +204,6 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 			clear(above[kept:])
 			x.lenAbove = uint32(kept)
 		}
-	}
-	if !root.open() { // nothing is on it, or each is on its own
-		n.wave, n.leads = nil, false
 	}
 	return patient
 }

@@ -23,8 +23,9 @@ import (
 //   - Each is joined. Whoever takes one from a list breaks the wave.
 //   - What was followed may be followed again when it has settled: it is watched
 //     then. See Node.calm.
-//   - Of a node that has ceased to be clean in the course of the wave all that
-//     have read it are on the wave, too, and if that led it, on the front.
+//   - Of a node that is on the wave, those that have read it and would be clean with a
+//     wave are on this one, and on its front if the node has changed: then it leads
+//     them, or it is where the wave began, and on none.
 //
 // The graph's lock guards it.
 type wave struct {
