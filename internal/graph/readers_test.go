@@ -84,3 +84,50 @@ func TestLongLists(t *testing.T) {
 		t.Errorf("20 of 100 are dead, and %d are listed", len(in.readers()))
 	}
 }
+
+// reading makes y a node that was built from on.
+func reading(y, on *Node) *Node {
+	on.join(y)
+	y.SetEdges([]Edge{{on, on.Stamp}})
+	y.joined = true
+	y.set(Clean)
+	return y
+}
+
+// TestTakenFromListOfOther: a node that is taken from the list of one that it does not read any
+// more passes for registered with what it reads.
+func TestTakenFromListOfOther(t *testing.T) {
+	g := New()
+	g.Lock()
+	defer g.Unlock()
+	o := g.NewOwner(&pair{}, Derived)
+	was, is := o.newNode(Input, Clean, g.Next()), o.newNode(Input, Clean, g.Next())
+	y := reading(reading(o.newNode(Derived, Dirty, 0), was), is)
+	for slices.Contains(was.readers(), y) {
+		reading(o.newNode(Derived, Dirty, 0), was)
+	}
+	if !y.joined {
+		t.Error("it does not")
+	}
+}
+
+// TestWaveSettlesWithoutTheDead: a node that is dead, and in no list any more, does not become clean
+// when its wave settles.
+func TestWaveSettlesWithoutTheDead(t *testing.T) {
+	g := New()
+	g.Lock()
+	defer g.Unlock()
+	o, gone := g.NewOwner(&pair{}, Derived), g.NewOwner(&pair{}, Derived)
+	in := o.newNode(Input, Clean, g.Next())
+	mid := reading(o.newNode(Derived, Dirty, g.Next()), in)
+	alive, dead := reading(o.newNode(Derived, Dirty, 0), mid), reading(gone.newNode(Derived, Dirty, 0), mid)
+	g.Mark(in)
+	in.SetInput(g.Next())
+	mid.SetEdges([]Edge{{in, in.Stamp}}) // it was built, and has come out the same
+	gone.Replace()
+	mid.setReaders(mid.compact(mid.readers()), mid.roomAbove)
+	mid.unchanged()
+	if dead.calm(); alive.State() != Clean || State(dead.word.Load()&3) == Clean || len(mid.readers()) != 1 {
+		t.Errorf("they are %v and %v, and %d are listed", alive.State(), State(dead.word.Load()&3), len(mid.readers()))
+	}
+}
