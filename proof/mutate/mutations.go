@@ -117,7 +117,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a node goes along with an entry that is moved",
-		edits: []edit{{"table.go", "e.node.SetEntry(copied)", "e.node.SetEntry(e)"}},
+		edits: []edit{{"table.go", "graph.SetEntry(e.node, copied)", "graph.SetEntry(e.node, e)"}},
 		tests: "^TestReadAgainMoved$",
 	},
 	{
@@ -250,8 +250,14 @@ var mutations = []mutation{
 	},
 	{
 		name:  "a long list of what was not checked is not kept",
-		edits: []edit{{"internal/graph/readers.go", "marked < kept/2", "false"}},
+		edits: []edit{{"internal/graph/readers.go", "passed < kept/2", "false"}},
 		tests: "^TestLongLists$",
+		in:    "./internal/graph",
+	},
+	{
+		name:  "what is dead does not become clean with its wave",
+		edits: []edit{{"internal/graph/wave.go", "!n.dead() && ", ""}},
+		tests: "^TestWaveSettlesWithoutTheDead$",
 		in:    "./internal/graph",
 	},
 	{
