@@ -41,7 +41,7 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 	q := &graph.Request{} // what fails is called once for all who need it
 	for i, c := range cores {
 		work[i], err = c.typed.stale(ctx, q)
-		total += work[i].len()
+		total += count(work[i].nodes) + count(work[i].marked)
 		errs.add(c.err(ctx, "build", nil, err))
 	}
 	looked := func(n int) {
@@ -53,8 +53,8 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 		errs.add(c.bring(ctx, q, inOrder(work[i].nodes), work[i].restored, looked))
 	}
 	for i, c := range cores { // now that what they depend on has been looked at
-		rest := c.unsettled(ctx, work[i].marked)
-		looked(work[i].len() - len(work[i].nodes) - len(rest))
+		rest, settled := c.unsettled(ctx, work[i].marked)
+		looked(settled)
 		errs.add(c.bring(ctx, q, rest, false, looked))
 	}
 	if ctx.Err() != nil {
@@ -150,22 +150,26 @@ func (c *Cache[K, V]) stale(ctx context.Context, q *graph.Request) (doubts, erro
 	return found, nil
 }
 
-// len is how many there are.
-func (d doubts) len() (n int) {
-	for i := range d.nodes {
-		n += len(d.nodes[i]) + len(d.marked[i])
+// count returns how many there are in parts.
+func count[T any](parts [][]T) (n int) {
+	for _, part := range parts {
+		n += len(part)
 	}
 	return n
 }
 
 // unsettled returns those of marked, nodes of c, that may have to be built, in the order in
-// which they were.
-func (c *core) unsettled(ctx context.Context, marked [][]*graph.Node) []*graph.Node {
+// which they were, and how many are clean.
+func (c *core) unsettled(ctx context.Context, marked [][]*graph.Node) (_ []*graph.Node, settled int) {
 	g := c.m.graph
 	rest := make([][]doubtful, len(marked))
+	var clean atomic.Int64
 	each(ctx, 1, numbers(len(marked)), func(_ context.Context, i int) {
 		for part := range slices.Chunk(marked[i], bringAtOnce) {
-			if part = g.Settle(part); len(part) > 0 {
+			n := len(part)
+			part = g.Settle(part)
+			clean.Add(int64(n - len(part)))
+			if len(part) > 0 {
 				g.Lock()
 				for _, n := range part {
 					rest[i] = append(rest[i], doubtful{n, n.Built})
@@ -174,7 +178,7 @@ func (c *core) unsettled(ctx context.Context, marked [][]*graph.Node) []*graph.N
 			}
 		}
 	})
-	return inOrder(rest)
+	return inOrder(rest), int(clean.Load())
 }
 
 // inOrder returns the nodes of parts in the order in which they were built. It divides

@@ -336,6 +336,28 @@ func TestBuildProgress(t *testing.T) {
 	}
 }
 
+// TestBuildProgressSettles: what is clean again because nothing below it has changed is
+// looked at once, like all others.
+func TestBuildProgressSettles(t *testing.T) {
+	const n = 20
+	b := newBringing(t, newDisk())
+	for k := range n {
+		b.in.Set(fmt.Sprint(k), 2*k)
+		must(b.sum.Get(t.Context(), fmt.Sprint(k)))
+	}
+	for k := range 10 { // each has one digit: its half and its sum are in doubt
+		b.in.Set(fmt.Sprint(k), 2*k+1)
+	}
+	last := 0
+	ok(t, b.m.Build(t.Context(), All(), func(done, total int) {
+		if done <= last || done > total {
+			t.Errorf("%d of %d, after %d", done, total, last)
+		}
+		last = done
+	}))
+	equal(t, "looked at", last, n+10)
+}
+
 // TestBuildWhole: contents that are built as a whole are brought up to date, and what
 // was computed from them.
 func TestBuildWhole(t *testing.T) {

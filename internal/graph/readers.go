@@ -68,11 +68,13 @@ func (n *Node) compact(above []*Node) []*Node {
 		if _, twice := seen[y]; twice {
 			continue
 		}
-		if !y.dead() && y.active() && y.reads(n) {
+		switch {
+		case !y.reads(n): // nor does it matter to y
+		case y.dead() || !y.active():
+			y.joined = false
+		default:
 			seen[y] = struct{}{}
 			kept = append(kept, y)
-		} else if y.reads(n) {
-			y.joined = false
 		}
 	}
 	clear(above[len(kept):])

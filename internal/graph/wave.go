@@ -81,7 +81,7 @@ func (n *Node) calm() {
 		return
 	}
 	if w.settled() {
-		if word := n.word.Load(); State(word&3) == marked && word>>2 == n.owner.suspect && n.owner.wholeClean() {
+		if word := n.word.Load(); State(word&3) == marked && !n.dead() && word>>2 == n.owner.suspect && n.owner.wholeClean() {
 			if Debug {
 				assert(n.joined || n.lenEdges == 0, n, "I1: its wave has settled, and it is not registered")
 			}
