@@ -282,7 +282,7 @@ func (n *Node) clean() bool {
 		n.set(Clean) // nothing below it could have changed
 		return true
 	}
-	if w&3 == uint64(marked) {
+	if w&3 == uint64(marked) && n.wave != nil {
 		n.calm()
 		return n.word.Load() == n.owner.clean.Load()
 	}

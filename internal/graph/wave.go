@@ -167,6 +167,10 @@ func (n *Node) ahead() {
 
 func (n *Node) goAhead() {
 	w := n.wave.root()
+	if w.broke {
+		n.wave, n.leads = nil, false
+		return
+	}
 	if !w.open() {
 		n.calm()
 		return
