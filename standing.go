@@ -130,10 +130,22 @@ func (m *Manager) restoreStanding(info store.Info) {
 	}
 }
 
+// standingNoted returns what is noted as the standing of s, and whether that is how it stands.
+func (s *slot) standingNoted() (st standing, sure bool) {
+	if s.noted == nil {
+		return st, true
+	}
+	if json.Unmarshal(s.noted, &st) != nil {
+		return standing{}, false
+	}
+	return st, !st.Unsure
+}
+
 // asNoted makes the changes of s those that its standing tells of. The gate is held exclusively, or
 // m not yet shared.
-func (m *Manager) asNoted(s *slot) (st standing) {
-	if s.noted != nil && (json.Unmarshal(s.noted, &st) != nil || st.Unsure) {
+func (m *Manager) asNoted(s *slot) standing {
+	st, sure := s.standingNoted()
+	if !sure {
 		now := m.graph.Next() // which nobody has seen
 		st.changes = changes{now, now}
 	}
@@ -149,8 +161,8 @@ func (m *Manager) stands(c *core) (stands, told bool) {
 	if noted == nil || len(c.slot.dependsOn) == 0 {
 		return true, false
 	}
-	var st standing
-	if json.Unmarshal(noted.noted, &st) != nil || st.Unsure {
+	st, sure := noted.standingNoted()
+	if !sure {
 		return false, false
 	}
 	stands, told = true, true
@@ -190,8 +202,8 @@ func (c *core) inheritChanges() {
 // ahead reports whether the standing of s is of something newer than a store of its own shows that was at the revision
 // shown: its contents there may be from before a change of what it depends on. The gate is held.
 func (m *Manager) ahead(s *slot, shown uint64) bool {
-	var st standing
-	return json.Unmarshal(s.noted, &st) == nil && slices.ContainsFunc(st.On, func(d stood) bool { return d.At > shown })
+	st, _ := s.standingNoted()
+	return slices.ContainsFunc(st.On, func(d stood) bool { return d.At > shown })
 }
 
 // changed notes that s has changed, at the given revision, and if touched is set that this concerns
@@ -219,8 +231,8 @@ func (m *Manager) changed(s *slot, touched bool, at uint64) {
 // noteChanges notes that s has changed, which is not registered, and is what it was but for that.
 // The gate is held exclusively.
 func (m *Manager) noteChanges(s *slot) {
-	var st standing
-	if s.noted != nil && (json.Unmarshal(s.noted, &st) != nil || st.Unsure) {
+	st, sure := s.standingNoted()
+	if !sure {
 		return
 	}
 	st.changes = s.changes
