@@ -167,7 +167,7 @@ func (c *core) unsettled(ctx context.Context, marked [][]*graph.Node) (_ []*grap
 	each(ctx, 1, numbers(len(marked)), func(_ context.Context, i int) {
 		for part := range slices.Chunk(marked[i], bringAtOnce) {
 			n := len(part)
-			part = g.Settle(part)
+			part = g.Unsettled(part)
 			clean.Add(int64(n - len(part)))
 			if len(part) > 0 {
 				g.Lock()

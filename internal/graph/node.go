@@ -251,7 +251,7 @@ func (n *Node) setRun(r *Run) {
 // Untouched reports, without any lock, that n may be as it was restored.
 func (n *Node) Untouched() bool { return n.word.Load() == word(Check, 0) }
 
-// Marked reports, without any lock, that n is clean if others are; see Graph.Settle.
+// Marked reports, without any lock, that n is clean if others are; see Graph.Unsettled.
 func (n *Node) Marked() bool { return State(n.word.Load()&3) == marked }
 
 // Fresh reports, without any lock, that n is clean. It may be so without Fresh

@@ -58,13 +58,12 @@ func (w *wave) settled() bool { return w.front == 0 && !w.broke }
 // open reports that w, which is a root, may settle.
 func (w *wave) open() bool { return w.front > 0 && !w.broke }
 
-// join makes w and other, which are roots, one, and returns it.
+// join makes w and other, which are roots, one, and returns it; checking has begun of neither.
 func (w *wave) join(other *wave) *wave {
 	if w != other {
 		w.into = other
 		other.front += w.front
 		other.added += w.added
-		other.begun = other.begun || w.begun
 		other.broke = other.broke || w.broke
 	}
 	return other
@@ -94,9 +93,9 @@ func (n *Node) calm() {
 	n.wave, n.front, n.leads = nil, false, false
 }
 
-// Settle returns those of nodes that are not clean, in their memory. It does not look at what
+// Unsettled returns those of nodes that are not clean, in their memory. It does not look at what
 // they have read.
-func (g *Graph) Settle(nodes []*Node) []*Node {
+func (g *Graph) Unsettled(nodes []*Node) []*Node {
 	touched := uint64(0)
 	for _, n := range nodes {
 		touched += n.word.Load()
@@ -167,10 +166,6 @@ func (n *Node) ahead() {
 
 func (n *Node) goAhead() {
 	w := n.wave.root()
-	if w.broke {
-		n.wave, n.leads = nil, false
-		return
-	}
 	if !w.open() {
 		n.calm()
 		return

@@ -602,7 +602,7 @@ func (w *world) act() {
 		case 13:
 			w.g.Verify(nodes)
 		case 14:
-			w.g.Settle(nodes)
+			w.g.Unsettled(nodes)
 		case 15:
 			w.g.Link(context.Background(), nodes)
 		}
