@@ -21,10 +21,7 @@ func TestPitfallBazel3549(t *testing.T) {
 		if round%3 == 0 {
 			on = other
 		}
-		on.join(y)
-		y.SetEdges([]Edge{{on, on.Stamp}})
-		y.joined = true
-		y.set(Clean)
+		reading(y, on)
 		if round%readers == 0 {
 			for _, n := range []*Node{in, other} {
 				g.Mark(n)

@@ -989,6 +989,29 @@ func TestWaveSettles(t *testing.T) {
 	}
 }
 
+// TestForgottenOnWave: a node is not forgotten while something above it is clean with its wave, and
+// what has read one that was forgotten does not become clean so.
+func TestForgottenOnWave(t *testing.T) {
+	for _, settled := range []bool{false, true} {
+		g, in, above := layers(1, 1, 1)
+		g.Lock()
+		defer g.Unlock()
+		setInput(in)
+		if settled {
+			same(above[0][0])
+		}
+		if above[1][0].Forget() == settled {
+			t.Errorf("its wave has settled: %v: it was forgotten: %v", settled, settled)
+		}
+		if !settled {
+			same(above[0][0])
+		}
+		if above[2][0].clean() != settled {
+			t.Errorf("its wave has settled: %v: what has read it is %v", settled, above[2][0].State())
+		}
+	}
+}
+
 // TestEmptiedListBreaksWave: those that are taken from a long list, because most of what it has
 // was not clean, do not become clean with their wave, also if that becomes a part of another
 // afterwards.

@@ -286,6 +286,12 @@ var mutations = []mutation{
 		in:    "./internal/graph",
 	},
 	{
+		name:  "what has read what is forgotten does not become clean with its wave",
+		edits: []edit{{"internal/graph/node.go", "n.advance()\n\tn.epoch", "n.epoch"}},
+		tests: "^TestForgottenOnWave$",
+		in:    "./internal/graph",
+	},
+	{
 		name:  "what is brought up to date at a look has the stamps that were read",
 		edits: []edit{{"internal/graph/resolve.go", "if !e.Node.clean() || e.Node.Stamp != e.Stamp {\n\t\t\treturn false", "if !e.Node.clean() {\n\t\t\treturn false"}},
 		tests: "^TestBuild$",
