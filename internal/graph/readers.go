@@ -70,7 +70,7 @@ func (n *Node) compact(above []*Node) []*Node {
 		}
 		switch {
 		case !y.reads(n): // nor does it matter to y
-		case y.dead() || !y.active():
+		case !y.active():
 			y.joined = false
 		default:
 			seen[y] = struct{}{}
@@ -97,11 +97,14 @@ func (n *Node) Patient() *Run {
 	return w
 }
 
-// active reports that n is clean, or may become so with its wave, or is being built: what
-// it has read is watched.
+// active reports that what n has read is watched: n is being built, even if it is dead and nobody
+// gets what that comes to, or clean, or may become so with its wave.
 func (n *Node) active() bool {
+	if n.run() != nil || n.dead() {
+		return n.run() != nil
+	}
 	s := State(n.word.Load() & 3)
-	return s == Clean || n.run() != nil || s == marked && n.wave != nil && !n.wave.root().broke
+	return s == Clean || s == marked && n.wave != nil && !n.wave.root().broke
 }
 
 // reads reports that n has read d, as far as it is known without asking runs.

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"context"
 	"slices"
 	"testing"
 )
@@ -106,6 +107,36 @@ func TestTakenFromListOfOther(t *testing.T) {
 	if !y.joined {
 		t.Error("it does not")
 	}
+}
+
+// TestDeadIsBuiltOfOneInstant: what is being built stays in the lists of what it has read, also when
+// it is dead: a builder sees no mixture, whatever becomes of its result.
+func TestDeadIsBuiltOfOneInstant(t *testing.T) {
+	g := New()
+	g.Lock()
+	defer g.Unlock()
+	p := newPair()
+	o, gone := g.NewOwner(p, Derived), g.NewOwner(p, Derived)
+	in := o.newNode(Input, Clean, g.Next())
+	for range few {
+		reading(o.newNode(Derived, Dirty, 0), in)
+	}
+	r := g.start(context.Background(), gone.task(), gone.newNode(Derived, Dirty, 0), Cause{}, nil)
+	gone.Replace()
+	r.sane = r.poison // it has looked
+	if is := r.Read(in); is != Recorded {
+		t.Fatalf("reading is %v", is)
+	}
+	for range 8 * few {
+		in.join(o.newNode(Derived, Dirty, 0)) // the list is full now and then
+	}
+	g.Mark(in)
+	in.SetInput(g.Next())
+	if is := r.Read(in); is != Doubtful {
+		t.Errorf("after a change reading is %v", is)
+	}
+	r.Verdict()
+	g.forget(r)
 }
 
 // TestWaveSettlesWithoutTheDead: a node that is dead, and in no list any more, does not become clean
