@@ -31,9 +31,10 @@ type arrival struct{ calls, writes uint64 }
 // visit is a node on the way from the root to where the search is.
 type visit struct {
 	node  *Node
+	edges *Edge  // its first edge when the way began to lead through them
 	next  int32  // edges before this one were found unchanged …
 	since int32  // … when the lock had been released so often
-	why   *Cause // it is to be built without looking at its edges
+	why   *Cause // it is to be built without looking at its edges: of the end of the path, until the lock is released
 }
 
 // path is the way of a search from its root, which comes first, to where it is.
@@ -220,8 +221,7 @@ func (s *search) run() (*Run, error) {
 			r.release()
 			if last {
 				return nil, nil
-			}
-			top.why, top.next = nil, 0 // contents as a whole are yet to be checked
+			} // else it may not be clean yet, if it is of contents that are to be checked as a whole
 		case last || !kept && s.final(err):
 			return s.told(r, err)
 		case !kept && !x.clean(): // or it was set meanwhile
@@ -252,8 +252,11 @@ func (s *search) check(top *visit) (why Cause, known bool) {
 		top.why = &Cause{Reason: Unknown}
 		return why, false
 	}
+	if top.edges != x.edges { // somebody else has built it meanwhile
+		top.next = 0
+	}
 	if top.next == 0 {
-		top.since = s.releases
+		top.edges, top.since = x.edges, s.releases
 	}
 	edges := x.Edges()
 	for ; int(top.next) < len(edges); top.next++ {
@@ -314,6 +317,7 @@ func (s *search) without(f func()) {
 	s.g.mu.Unlock()
 	defer s.g.mu.Lock()
 	s.releases++
+	s.path[len(s.path)-1].why = nil // what it is about may have come right meanwhile
 	At("unlocked")
 	f()
 	At("lock")
@@ -335,11 +339,14 @@ func (s *search) failed(n *Node, err error) {
 	if n.owner.covers != nil && s.path[len(s.path)-1].node.owner == n.owner.covers && len(s.path) > 1 {
 		s.path.pop() // an entry cannot be built by itself
 	}
-	why := &Cause{Failed, n}
-	if err == nil {
-		why.Reason = Unkept
+	switch top := &s.path[len(s.path)-1]; {
+	case top.edges != top.node.edges && top.node.owner.whole != n:
+		// Somebody else has built it meanwhile, and it may not have read n.
+	case err == nil:
+		top.why = &Cause{Unkept, n}
+	default:
+		top.why = &Cause{Failed, n}
 	}
-	s.path[len(s.path)-1].why = why
 }
 
 // told returns r, which has made something that cannot be kept, to the asker.
@@ -478,10 +485,11 @@ func (g *Graph) link(ctx context.Context, nodes ...*Node) (failed error) {
 		nodes[0].owner.Type.Link(ctx, lists)
 	}()
 	for _, l := range lists {
-		n := l.Node
-		if l.Err != nil {
+		switch n := l.Node; {
+		case n.Saved() != l.Saved || n.edges != unsafe.SliceData(l.Edges): // somebody else has replaced them
+		case l.Err != nil:
 			failed = cmp.Or(failed, l.Err)
-		} else if n.Saved() == l.Saved && n.edges == unsafe.SliceData(l.Edges) { // nobody else has replaced them
+		default:
 			n.ahead()
 			n.SetEdges(l.Linked)
 			n.keep(n.Old(), "")

@@ -185,6 +185,30 @@ var mutations = []mutation{
 		tests: "^TestCheckedInOrder$",
 	},
 	{
+		name:  "why something is to be built is forgotten with the lock",
+		edits: []edit{{"internal/graph/resolve.go", "s.path[len(s.path)-1].why = nil", "_ = s.path"}},
+		tests: "^TestReasonMayPass$",
+		in:    "./internal/graph",
+	},
+	{
+		name:  "what fails is no reason to build what has not read it",
+		edits: []edit{{"internal/graph/resolve.go", "case top.edges != top.node.edges && top.node.owner.whole != n:", "case false:"}},
+		tests: "^TestReasonOfOther$",
+		in:    "./internal/graph",
+	},
+	{
+		name:  "edges that are new are checked from the first on",
+		edits: []edit{{"internal/graph/resolve.go", "if top.edges != x.edges {", "if false {"}},
+		tests: "^TestOrderOfOther$",
+		in:    "./internal/graph",
+	},
+	{
+		name:  "what is being built stays in lists if it is dead",
+		edits: []edit{{"internal/graph/readers.go", "return n.run() != nil\n\t}", "return !n.dead()\n\t}"}},
+		tests: "^TestDeadIsBuiltOfOneInstant$",
+		in:    "./internal/graph",
+	},
+	{
 		name:  "a circle of the past is none",
 		edits: []edit{{"internal/graph/resolve.go", "is && g.past(circle) {", "is && g.past(circle) && g.nodes.Load() < 0 {"}},
 		tests: "^TestCircleOfThePast$",
