@@ -222,11 +222,12 @@ func (m *Manager) path(x explaining) (path []Dependency) {
 		switch known := y.State == Clean || y.State == Absent && y.Input; { // of which nothing was in memory before
 		case known && y.Stamp == d.Seen:
 			continue
-		case known, y.State == Check && d.Seen > 0 && y.Stamp != d.Seen: // whatever else it turns out to be
-			d.Stamp, d.Changed = y.Stamp, true
+		case known, y.State == Check && y.Stamp != d.Seen:
+			d.Stamp = y.Stamp
+			d.Changed = known || d.Seen > 0 // whatever else it turns out to be, but that there is none again
 		}
 		path = append(path, d)
-		if d.Changed || y.State != Check || y.asks {
+		if y.State != Check || y.Stamp != d.Seen || y.asks {
 			return path
 		}
 		rest = append(rest, y.Dependencies)

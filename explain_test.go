@@ -585,6 +585,46 @@ func TestExplainPathReadTwice(t *testing.T) {
 	equal(t, "path", fmt.Sprint(x.Path), fmt.Sprintf("[{in k 1 %d clean true}]", x.Path[0].Stamp))
 }
 
+// TestExplainPathWasAbsent: the reason is what was not there when it was read, and may not be there
+// again.
+func TestExplainPathWasAbsent(t *testing.T) {
+	d := newDisk()
+	open := func() (in, mid, top *Cache[string, int]) {
+		m := d.open(t, Options{})
+		in = must(Register(m, "in", Spec[string, int]{}))
+		mid = must(Register(m, "mid", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+			v, err := in.Get(ctx, k)
+			if v == 1 {
+				err = ErrNotFound
+			}
+			return v, err
+		}}))
+		top = must(Register(m, "top", Spec[string, int]{Build: func(ctx context.Context, k string) (int, error) {
+			v, err := mid.Get(ctx, k)
+			if isNone(err) {
+				return -1, nil
+			}
+			return v, err
+		}}))
+		return in, mid, top
+	}
+	in, mid, top := open()
+	ok(t, in.Set("k", 1))
+	equal(t, "value", must(top.Get(t.Context(), "k")), -1)
+	ok(t, in.Set("k", 2))
+	equal(t, "value", must(mid.Get(t.Context(), "k")), 2)
+	stamp := mid.Explain("k").Stamp
+	ok(t, in.m.Close())
+	_, mid, top = open()
+	x := top.Explain("k")
+	equal(t, "why", x.Why, "it was loaded, and what it was built from was not looked at yet")
+	equal(t, "path", fmt.Sprint(x.Path), fmt.Sprintf("[{mid k 0 %d check false}]", stamp))
+	must(mid.Get(t.Context(), "k"))
+	x = top.Explain("k")
+	equal(t, "why", x.Why, `mid["k"] has changed`)
+	equal(t, "path", fmt.Sprint(x.Path), fmt.Sprintf("[{mid k 0 %d clean true}]", stamp))
+}
+
 // TestExplainPathDoubtful: what has changed is the reason, also if it may have changed once more since.
 func TestExplainPathDoubtful(t *testing.T) {
 	m := newManager(t)
