@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -97,8 +98,13 @@ func TestCloseCompacts(t *testing.T) {
 			}
 			s.Close()
 
-			closing, compacted := make(chan struct{}), false
-			opts.CompactAt, opts.Observe = at, func(e logstore.Event) { compacted = compacted || e.Kind == logstore.Compacted }
+			closing := make(chan struct{})
+			var compacted atomic.Bool // by the background or by Close
+			opts.CompactAt, opts.Observe = at, func(e logstore.Event) {
+				if e.Kind == logstore.Compacted {
+					compacted.Store(true)
+				}
+			}
 			opts.FS = &pausing{FS: fs, before: func(name string) {
 				if strings.HasSuffix(name, ".snap") { // the background comes to nothing
 					<-closing
@@ -110,14 +116,14 @@ func TestCloseCompacts(t *testing.T) {
 			synctest.Wait()
 			close(closing)
 			synctest.Wait()
-			if compacted != c.compacts {
-				t.Errorf("%d values and %d in the journal: Close compacts %v", c.snapshot, c.journal, compacted)
+			if got := compacted.Load(); got != c.compacts {
+				t.Errorf("%d values and %d in the journal: Close compacts %v", c.snapshot, c.journal, got)
 			}
-			compacted = false
+			compacted.Store(false)
 			s = open(t, opts)
 			s.Close()
-			if compacted != c.next {
-				t.Errorf("%d values and %d in the journal: the next Close compacts %v", c.snapshot, c.journal, compacted)
+			if got := compacted.Load(); got != c.next {
+				t.Errorf("%d values and %d in the journal: the next Close compacts %v", c.snapshot, c.journal, got)
 			}
 			if !c.next {
 				return
@@ -133,14 +139,15 @@ func TestCloseCompacts(t *testing.T) {
 			if err := s.Compact(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			closing, compacted = make(chan struct{}), false
+			closing = make(chan struct{})
+			compacted.Store(false)
 			fill(t, s, n+10)
 			fill(t, s, 10)
 			go s.Close()
 			synctest.Wait()
 			close(closing)
 			synctest.Wait()
-			if compacted {
+			if compacted.Load() {
 				t.Error("Close compacts what has become due since the last compaction")
 			}
 		})

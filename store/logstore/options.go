@@ -42,7 +42,8 @@ type Options struct {
 	// Observe, if not nil, is told what was found at Open and what the store
 	// did of its own accord. It is called by the goroutine that did it, with
 	// no lock held except that Open has not returned yet, so it may call what
-	// it likes, Close too. What others do beside Close may be told after it.
+	// it likes, Close too. What others do beside Close may be told after it,
+	// and what two goroutines did, at the same time.
 	Observe func(Event)
 
 	// FS, if not nil, stands in for the directory, whose name is then used in
