@@ -143,12 +143,14 @@ func (w *frameWriter) endChunk(flags uint32) {
 	w.stage.chunk(chunkRef{j: w.j, off: w.base + int64(w.at), size: uint32(len(b)), salt: w.salt}, b[chunkHeader:])
 }
 
-// pass hands buf over to be written while the next ops come in.
+// pass hands buf over to be written, and what it says to the tables, while the next ops
+// come in.
 func (w *frameWriter) pass() error {
 	if w.spool == nil {
 		w.spool = &spool{f: w.j.f}
 	}
 	w.touched = true
+	w.stage.enter() // so nobody reads the buffer any more that comes next
 	buf, err := w.spool.write(w.buf, w.base)
 	w.base += int64(len(w.buf))
 	w.buf = buf

@@ -92,17 +92,26 @@ func (v *version) emptyAfter(k int) bool {
 // stage collects the effect of one frame. Its entries go into the tables that
 // readers use, beyond the lengths that they know; publish lets them know.
 type stage struct {
-	s       *Store
-	of      map[string]*version
-	name    string // the cache of the last op
-	v       *version
-	grown   map[*table]uint32 // how long tables were before this frame
-	waiting []change          // of the chunk that is not yet known in full
-	runs    []run             // whose those are
-	hashes  []uint32          // of a run
+	s        *Store
+	of       map[string]*version
+	name     string // the cache of the last op
+	v        *version
+	next     piece
+	previous piece             // what enter works on, until settle has returned
+	entering chan struct{}     // closed by enter; nil if it is not at work
+	grown    map[*table]uint32 // how long tables were before this frame
+	hashes   []uint32          // of a chunk
 }
 
-// change is an op of the current chunk that puts or deletes a record.
+// piece is what some chunks in a row change in the tables.
+type piece struct {
+	changes []change
+	runs    []run
+	chunks  []sealed
+	counted int // of the runs, those of chunks
+}
+
+// change is an op that puts or deletes a record.
 type change struct {
 	at, size    uint32 // of the op in the payload; at with dead if it deletes
 	key, keyLen uint32 // of the key in the payload
@@ -113,6 +122,13 @@ type run struct {
 	v *version
 	t *table // of v, when the ops came; another one since if v was cleared
 	n int
+}
+
+// sealed is a chunk that is known in full.
+type sealed struct {
+	ref     chunkRef
+	payload []byte
+	runs    int
 }
 
 // cache makes name the cache of the next ops.
@@ -153,47 +169,92 @@ func (st *stage) do(kind store.Kind, at, end, key, keyLen int, desc []byte) {
 		if kind == store.Delete {
 			c.at |= dead
 		}
-		st.waiting = append(st.waiting, c)
+		p := &st.next
+		p.changes = append(p.changes, c)
 		t := v.top().t
-		if n := len(st.runs); n == 0 || st.runs[n-1].t != t {
-			st.runs = append(st.runs, run{v: v, t: t})
+		if n := len(p.runs); n == p.counted || p.runs[n-1].t != t {
+			p.runs = append(p.runs, run{v: v, t: t})
 		}
-		st.runs[len(st.runs)-1].n++
+		p.runs[len(p.runs)-1].n++
 	case store.Clear:
+		st.settle()
 		v.clear()
 	case store.Describe:
 		v.desc = append(make([]byte, 0, len(desc)), desc...)
 	case store.Drop:
+		st.settle()
 		v.clear()
 		v.known, v.desc, v.id = false, nil, 0
 	}
 }
 
-// chunk puts the changes of a whole chunk into the tables.
+// chunk ends the chunk that the last ops are in. The payload must not change before
+// settle has returned after the next enter.
 func (st *stage) chunk(ref chunkRef, payload []byte) {
-	ref.ops = uint32(len(st.waiting))
-	st.s.mu.Lock()
-	defer st.s.mu.Unlock()
-	changes := st.waiting
-	for _, r := range st.runs {
-		if r.v.top().t == r.t { // otherwise it was cleared later in the chunk
-			st.enter(r.t, ref)
-			st.hashes = st.hashes[:0]
-			for _, c := range changes[:r.n] {
-				st.hashes = append(st.hashes, hashOf(payload[c.key:c.key+c.keyLen]))
-			}
-			r.t.touch(st.hashes)
-			for i, c := range changes[:r.n] {
-				r.v.change(c, payload[c.key:c.key+c.keyLen], st.hashes[i])
-			}
-		}
-		changes = changes[r.n:]
-	}
-	st.waiting, st.runs = st.waiting[:0], st.runs[:0]
+	p := &st.next
+	p.chunks = append(p.chunks, sealed{ref, payload, len(p.runs) - p.counted})
+	p.counted = len(p.runs)
 }
 
-// enter notes that t gets entries of the chunk ref.
-func (st *stage) enter(t *table, ref chunkRef) {
+// enter begins to put the changes of all chunks that have ended into the tables.
+// In the background, since it takes about as long as to make the next chunks.
+func (st *stage) enter() {
+	st.settle()
+	st.next, st.previous = st.previous, st.next
+	done := make(chan struct{})
+	st.entering = done
+	go func() {
+		defer close(done)
+		st.previous.enter(st)
+	}()
+}
+
+// settle waits until what enter began is done.
+func (st *stage) settle() {
+	if st.entering != nil {
+		<-st.entering
+		st.entering = nil
+	}
+}
+
+// enter puts the changes into the tables, and forgets them.
+func (p *piece) enter(st *stage) {
+	changes, runs := p.changes, p.runs
+	for _, c := range p.chunks {
+		of := runs[:c.runs]
+		for _, r := range of {
+			c.ref.ops += uint32(r.n)
+		}
+		st.hashes = st.hashes[:0]
+		for _, x := range changes[:c.ref.ops] {
+			st.hashes = append(st.hashes, hashOf(c.payload[x.key:x.key+x.keyLen]))
+		}
+		st.change(c, of, changes)
+		runs, changes = runs[c.runs:], changes[c.ref.ops:]
+	}
+	clear(p.chunks) // the payloads
+	*p = piece{changes: p.changes[:0], runs: p.runs[:0], chunks: p.chunks[:0]}
+}
+
+// change puts the changes of one chunk into the tables.
+func (st *stage) change(c sealed, runs []run, changes []change) {
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	hashes := st.hashes
+	for _, r := range runs {
+		if r.v.top().t == r.t { // otherwise it was cleared later
+			st.grow(r.t, c.ref)
+			r.t.touch(hashes[:r.n])
+			for i, x := range changes[:r.n] {
+				r.v.change(x, c.payload[x.key:x.key+x.keyLen], hashes[i])
+			}
+		}
+		changes, hashes = changes[r.n:], hashes[r.n:]
+	}
+}
+
+// grow notes that t gets entries of the chunk ref.
+func (st *stage) grow(t *table, ref chunkRef) {
 	if st.grown == nil {
 		st.grown = map[*table]uint32{}
 	}
@@ -232,6 +293,7 @@ func (v *version) change(c change, key []byte, hash uint32) {
 
 // publish shows the effect of the frame to readers.
 func (st *stage) publish() {
+	st.enterLast()
 	st.s.mu.Lock()
 	defer st.s.mu.Unlock()
 	for name, v := range st.of {
@@ -243,8 +305,15 @@ func (st *stage) publish() {
 	}
 }
 
+// enterLast puts the changes of all chunks that have ended into the tables.
+func (st *stage) enterLast() {
+	st.settle()
+	st.next.enter(st)
+}
+
 // undo leaves no trace of the frame.
 func (st *stage) undo() {
+	st.settle()
 	st.s.mu.Lock()
 	defer st.s.mu.Unlock()
 	for t, n := range st.grown {
@@ -272,5 +341,6 @@ func (st *stage) replay(ref chunkRef, payload []byte) bool {
 		st.do(o.kind, at, end, key, len(o.key), o.value)
 	}
 	st.chunk(ref, payload)
+	st.enterLast()
 	return true
 }
