@@ -72,7 +72,7 @@ const (
 	notThat = -2 // it was not there
 )
 
-// history counts the versions of an input. One goroutine at a time makes them.
+// inputHistory counts the versions of an input. One goroutine at a time makes them.
 type inputHistory struct {
 	mu             sync.Mutex
 	begun, written atomic.Int64
