@@ -1,7 +1,7 @@
 // Command mutate takes the mechanisms of the engine out, one at a time, and says
 // which test of the repository notices.
 //
-//	go run ./proof/mutate [-quick] [-only name,...] [-jobs 2]
+//	go run ./proof/mutate [-quick] [-only name,...] [-share k/n] [-jobs 2]
 //
 // Nothing in the tree changes: what is taken out is laid over the sources for
 // one run of go test. The exit status is 1 if something can be taken out without
@@ -54,6 +54,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	fs.SetOutput(progress)
 	quick := fs.Bool("quick", false, "run the tests that are named for each mutation, and not all tests if those pass")
 	only := fs.String("only", "", "comma-separated `names` of the mutations to run; all if empty")
+	share := fs.String("share", "1/1", "`k/n`: of these only each n-th, from the k-th on")
 	jobs := fs.Int("jobs", runtime.GOMAXPROCS(0), "how many to take out at a time")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -62,6 +63,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return fmt.Errorf("-jobs %d: it is to be at least 1", *jobs)
 	}
 	chosen, err := choose(*only)
+	if err == nil {
+		chosen, err = shareOf(chosen, *share)
+	}
 	if err != nil {
 		return err
 	}
@@ -138,6 +142,19 @@ func choose(only string) ([]mutation, error) {
 		chosen = append(chosen, mutations[i])
 	}
 	return chosen, nil
+}
+
+// shareOf returns each n-th of all, from the k-th on, where share is k/n.
+func shareOf(all []mutation, share string) ([]mutation, error) {
+	var k, n int
+	if _, err := fmt.Sscanf(share, "%d/%d", &k, &n); err != nil || k < 1 || k > n {
+		return nil, fmt.Errorf("-share %s: it is to be like 1/3", share)
+	}
+	var part []mutation
+	for i := k - 1; i < len(all); i += n {
+		part = append(part, all[i])
+	}
+	return part, nil
 }
 
 // runner runs tests of the library with other sources.

@@ -37,3 +37,27 @@ func TestMutations(t *testing.T) {
 		}
 	}
 }
+
+// TestShares: each mutation is in one share of several.
+func TestShares(t *testing.T) {
+	times := map[string]int{}
+	for _, share := range []string{"1/3", "2/3", "3/3"} {
+		part, err := shareOf(mutations, share)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range part {
+			times[m.name]++
+		}
+	}
+	for _, m := range mutations {
+		if times[m.name] != 1 {
+			t.Errorf("%s is in %d shares", m.name, times[m.name])
+		}
+	}
+	for _, share := range []string{"", "3", "0/3", "4/3", "-1/3", "a/b"} {
+		if _, err := shareOf(mutations, share); err == nil {
+			t.Errorf("-share %q is no error", share)
+		}
+	}
+}
