@@ -196,8 +196,8 @@ func (st *stage) chunk(ref chunkRef, payload []byte) {
 	p.counted = len(p.runs)
 }
 
-// enter begins to put the changes of all chunks that have ended into the tables.
-// In the background, since it takes about as long as to make the next chunks.
+// enter begins to put the changes of all chunks that have ended into the tables, while
+// the next are made: in a large table each is some cache misses.
 func (st *stage) enter() {
 	st.settle()
 	st.next, st.previous = st.previous, st.next
