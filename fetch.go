@@ -35,11 +35,11 @@ func (c *Cache[K, V]) partial() bool {
 	if _, ok := c.lane.store.(store.Getter); !ok {
 		return false
 	}
-	if d, err := parseDescription(c.slot.description); err != nil && len(c.slot.description) > 0 || err == nil && c.migrates(d) {
+	if c.slot.records >= 0 && c.slot.records < c.m.partialFrom {
 		return false
 	}
-	reason, _ := c.readable(c.slot.description)
-	return reason == "" && (c.slot.records < 0 || c.slot.records >= c.m.partialFrom)
+	as := c.readable(c.slot.description)
+	return as.reason == "" && !as.migrates
 }
 
 // know sees to it that the table says what there is of k, unless the contents

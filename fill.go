@@ -2,17 +2,27 @@ package cacheman
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"slices"
 )
 
-// expect makes room for n entries that fill will make.
+// expect makes room for n entries that fill will make; if n is negative, nobody knows how many.
 func (t *table[K, V]) expect(n int) {
-	n /= len(t.shards)
+	t.together = together(n)
+	n = max(n, 0) / len(t.shards)
 	t.filled = make([][]*entry[K, V], len(t.shards))
 	for i := range t.filled {
 		t.filled[i] = make([]*entry[K, V], 0, n+n/16)
 	}
+}
+
+// together returns how many of n entries, or of their nodes, are allocated at a time.
+func together(n int) int {
+	if n < 0 {
+		n = math.MaxInt
+	}
+	return min(max(n, 8), 256) // a small cache is not to hold room for a large one
 }
 
 // fill makes the entry of a new key, in a table nobody else has yet, where it is found
@@ -20,10 +30,10 @@ func (t *table[K, V]) expect(n int) {
 // which halves the time it takes; one that stays keeps its neighbours' room.
 func (t *table[K, V]) fill(k K) (*shard[K, V], *entry[K, V]) {
 	if t.filled == nil {
-		t.expect(0)
+		t.expect(-1)
 	}
 	if len(t.spare) == 0 {
-		t.spare = make([]entry[K, V], 256)
+		t.spare = make([]entry[K, V], t.together)
 	}
 	e := &t.spare[0]
 	t.spare = t.spare[1:]
@@ -44,7 +54,7 @@ func (t *table[K, V]) settle() *table[K, V] {
 	if len(t.shards) == 1 && len(t.filled[0]) > growAt {
 		t.spread()
 	}
-	each(context.Background(), 1, numbers(len(t.filled)), func(_ context.Context, i int) {
+	enter := func(_ context.Context, i int) {
 		var touched byte
 		filled := t.filled[i]
 		s := &t.shards[i]
@@ -58,7 +68,12 @@ func (t *table[K, V]) settle() *table[K, V] {
 			}
 		}
 		runtime.KeepAlive(touched)
-	})
+	}
+	if len(t.filled) == 1 { // as in many caches: a goroutine costs more than it does
+		enter(context.Background(), 0)
+	} else {
+		each(context.Background(), 1, numbers(len(t.filled)), enter)
+	}
 	t.filled = nil
 	return t
 }

@@ -369,7 +369,8 @@ func (c *Cache[K, V]) readHook(ctx context.Context) (t *table[K, V], found bool,
 	if err == nil {
 		notes, err = c.hookNotes(ctx)
 	}
-	nodes := c.restorer(min(256, max(1, len(contents))))
+	nodes := c.restorer(together(len(contents)))
+	t.expect(len(contents))
 	records := recorder{m: c.m, g: c.m.graph, c: &c.core}
 	for k, v := range contents {
 		if err != nil {
@@ -434,22 +435,20 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 	if dropped { // and is deleted as that: later there is what others have set since
 		return t, false, nil
 	}
-	d, err := parseDescription(description)
-	migrates := err == nil && len(description) > 0 && c.migrates(d)
-	reason, outdated := c.readable(description)
-	if migrates {
+	as := c.readable(description)
+	if as.migrates {
 		t.cleared = t.recorded
-	} else if reason != "" {
-		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: reason})
-		if !outdated || !c.derives && c.spec.BuildAll == nil {
+	} else if as.reason != "" {
+		c.m.emit(Event{Kind: EventInvalidated, Cache: c.slot.name, Reason: as.reason})
+		if !as.outdated || !c.derives && c.spec.BuildAll == nil {
 			t.cleared = t.recorded
 			return t, false, nil
 		}
 	}
-	former := outdated && !c.derives && !migrates // they are to be built as a whole
-	t.whole, t.unbuilt = string(d.Whole), d.Unbuilt
-	nodes := c.restorer(256)
-	t.expect(max(records, 0))
+	former := as.outdated && !c.derives && !as.migrates // they are to be built as a whole
+	t.whole, t.unbuilt = string(as.Whole), as.Unbuilt
+	nodes := c.restorer(together(records))
+	t.expect(records)
 	_, apart := c.lane.store.(*annotated)
 	notes := recorder{m: c.m, g: c.m.graph, c: &c.core}
 	damaged := func(e Event) {
@@ -478,8 +477,8 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			damaged(Event{Reason: "a key cannot be decoded", Err: err})
 			continue
 		}
-		if migrates {
-			c.migrate(ctx, t, k, rec, d, nodes)
+		if as.migrates {
+			c.migrate(ctx, t, k, rec, as.description, nodes)
 			if ctx.Err() != nil { // which may be why it failed: nothing is missing
 				return t, false, flight.Cause(ctx)
 			}
@@ -491,7 +490,7 @@ func (c *Cache[K, V]) readStore(ctx context.Context) (t *table[K, V], found bool
 			continue
 		}
 		s, e := t.fill(k)
-		c.restore(t, s, e, st, r, outdated && !former, nodes)
+		c.restore(t, s, e, st, r, as.outdated && !former, nodes)
 		if apart && r.stamp == 0 && st.kind.held() { // to be recognized the next time
 			v := e.version()
 			if meta, err := notes.append(nil, &v.trace, st.kind, c.version); err == nil {
@@ -530,28 +529,38 @@ func parseEntry[V any](rec store.Record) (st state[V], r record, err error) {
 	return st, r, nil
 }
 
-// readable returns why what the store has under description cannot be read as
-// this cache, or "", and whether it is only that the version is another.
-func (c *Cache[K, V]) readable(stored []byte) (reason string, outdated bool) {
+// readable says what a cache can make of contents that were saved under some description.
+type readable struct {
+	description        // zero if there is none
+	reason      string // why they cannot be taken as they are; "" if they can
+	outdated    bool   // it is only that the version is another
+	migrates    bool   // Spec.Migrate is to say what they are now
+}
+
+// readable returns what c can make of what the store has under the description stored.
+func (c *Cache[K, V]) readable(stored []byte) (r readable) {
 	if len(stored) == 0 {
-		return "", false
+		return r
 	}
 	d, err := parseDescription(stored)
-	switch {
-	case err != nil:
-		return "its description cannot be read: " + err.Error(), false
-	case d.Format != descriptionFormat:
-		return fmt.Sprintf("it was saved in format %d, this is %d", d.Format, descriptionFormat), false
-	case d.KeyCodec != c.described.KeyCodec:
-		return fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec), false
-	case d.Codec != c.described.Codec:
-		return fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec), false
-	case d.Schema != c.described.Schema && c.spec.BuildAll != nil:
-		return fmt.Sprintf("its values were saved as %s, which looked otherwise than it does now", d.Type), false
-	case d.Version != c.described.Version:
-		return fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version), true
+	if err != nil {
+		r.reason = "its description cannot be read: " + err.Error()
+		return r
 	}
-	return "", false
+	r.description, r.migrates = d, c.migrates(d)
+	switch {
+	case d.Format != descriptionFormat:
+		r.reason = fmt.Sprintf("it was saved in format %d, this is %d", d.Format, descriptionFormat)
+	case d.KeyCodec != c.described.KeyCodec:
+		r.reason = fmt.Sprintf("its keys were saved by codec %s as %s, the codec is now %s", d.KeyCodec, d.Type, c.described.KeyCodec)
+	case d.Codec != c.described.Codec:
+		r.reason = fmt.Sprintf("its values were saved by codec %s as %s, the codec is now %s", d.Codec, d.Type, c.described.Codec)
+	case d.Schema != c.described.Schema && c.spec.BuildAll != nil:
+		r.reason = fmt.Sprintf("its values were saved as %s, which looked otherwise than it does now", d.Type)
+	case d.Version != c.described.Version:
+		r.reason, r.outdated = fmt.Sprintf("it was saved by version %q, this is %q", d.Version, c.described.Version), true
+	}
+	return r
 }
 
 // lacking notes that t, which is being loaded, lacks what BuildAll had made, in this or an

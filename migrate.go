@@ -181,7 +181,6 @@ func (c *Cache[K, V]) savedOtherwise() bool {
 	if !c.slot.stored || c.slot.void() || c.lane == nil || c.lane.store == nil || c.spec.Load != nil {
 		return false
 	}
-	reason, _ := c.readable(c.slot.description)
-	d, err := parseDescription(c.slot.description)
-	return reason != "" || err == nil && c.migrates(d)
+	as := c.readable(c.slot.description)
+	return as.reason != "" || as.migrates
 }

@@ -24,10 +24,11 @@ import (
 // where the entries have moved to the new one, and their nodes with them, what
 // those say is no more about the values that are left: see Cache.rlock.
 type table[K comparable, V any] struct {
-	shards []shard[K, V] // 1 or manyShards
-	hash   func(K) uint64
-	strict bool          // there are values of K that have no hash: place panics for them, before anything is locked
-	spare  []entry[K, V] // allocated and not used yet; see fill
+	shards   []shard[K, V] // 1 or manyShards
+	hash     func(K) uint64
+	strict   bool          // there are values of K that have no hash: place panics for them, before anything is locked
+	spare    []entry[K, V] // allocated and not used yet; see fill
+	together int           // how many are allocated at a time
 
 	former *table[K, V] // of contents that are yet to be built: what BuildAll had made in another version, to be compared with. Not changed
 

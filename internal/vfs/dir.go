@@ -148,7 +148,7 @@ func (d *dir) Rename(from, to string) error {
 }
 
 func (d *dir) List() ([]Entry, error) {
-	f, err := d.root.Open(".")
+	f, err := d.self()
 	if err != nil {
 		return nil, d.named(err)
 	}
@@ -162,6 +162,22 @@ func (d *dir) List() ([]Entry, error) {
 		list[i] = Entry{Name: e.Name(), IsDir: e.IsDir()}
 	}
 	return list, nil
+}
+
+// self opens the directory for a listing: by its path, if that still leads there, for a
+// file of an os.Root asks the system for the type of each entry anew.
+func (d *dir) self() (*os.File, error) {
+	if f, err := os.Open(d.path); err == nil {
+		there, err := f.Stat()
+		if err == nil {
+			var here fs.FileInfo
+			if here, err = d.root.Stat("."); err == nil && os.SameFile(here, there) {
+				return f, nil
+			}
+		}
+		f.Close()
+	}
+	return d.root.Open(".")
 }
 
 func (d *dir) SyncDir(name string) error {

@@ -224,3 +224,34 @@ func TestErrorsNameDirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestListMoved: what is listed is the directory that was opened, also where its path leads
+// to another one by now.
+func TestListMoved(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "d")
+	d, err := vfs.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	f, err := d.Create("ours")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := os.Rename(path, path+"-moved"); err != nil {
+		t.Skip("a directory that is open cannot be moved here:", err)
+	}
+	for _, theirs := range []bool{false, true} {
+		if theirs {
+			if err := os.MkdirAll(filepath.Join(path, "theirs"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list, err := d.List()
+		if err != nil || len(list) != 1 || list[0] != (vfs.Entry{Name: "ours"}) {
+			t.Errorf("another one is there: %v: %v, %v", theirs, list, err)
+		}
+	}
+}
