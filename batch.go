@@ -49,6 +49,9 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}
 	b.keepLast()
+	for _, w := range b.writes {
+		w.core().heed()
+	}
 	if err := b.note(); err != nil {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}

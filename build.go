@@ -55,6 +55,7 @@ func (b *building[K, V]) result() (V, error) {
 
 // Build implements graph.Task.
 func (b *building[K, V]) Build(ctx context.Context) (err error) {
+	b.c.heed()
 	start := now()
 	failed := exited // unless the builder returns
 	defer func() {

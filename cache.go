@@ -263,6 +263,7 @@ func (c *Cache[K, V]) Values() iter.Seq[V] {
 // stale. Set fails only with ErrClosed, ErrReadOnly
 // or ErrInBuilder, and for a key that is not equal to itself.
 func (c *Cache[K, V]) Set(k K, v V) error {
+	c.heed()
 	atOnce := c.comparesAtOnce() && c.loaded()
 	for tries := 0; ; tries++ {
 		var equal, again bool
@@ -335,6 +336,7 @@ func (c *Cache[K, V]) remove(op string, k K) error {
 // not change what v refers to, for others may be reading it; but if V is a
 // slice, appending to v is safe, because v comes without spare capacity.
 func (c *Cache[K, V]) Update(k K, fn func(v V, ok bool) (V, bool)) (V, error) {
+	c.heed()
 	for {
 		if err := c.fits(k); err != nil {
 			var zero V

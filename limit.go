@@ -1,11 +1,12 @@
 package cacheman
 
 import (
-	"cmp"
+	"container/heap"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,8 @@ import (
 // from it stays valid, and stays so if it comes out the same. Of an entry
 // that was set nothing stays: it is deleted.
 //
-// For a while there may be a sixteenth more than the limit, and whatever was
+// For a while there may be a fifth more than the limit: whoever adds entries faster than
+// others are evicted waits for that, a millisecond at most each time. Whatever was
 // not saved yet does not count as Bytes. What stays of entries that were evicted,
 // or invalidated and not built since, is dropped, in the same order, when it is of
 // as many entries as Entries, or takes a quarter of Bytes; kept errors count as
@@ -53,6 +55,12 @@ func (l Limit) check(memory bool) error {
 // slack is how much of a limit may be exceeded, and is made free.
 const slack = 16
 
+// leastSlack is how many entries may come while others are evicted, however few are allowed.
+const leastSlack = 16
+
+// keptResidents is for how many residents there is room from one turn to the next.
+const keptResidents = 1 << 16
+
 // limiter enforces a limit of one cache, or of all.
 type limiter struct {
 	m     *Manager
@@ -62,7 +70,10 @@ type limiter struct {
 	entries atomic.Int64 // how many may be edited …
 	bytes   atomic.Int64 // … and bytes saved, before it has to be looked again
 
-	running  sync.Mutex // held while it is enforced, and for ever when it is stopped
+	running  token                         // held while it is enforced, and for ever when it is stopped
+	all      []resident                    // room for residents; guarded by running, as is
+	had      int                           // how many there were
+	turned   atomic.Pointer[chan struct{}] // closed when the turn that is under way ends; nil: there is none
 	stopping sync.Once
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -72,7 +83,7 @@ func newLimiter(m *Manager, limit Limit, only *core) *limiter {
 	if limit == (Limit{}) || m.opts.ReadOnly && (only == nil || only.lane != nil) {
 		return nil
 	}
-	l := &limiter{m: m, limit: limit, only: only}
+	l := &limiter{m: m, limit: limit, only: only, running: newToken()}
 	l.ctx, l.cancel = context.WithCancel(m.ctx)
 	l.entries.Store(more(int64(l.limit.Entries), 0))
 	l.bytes.Store(more(l.limit.Bytes, 0))
@@ -130,19 +141,53 @@ func (c *core) grew(entries, bytes int64) {
 	for _, l := range c.limits {
 		l.entries.Add(-entries)
 		l.bytes.Add(-bytes)
-		if l.full() && l.running.TryLock() {
+		if l.full() && l.begin() {
 			go func() {
-				for l.turn() && l.full() && l.running.TryLock() { // what came meanwhile was left to this one
+				for l.turn() && l.full() && l.begin() { // what came meanwhile was left to this one
 				}
 			}()
 		}
 	}
 }
 
-// turn evicts what is too much at the moment; l.running, which is locked, is not afterwards.
+// begin begins a turn, unless one is under way.
+func (l *limiter) begin() bool {
+	select {
+	case l.running <- struct{}{}:
+	default:
+		return false
+	}
+	turned := make(chan struct{})
+	l.turned.Store(&turned)
+	return true
+}
+
+// turn evicts what is too much at the moment, and is the end of what begin began.
 func (l *limiter) turn() bool {
-	defer l.running.Unlock()
+	defer func() {
+		close(*l.turned.Swap(nil))
+		l.running.unlock()
+	}()
 	return l.evict(l.ctx)
+}
+
+// heed makes who is about to add something wait while entries come faster than they are
+// evicted: until that has come round once, or for a while, since it may be what evicts, or be waited
+// for by that. No lock is held.
+func (c *core) heed() {
+	for _, l := range c.limits {
+		if l.limit.Entries == 0 || l.entries.Load() >= -max(int64(l.limit.Entries)/slack, leastSlack) {
+			continue
+		}
+		if turned := l.turned.Load(); turned != nil {
+			t := time.NewTimer(time.Millisecond)
+			select {
+			case <-*turned:
+			case <-t.C:
+			}
+			t.Stop()
+		}
+	}
 }
 
 // cores returns the caches that l is for.
@@ -169,6 +214,20 @@ type resident struct {
 	trace bool // it has no value
 }
 
+// oldest is a heap of residents: its root is the one that was built or set longest ago.
+type oldest []resident
+
+func (o oldest) Len() int           { return len(o) }
+func (o oldest) Less(i, j int) bool { return o[i].age < o[j].age }
+func (o oldest) Swap(i, j int)      { o[i], o[j] = o[j], o[i] }
+func (o *oldest) Push(r any)        { *o = append(*o, r.(resident)) }
+func (o *oldest) Pop() any {
+	last := len(*o) - 1
+	r := (*o)[last]
+	*o = (*o)[:last]
+	return r
+}
+
 // enforce evicts what is too much. A failure to load contents is an event.
 func (l *limiter) enforce(ctx context.Context) {
 	for l.full() && ctx.Err() == nil && l.evict(ctx) {
@@ -181,7 +240,7 @@ func (l *limiter) evict(ctx context.Context) bool {
 	start := time.Now()
 	l.entries.Store(0) // from here on what comes is counted
 	l.bytes.Store(0)
-	var all []resident
+	all := slices.Grow(l.all, l.had+l.had/slack)
 	for _, c := range l.cores() {
 		if err := c.typed.prepare(ctx, false); err != nil {
 			if ctx.Err() != nil {
@@ -191,60 +250,65 @@ func (l *limiter) evict(ctx context.Context) bool {
 		}
 		all = c.typed.residents(all)
 	}
-	entries, traces, bytes, traceBytes := 0, 0, int64(0), int64(0)
-	for _, r := range all {
+	l.all, l.had = nil, len(all)
+	if cap(all) <= keptResidents {
+		l.all = all[:0]
+		defer clear(all[:cap(all)])
+	}
+	entries, bytes, traceBytes := 0, int64(0), int64(0)
+	for i, r := range all {
 		bytes += r.size
 		if r.trace {
-			traces++
 			traceBytes += r.size
 		} else {
+			all[entries], all[i] = r, all[entries]
 			entries++
 		}
 	}
+	values, left := oldest(all[:entries]), oldest(all[entries:])
+	traces := len(left)
 	defer func() { l.allow(int64(entries), int64(traces), bytes, traceBytes) }()
 	full := func(n, limit int64) bool { return limit > 0 && n > limit }
 	if !full(int64(entries), int64(l.limit.Entries)) && !full(bytes, l.limit.Bytes) &&
 		!full(int64(traces), int64(l.limit.Entries)) && !full(traceBytes, l.limit.Bytes/4) {
 		return true
 	}
-	slices.SortFunc(all, func(a, b resident) int { return cmp.Compare(a.age, b.age) })
 	wanted := Limit{l.limit.Entries - l.limit.Entries/slack, l.limit.Bytes - l.limit.Bytes/slack}
 	tooMany := func() bool {
 		return full(int64(entries), int64(wanted.Entries)) || full(bytes, wanted.Bytes)
 	}
 	evicted := make(map[*core]int)
 	gone := 0 // of what values have left
-	for i := range all {
-		r := &all[i]
-		if r.trace || !tooMany() || ctx.Err() != nil {
-			continue
-		}
-		size, left, ok := r.c.typed.evict(ctx, r.entry, r.age, false)
+	heap.Init(&values)
+	for len(values) > 0 && tooMany() && ctx.Err() == nil {
+		r := heap.Pop(&values).(resident)
+		size, remains, ok := r.c.typed.evict(ctx, r.entry, r.age, false)
 		if !ok {
 			continue
 		}
 		bytes += size - r.size // it may have been saved meanwhile
 		r.size = size
-		if left >= r.size && r.size > 0 && full(bytes, wanted.Bytes) { // nothing is gained by that
+		if remains >= r.size && r.size > 0 && full(bytes, wanted.Bytes) { // nothing is gained by that
 			if _, _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
-				left = 0
+				remains = 0
 			}
 		}
 		evicted[r.c]++
 		entries--
-		bytes -= r.size - min(left, r.size)
-		if r.trace = left > 0; r.trace {
+		bytes -= r.size - min(remains, r.size)
+		if remains > 0 {
+			r.size = min(remains, r.size)
 			traces++
-			r.size = min(left, r.size)
 			traceBytes += r.size
+			left = append(left, r)
 		}
 	}
-	for i := range all {
-		r := &all[i]
-		tooMany := full(int64(traces), int64(wanted.Entries)) || full(traceBytes, wanted.Bytes/4)
-		if !r.trace || !tooMany || ctx.Err() != nil {
-			continue
-		}
+	tooMany = func() bool {
+		return full(int64(traces), int64(wanted.Entries)) || full(traceBytes, wanted.Bytes/4)
+	}
+	heap.Init(&left)
+	for len(left) > 0 && tooMany() && ctx.Err() == nil {
+		r := heap.Pop(&left).(resident)
 		if _, _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
 			gone++
 			traces--
@@ -282,7 +346,7 @@ func (l *limiter) stop(ctx context.Context) {
 	l.stopping.Do(func() {
 		defer l.cancel()
 		defer context.AfterFunc(ctx, l.cancel)()
-		l.running.Lock() // and nobody else ever will
+		l.running.lock(context.Background()) // and nobody else ever will
 		l.enforce(l.ctx)
 	})
 }
@@ -296,11 +360,20 @@ func sizeOf(r store.Record) uint32 {
 func (c *Cache[K, V]) residents(all []resident) []resident {
 	t := c.table.Load()
 	g := c.m.graph
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.RLock()
+	some := make([]*entry[K, V], 0, touchAtOnce)
+	flush := func() {
+		touched := uint64(0)
+		for _, e := range some {
+			touched += uint64(e.kind)
+		}
+		for _, e := range some {
+			if e.node != nil {
+				touched += e.node.Built
+			}
+		}
+		runtime.KeepAlive(touched)
 		g.Lock()
-		for _, e := range s.entries {
+		for _, e := range some {
 			trace, size := e.isTrace(), int64(e.size)
 			switch {
 			case !e.left():
@@ -311,6 +384,17 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 			all = append(all, resident{&c.core, e, e.age(), size, trace})
 		}
 		g.Unlock()
+		some = some[:0]
+	}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, e := range s.entries {
+			if some = append(some, e); len(some) == touchAtOnce {
+				flush()
+			}
+		}
+		flush()
 		s.mu.RUnlock()
 	}
 	return all

@@ -17,8 +17,8 @@ import (
 func settle[K comparable, V any](c *Cache[K, V]) {
 	for _, l := range c.limits {
 		func() {
-			l.running.Lock()
-			defer l.running.Unlock()
+			l.running.lock(context.Background())
+			defer l.running.unlock()
 			l.enforce(l.ctx)
 		}()
 	}
@@ -716,5 +716,69 @@ func TestLimitReadOnly(t *testing.T) {
 			t.Errorf("there are %d entries", n)
 		}
 		equal(t, "value", must(c.Get(t.Context(), 1)), 1)
+	})
+}
+
+// TestLimitHoldsUnderLoad: however fast entries are added, there are never many more than a limit allows,
+// for who adds them waits for what evicts others.
+func TestLimitHoldsUnderLoad(t *testing.T) {
+	const limit = 1000
+	builder := func(_ context.Context, k int) (int, error) { return k, nil }
+	for name, spec := range map[string]Spec[int, int]{
+		"set":   {Memory: true},
+		"built": {Memory: true, Build: builder},
+		"saved": {Build: builder},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := openOn(newDisk())
+				spec.Limit = Limit{Entries: limit}
+				c := must(Register(m, "c", spec))
+				var wg sync.WaitGroup
+				for g := range 4 {
+					wg.Go(func() {
+						for i := range 5 * limit {
+							if k := i*4 + g; spec.Build != nil {
+								must(c.Get(t.Context(), k))
+							} else {
+								ok(t, c.Set(k, k))
+							}
+							if n := c.Len(); n > limit+limit/5 {
+								t.Errorf("%d values are there, %d are allowed", n, limit)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				ok(t, m.Close())
+			})
+		})
+	}
+}
+
+// TestLimitWhoEvictsAdds: what is called while entries are evicted may add others, though it is
+// what those would have to wait for.
+func TestLimitWhoEvictsAdds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c *Cache[int, int]
+		next := 0
+		m := must(Open("", Options{Store: newDisk().Store, Observe: func(e Event) {
+			if e.Kind == EventEvicted && next < 1000 {
+				for range 100 {
+					next++
+					ok(t, c.Set(next, next))
+				}
+			}
+		}}))
+		c = must(Register(m, "c", Spec[int, int]{Memory: true, Limit: Limit{Entries: 10}}))
+		for k := range 20 {
+			ok(t, c.Set(-k, k))
+		}
+		time.Sleep(time.Minute)
+		if n := c.Len(); next < 1000 || n > 10 {
+			t.Errorf("%d were added while others were evicted, and %d are left", next, n)
+		}
+		ok(t, m.Close())
 	})
 }
