@@ -26,7 +26,7 @@ import (
 // from it stays valid, and stays so if it comes out the same. Of an entry
 // that was set nothing stays: it is deleted.
 //
-// For a while there may be a fifth more than the limit: whoever adds entries faster than
+// For a while there may be a quarter more than the limit: whoever adds entries faster than
 // others are evicted waits for that, a millisecond at most each time. Whatever was
 // not saved yet does not count as Bytes. What stays of entries that were evicted,
 // or invalidated and not built since, is dropped, in the same order, when it is of
@@ -141,34 +141,33 @@ func (c *core) grew(entries, bytes int64) {
 	for _, l := range c.limits {
 		l.entries.Add(-entries)
 		l.bytes.Add(-bytes)
-		if l.full() && l.begin() {
-			go func() {
-				for l.turn() && l.full() && l.begin() { // what came meanwhile was left to this one
-				}
-			}()
+		if l.full() {
+			l.begin()
 		}
 	}
 }
 
-// begin begins a turn, unless one is under way.
-func (l *limiter) begin() bool {
+// begin sees to it that a turn is under way.
+func (l *limiter) begin() {
 	select {
 	case l.running <- struct{}{}:
 	default:
-		return false
+		return // what has come is left to that one
 	}
 	turned := make(chan struct{})
 	l.turned.Store(&turned)
-	return true
-}
-
-// turn evicts what is too much at the moment, and is the end of what begin began.
-func (l *limiter) turn() bool {
-	defer func() {
-		close(*l.turned.Swap(nil))
-		l.running.unlock()
+	go func() {
+		evicted := false
+		defer func() {
+			l.turned.Store(nil)
+			l.running.unlock()
+			if evicted && l.full() {
+				l.begin()
+			}
+			close(turned)
+		}()
+		evicted = l.evict(l.ctx)
 	}()
-	return l.evict(l.ctx)
 }
 
 // heed makes who is about to add something wait while entries come faster than they are
@@ -179,6 +178,7 @@ func (c *core) heed() {
 		if l.limit.Entries == 0 || l.entries.Load() >= -max(int64(l.limit.Entries)/slack, leastSlack) {
 			continue
 		}
+		l.begin()
 		if turned := l.turned.Load(); turned != nil {
 			t := time.NewTimer(time.Millisecond)
 			select {

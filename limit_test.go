@@ -743,7 +743,7 @@ func TestLimitHoldsUnderLoad(t *testing.T) {
 							} else {
 								ok(t, c.Set(k, k))
 							}
-							if n := c.Len(); n > limit+limit/5 {
+							if n := c.Len(); n > limit+limit/4 {
 								t.Errorf("%d values are there, %d are allowed", n, limit)
 								return
 							}

@@ -92,6 +92,11 @@ var mutations = []mutation{
 		tests: "^TestLimitOfWhatIsRead$|^TestReloadWhileSaving$|^TestMapVocabulary$",
 	},
 	{
+		name:  "who adds entries faster than others are evicted waits",
+		edits: []edit{{"limit.go", "if turned := l.turned.Load(); turned != nil {", "if turned := l.turned.Load(); turned == nil && turned != nil {"}},
+		tests: "^TestLimitHoldsUnderLoad$|^TestReloadWhileSaving$|^TestMapVocabulary$",
+	},
+	{
 		name:  "registration of what a run reads",
 		edits: []edit{{"internal/graph/run.go", "n.watched = true\n\t} else {\n\t\tn.join(y)\n\t}", "n.watched = true\n\t}"}},
 		tests: "^TestBuilderSeesOneInstant$",
