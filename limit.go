@@ -70,10 +70,9 @@ type limiter struct {
 	entries atomic.Int64 // how many may be edited …
 	bytes   atomic.Int64 // … and bytes saved, before it has to be looked again
 
-	running  token                         // held while it is enforced, and for ever when it is stopped
-	all      []resident                    // room for residents; guarded by running, as is
+	turn     atomic.Pointer[chan struct{}] // that is under way, closed when it ends; nil: there is none
+	all      []resident                    // room for residents; that of the turn, as is
 	had      int                           // how many there were
-	turned   atomic.Pointer[chan struct{}] // closed when the turn that is under way ends; nil: there is none
 	stopping sync.Once
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -83,7 +82,7 @@ func newLimiter(m *Manager, limit Limit, only *core) *limiter {
 	if limit == (Limit{}) || m.opts.ReadOnly && (only == nil || only.lane != nil) {
 		return nil
 	}
-	l := &limiter{m: m, limit: limit, only: only, running: newToken()}
+	l := &limiter{m: m, limit: limit, only: only}
 	l.ctx, l.cancel = context.WithCancel(m.ctx)
 	l.entries.Store(more(int64(l.limit.Entries), 0))
 	l.bytes.Store(more(l.limit.Bytes, 0))
@@ -149,25 +148,30 @@ func (c *core) grew(entries, bytes int64) {
 
 // begin sees to it that a turn is under way.
 func (l *limiter) begin() {
-	select {
-	case l.running <- struct{}{}:
-	default:
+	turn, ok := l.take()
+	if !ok {
 		return // what has come is left to that one
 	}
-	turned := make(chan struct{})
-	l.turned.Store(&turned)
 	go func() {
 		evicted := false
 		defer func() {
-			l.turned.Store(nil)
-			l.running.unlock()
+			l.turn.Store(nil)
 			if evicted && l.full() {
 				l.begin()
 			}
-			close(turned)
+			close(turn)
 		}()
 		evicted = l.evict(l.ctx)
 	}()
+}
+
+// take makes the caller the one who evicts, unless there is one.
+func (l *limiter) take() (turn chan struct{}, ok bool) {
+	if l.turn.Load() != nil {
+		return nil, false
+	}
+	turn = make(chan struct{})
+	return turn, l.turn.CompareAndSwap(nil, &turn)
 }
 
 // heed makes who is about to add something wait while entries come faster than they are
@@ -179,10 +183,10 @@ func (c *core) heed() {
 			continue
 		}
 		l.begin()
-		if turned := l.turned.Load(); turned != nil {
+		if turn := l.turn.Load(); turn != nil {
 			t := time.NewTimer(time.Millisecond)
 			select {
-			case <-*turned:
+			case <-*turn:
 			case <-t.C:
 			}
 			t.Stop()
@@ -277,19 +281,25 @@ func (l *limiter) evict(ctx context.Context) bool {
 	tooMany := func() bool {
 		return full(int64(entries), int64(wanted.Entries)) || full(bytes, wanted.Bytes)
 	}
+	evict := func(r *resident, whole bool) (size, remains int64, ok bool) {
+		if size, remains, ok = r.c.typed.evict(ctx, r.entry, r.age, whole); ok {
+			l.entries.Add(1) // it was counted as an edit
+		}
+		return size, remains, ok
+	}
 	evicted := make(map[*core]int)
 	gone := 0 // of what values have left
 	heap.Init(&values)
 	for len(values) > 0 && tooMany() && ctx.Err() == nil {
 		r := heap.Pop(&values).(resident)
-		size, remains, ok := r.c.typed.evict(ctx, r.entry, r.age, false)
+		size, remains, ok := evict(&r, false)
 		if !ok {
 			continue
 		}
 		bytes += size - r.size // it may have been saved meanwhile
 		r.size = size
 		if remains >= r.size && r.size > 0 && full(bytes, wanted.Bytes) { // nothing is gained by that
-			if _, _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
+			if _, _, ok := evict(&r, true); ok {
 				remains = 0
 			}
 		}
@@ -309,7 +319,7 @@ func (l *limiter) evict(ctx context.Context) bool {
 	heap.Init(&left)
 	for len(left) > 0 && tooMany() && ctx.Err() == nil {
 		r := heap.Pop(&left).(resident)
-		if _, _, ok := r.c.typed.evict(ctx, r.entry, r.age, true); ok {
+		if _, _, ok := evict(&r, true); ok {
 			gone++
 			traces--
 			traceBytes -= r.size
@@ -341,12 +351,25 @@ func (m *Manager) stopLimits(ctx context.Context) {
 	}
 }
 
+// wait is take, once there is nobody who evicts. Who adds something does not wait for the caller.
+func (l *limiter) wait() {
+	for {
+		if turn, ok := l.take(); ok {
+			close(turn)
+			return
+		}
+		if turn := l.turn.Load(); turn != nil {
+			<-*turn
+		}
+	}
+}
+
 // stop is the end of l.
 func (l *limiter) stop(ctx context.Context) {
 	l.stopping.Do(func() {
 		defer l.cancel()
 		defer context.AfterFunc(ctx, l.cancel)()
-		l.running.lock(context.Background()) // and nobody else ever will
+		l.wait() // and nobody evicts afterwards
 		l.enforce(l.ctx)
 	})
 }

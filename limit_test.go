@@ -17,8 +17,8 @@ import (
 func settle[K comparable, V any](c *Cache[K, V]) {
 	for _, l := range c.limits {
 		func() {
-			l.running.lock(context.Background())
-			defer l.running.unlock()
+			l.wait()
+			defer l.turn.Store(nil)
 			l.enforce(l.ctx)
 		}()
 	}
