@@ -49,8 +49,12 @@ func (m *Manager) Batch(fn func(b *Batch) error) error {
 		return wrap(context.Background(), "batch", "", nil, err)
 	}
 	b.keepLast()
+	heeded := make(map[*core]bool)
 	for _, w := range b.writes {
-		w.core().heed()
+		if c := w.core(); c.limits != nil && !heeded[c] {
+			heeded[c] = true
+			c.heed()
+		}
 	}
 	if err := b.note(); err != nil {
 		return wrap(context.Background(), "batch", "", nil, err)

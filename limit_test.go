@@ -782,3 +782,31 @@ func TestLimitWhoEvictsAdds(t *testing.T) {
 		ok(t, m.Close())
 	})
 }
+
+// TestLimitBatchWaitsOnce: a batch waits once for what is evicted, not for each of its writes.
+func TestLimitBatchWaitsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan bool)
+		m := must(Open("", Options{Store: newDisk().Store, Observe: func(e Event) {
+			if e.Kind == EventEvicted {
+				<-goOn
+			}
+		}}))
+		c := must(Register(m, "c", Spec[int, int]{Memory: true, Limit: Limit{Entries: 10}}))
+		for k := range 100 {
+			ok(t, c.Set(k, k))
+		}
+		start := time.Now()
+		ok(t, c.Set(100, 100))
+		equal(t, "a write takes", time.Since(start), time.Millisecond)
+		ok(t, m.Batch(func(b *Batch) error {
+			for k := range 1000 {
+				c.SetIn(b, 1000+k, k)
+			}
+			return nil
+		}))
+		equal(t, "both take", time.Since(start), 2*time.Millisecond)
+		close(goOn)
+		ok(t, m.Close())
+	})
+}
