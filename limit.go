@@ -26,8 +26,8 @@ import (
 // from it stays valid, and stays so if it comes out the same. Of an entry
 // that was set nothing stays: it is deleted.
 //
-// For a while there may be a quarter more than the limit: whoever adds entries faster than
-// others are evicted waits for that, a millisecond at most each time. Whatever was
+// For a while there may be a quarter more than the limit, or some dozens: whoever adds
+// entries faster than others are evicted waits for that, a millisecond at most each time. Whatever was
 // not saved yet does not count as Bytes. What stays of entries that were evicted,
 // or invalidated and not built since, is dropped, in the same order, when it is of
 // as many entries as Entries, or takes a quarter of Bytes; kept errors count as
@@ -55,7 +55,7 @@ func (l Limit) check(memory bool) error {
 // slack is how much of a limit may be exceeded, and is made free.
 const slack = 16
 
-// leastSlack is how many entries may come while others are evicted, however few are allowed.
+// leastSlack is how many entries may come while others are evicted, if a sixteenth of the limit is less.
 const leastSlack = 16
 
 // keptResidents is for how many residents there is room from one turn to the next.
