@@ -385,7 +385,7 @@ func (c *Cache[K, V]) residents(all []resident) []resident {
 	g := c.m.graph
 	some := make([]*entry[K, V], 0, touchAtOnce)
 	flush := func() {
-		touched := uint64(0)
+		touched := uint64(0) // before the graph is locked: see shard.touch
 		for _, e := range some {
 			touched += uint64(e.kind)
 		}
