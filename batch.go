@@ -245,7 +245,10 @@ func (w *write[K, V]) unlock(held map[any]bool) {
 	}
 }
 
-func (w *write[K, V]) prune() { w.s.prune(w.t, w.key) }
+func (w *write[K, V]) prune() {
+	w.s.drop(w.t, w.key)
+	w.c.prune(w.t, w.s)
+}
 
 func (w *write[K, V]) compare() {
 	if w.state.kind.held() {

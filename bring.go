@@ -38,7 +38,8 @@ func (m *Manager) Build(ctx context.Context, scope Scope, progress func(done, to
 	var errs errorList
 	work := make([]doubts, len(cores))
 	done, total := 0, 0
-	q := &graph.Request{} // what fails is called once for all who need it
+	q := m.graph.Begin() // what fails is called once for all who need it
+	defer m.graph.End(q)
 	for i, c := range cores {
 		work[i], err = c.typed.stale(ctx, q)
 		total += count(work[i].nodes) + count(work[i].marked)

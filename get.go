@@ -257,6 +257,7 @@ func (c *Cache[K, V]) intern(k K) error {
 	if t.partial && s.entries[k] == nil {
 		return nil
 	}
+	c.prune(t, s)
 	m.graph.Lock()
 	defer m.graph.Unlock()
 	c.ensure(s.entry(k))
@@ -271,6 +272,9 @@ func (c *Cache[K, V]) ensure(e *entry[K, V]) *graph.Node {
 			kind, state = c.derived(), graph.Dirty
 		}
 		e.node = graph.NewNode(c.owner, e, kind, state, e.stamp.Load())
+		if e.kind != absent && c.lane != nil {
+			e.node.ReadElsewhere()
+		}
 	}
 	return e.node
 }

@@ -527,6 +527,9 @@ func (c *Cache[K, V]) evict(ctx context.Context, x any, age uint64, whole bool) 
 		}
 		c.keyChanged(keys, k, false)
 	}
+	if st.kind == dropped && was.kind.held() && !c.sharing() && e.node.Unread() && !g.Needed(e.node) {
+		st, left = state[V]{}, 0 // its trace would be of no use
+	}
 	if st.kind == absent && (g.Needed(e.node) || g.Mark(e.node) != nil) {
 		return 0, 0, false
 	}

@@ -292,6 +292,7 @@ func (c *Cache[K, V]) reconcile(t *table[K, V], compared map[K]early[V]) {
 				}
 				g.Lock()
 				e.node = graph.NewNode(c.owner, e, c.derived(), graph.Dirty, was.current())
+				e.node.ReadElsewhere()
 				e.node.Remember(old)
 				e.node.Distrust(graph.Invalidated)
 				g.Unlock()

@@ -100,8 +100,9 @@ type Manager struct {
 
 	stamps stamps // that are reserved in stores that are shared
 
-	partialFrom int              // the constants of fetch.go,
-	readCost    int64            // but for tests
+	partialFrom int              // the constants of fetch.go
+	readCost    int64            // and
+	pruneFrom   int              // prune.go, but for tests
 	now         func() time.Time // time.Now, but for tests
 
 	untold atomic.Pointer[error] // why somebody was not told of an event; nil if all were
@@ -190,6 +191,7 @@ func open(dir string, opts Options, openDir func(string, logstore.Options) (*log
 
 		partialFrom: partialFrom,
 		readCost:    readCost,
+		pruneFrom:   pruneFrom,
 		now:         time.Now,
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())

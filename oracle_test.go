@@ -1100,6 +1100,7 @@ func (o *oracle) step(op, key, val byte) {
 	if op%32 <= 19 && len(o.got) > 0 {
 		o.fatal("%v were built", o.got)
 	}
+	o.prune()
 }
 
 // oracleWrite is a part of a batch.
@@ -1135,8 +1136,18 @@ func (o *oracle) evict(id int, whole bool) {
 			_, _, evicted = c.evict(context.Background(), r.entry, r.age, whole)
 		}
 	}
-	if there := n.there() || trace || n.outdated; evicted != there {
+	left := false
+	for _, r := range c.residents(nil) {
+		left = left || r.entry.(*entry[int, int]).key == o.key(id)
+	}
+	switch there := n.there() || trace || n.outdated; {
+	case evicted != there:
 		o.fatal("%d is there: %v, and was evicted: %v", id, there, evicted)
+	case evicted && !whole && n.has && !n.told && !left:
+		if o.isRead(id) {
+			o.fatal("%d has left nothing, and was read", id)
+		}
+		whole = true
 	}
 	switch {
 	case !evicted:
@@ -1152,6 +1163,65 @@ func (o *oracle) evict(id int, whole bool) {
 		if o.kinds[o.cache(id)].memory { // and who has read it knows only its name
 			o.released[id]++
 		}
+	}
+}
+
+// isRead reports whether something was computed from an entry that may be valid by that.
+func (o *oracle) isRead(id int) bool {
+	reads := func(e oracleEdge) bool { return e.id == id && e.stamp == o.nodes[id].stamp }
+	for i := range o.nodes {
+		if n := &o.nodes[i]; n.there() && !n.told && !n.forced && slices.ContainsFunc(n.edges, reads) {
+			return true
+		}
+	}
+	for i, r := range o.disk {
+		if !o.loaded[o.cache(i)] && !r.told && !r.forced && slices.ContainsFunc(r.edges, reads) {
+			return true
+		}
+	}
+	return false
+}
+
+// prune has the engine forget what nobody needs, and notes what it has forgotten.
+func (o *oracle) prune() {
+	there := func(id int) *entry[int, int] {
+		return o.caches[o.cache(id)].table.Load().shard(o.key(id)).entries[o.key(id)]
+	}
+	before := make([]*entry[int, int], len(o.nodes))
+	for id := range o.nodes {
+		if o.kinds[o.cache(id)].facet <= oraclePart {
+			before[id] = there(id)
+		}
+	}
+	for _, c := range o.caches {
+		if c != nil {
+			t := c.table.Load()
+			for i := range t.shards {
+				c.pruneNow(t, &t.shards[i])
+			}
+		}
+	}
+	for id := range o.nodes {
+		n, c := &o.nodes[id], o.cache(id)
+		if o.kinds[c].facet > oraclePart {
+			continue
+		}
+		e := there(id)
+		if before[id] != nil && before[id].node != nil && e == nil && o.kinds[c].memory { // and who has read it knows only its name
+			o.released[id]++
+		}
+		if !n.forced || !n.left() || n.outdated || n.early || !o.caches[c].loaded() {
+			continue
+		}
+		if e != nil {
+			if _, remembered := e.old(); remembered {
+				continue
+			}
+		}
+		if o.isRead(id) {
+			o.fatal("%d is not remembered, and was read", id)
+		}
+		n.hasOld, n.oldBroken, n.stamp, n.edges = false, "", 0, nil
 	}
 }
 

@@ -468,6 +468,7 @@ func (p *tablePart[K, V]) finish(saved bool) {
 			}
 		}
 		s.taken, s.before = nil, nil
+		s.needed = min(s.needed, len(s.entries)-s.live)
 		s.mu.Unlock()
 	}
 	p.c.m.gate.Lock()

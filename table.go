@@ -64,7 +64,8 @@ type shard[K comparable, V any] struct {
 	dirty  []*entry[K, V]              // changed since the last cut: exactly those with entry.dirty == gen
 	taken  []*entry[K, V]              // in the cut that is being written
 	before map[*entry[K, V]]version[V] // those of them that changed again before they were written, as they were
-	_      [8]byte                     // up to the end of the second line
+
+	needed int // entries without a value when it was found out last which somebody needs; see prune
 }
 
 // entry is one key's value. Its shard's lock guards it; if it has a node, what it holds is

@@ -62,6 +62,7 @@ func (c *Cache[K, V]) tryWrite(f func(*table[K, V], *shard[K, V]) (bool, *graph.
 		s.mu.Lock()
 		var changed bool
 		changed, wait = f(t, s)
+		c.prune(t, s)
 		grow = len(t.shards) == 1 && len(s.entries) > growAt
 		if changed && exclusive { // before anybody sees that
 			gone = c.changing()
@@ -101,16 +102,8 @@ func (c *Cache[K, V]) take(t *table[K, V], s *shard[K, V], k K) (changed bool, w
 		c.m.graph.Unlock()
 	}
 	changed, wait = c.put(t, s, s.entry(k), state[V]{}, unknown)
-	s.prune(t, k)
+	s.drop(t, k)
 	return changed, wait
-}
-
-// prune takes the entry of k out if it is absent, and nobody needs to know that. The
-// gate and s.mu are held.
-func (s *shard[K, V]) prune(t *table[K, V], k K) {
-	if e := s.entries[k]; e != nil && e.kind == absent && e.node == nil && !t.recorded {
-		delete(s.entries, k)
-	}
 }
 
 // unknown reports that the store may have what the table does not know of: a value for
@@ -179,7 +172,7 @@ func (c *Cache[K, V]) putMarked(t *table[K, V], s *shard[K, V], e *entry[K, V], 
 	}
 	if n := e.node; n != nil {
 		if c.derives && !st.kind.held() {
-			if was.stamped() {
+			if was.stamped() && (c.sharing() || !n.Unread()) {
 				n.Remember(e.state())
 			}
 			n.Force(c.derived(), graph.Invalidated)

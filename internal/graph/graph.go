@@ -20,10 +20,12 @@ type Graph struct {
 	writes  uint64  // counts what is changed from outside
 	calls   uint64  // counts calls of builders
 	shared  atomic.Bool
+	linking atomic.Int32          // how many calls of Link there are
+	failing map[*Request]struct{} // in which something has failed, until they are over
 }
 
 // New returns an empty graph.
-func New() *Graph { return &Graph{} }
+func New() *Graph { return &Graph{failing: make(map[*Request]struct{})} }
 
 // Lock locks the graph, for what is said to need that. Locks of shards are
 // taken before it; nothing is taken, and no user code called, while it is held.
@@ -50,6 +52,10 @@ func (g *Graph) Raise(rev uint64) {
 // Share says that others issue revisions, too: stamps that come from elsewhere may be
 // above the last one, but none is one that is issued here.
 func (g *Graph) Share() { g.shared.Store(true) }
+
+// Linking reports whether nodes are just being linked: what is looked up for that is in no list
+// yet, and were it forgotten, would have to be looked up again, maybe for ever.
+func (g *Graph) Linking() bool { return g.linking.Load() > 0 }
 
 // Wrote notes that something was changed from outside. What a node says of
 // itself, that it was set or forced, is noted already. The graph is locked.

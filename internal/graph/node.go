@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"math"
 	"reflect"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,7 @@ type Node struct {
 	entry     unsafe.Pointer // see EntryOf
 	Built     uint64         // the revision at which it was built, or proven to be what a builder would make
 	took      float32        // nanoseconds; seven digits are enough
-	roomAbove uint8          // the class of its capacity
+	roomAbove uint8          // the class of its capacity, and unlisted
 	strays    bool           // it may be in above of nodes that are not among its edges
 	why       Reason         // why it is Dirty
 	leads     bool           // those that have read it, and are on its wave, are of the front
@@ -151,6 +152,7 @@ func (r *Restorer) Node(kind Kind, stamp uint64, saved string) *Node {
 	r.nodes, r.kept = r.nodes[1:], r.kept[1:]
 	n.Stamp, n.owner, n.epoch, n.kind = stamp, r.owner, r.epoch, kind
 	n.word.Store(word(Check, 0))
+	n.roomAbove = unlisted // by what is stored as well
 	if saved != "" {
 		k.saved, k.extra.kept = saved, k
 		n.extra = &k.extra
@@ -297,7 +299,7 @@ func (n *Node) Asked() bool { return n.word.Load()>>2 >= n.owner.doubted }
 // Dead reports that the contents n belongs to were replaced. The graph is locked.
 func (n *Node) Dead() bool { return n.dead() }
 
-// Forget makes n dead, if nothing clean has read it and nothing is building it:
+// Forget makes n dead for good, if nothing clean has read it and nothing is building it:
 // those that have read it before will look for the node that is in its place
 // then. It is called for a node without a value. The graph is locked.
 func (n *Node) Forget() bool {
@@ -305,9 +307,12 @@ func (n *Node) Forget() bool {
 		return false
 	}
 	n.advance()
-	n.epoch = n.owner.epoch - 1
+	n.epoch = forgotten
 	return true
 }
+
+// forgotten is the epoch of nodes that are not adopted any more.
+const forgotten = math.MaxUint32
 
 // dead reports that the contents n belongs to were replaced.
 func (n *Node) dead() bool { return n.epoch != n.owner.epoch }

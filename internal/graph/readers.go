@@ -17,15 +17,22 @@ import (
 // ever been read.
 const few = 16
 
+// unlisted is a bit of Node.roomAbove: others than those in the list may have read the
+// node, and be valid as long as it is as it was then.
+const unlisted = 1 << 7
+
 // readers returns the list of n. It is not to be kept.
 func (n *Node) readers() []*Node {
-	return unsafe.Slice(n.above, roomOf(n.roomAbove))[:n.lenAbove]
+	return unsafe.Slice(n.above, roomOf(n.class()))[:n.lenAbove]
 }
+
+// class returns the class of the capacity of n's list.
+func (n *Node) class() uint8 { return n.roomAbove &^ unlisted }
 
 // setReaders makes above, which has the capacity of the list or the given class,
 // the list of n.
 func (n *Node) setReaders(above []*Node, class uint8) {
-	n.above, n.lenAbove, n.roomAbove = unsafe.SliceData(above), uint32(len(above)), class
+	n.above, n.lenAbove, n.roomAbove = unsafe.SliceData(above), uint32(len(above)), class|n.roomAbove&unlisted
 }
 
 // roomOf returns the capacities of lists: 0, 1, 2, 3, 4, 6, 8, 12, 16 and so on.
@@ -43,7 +50,7 @@ func (n *Node) join(y *Node) {
 	if k := len(above); k <= few && slices.Contains(above, y) || k > few && above[k-1] == y {
 		return
 	}
-	class := n.roomAbove
+	class := n.class()
 	if len(above) == roomOf(class) {
 		if len(above) >= few {
 			above = n.compact(above)
@@ -59,6 +66,17 @@ func (n *Node) join(y *Node) {
 	}
 }
 
+// unlist notes that y is not in the list of n any more, which it may have read.
+func (n *Node) unlist(y *Node) {
+	y.joined = false
+	if y.epoch != forgotten {
+		n.roomAbove |= unlisted
+	}
+}
+
+// ReadElsewhere notes that n may have been read by what is stored. The graph is locked.
+func (n *Node) ReadElsewhere() { n.roomAbove |= unlisted }
+
 // compact takes out of above, the list of n, what is there twice, or needs not
 // be there.
 func (n *Node) compact(above []*Node) []*Node {
@@ -71,7 +89,7 @@ func (n *Node) compact(above []*Node) []*Node {
 		switch {
 		case !y.reads(n): // nor does it matter to y
 		case !y.active():
-			y.joined = false
+			n.unlist(y)
 		default:
 			seen[y] = struct{}{}
 			kept = append(kept, y)
@@ -110,6 +128,78 @@ func (n *Node) active() bool {
 // reads reports that n has read d, as far as it is known without asking runs.
 func (n *Node) reads(d *Node) bool {
 	return !n.strays || n.run() != nil || slices.ContainsFunc(n.Edges(), func(e Edge) bool { return e.Node == d })
+}
+
+// needs reports that y is, or may be found, valid as long as n, which is in no use otherwise,
+// is what it was; or if value is not set, whether there is a value of n. It is known
+// without asking which nodes y has read.
+func (y *Node) needs(value bool) bool {
+	return y.active() || value && !y.dead() && State(y.word.Load()&3) != Dirty
+}
+
+// Unread reports that nobody needs to know what n, which is to lose its value, had: none
+// that has read it can be found valid by that. It may be so without Unread knowing. The
+// graph is locked.
+func (n *Node) Unread() bool {
+	if n.roomAbove&unlisted != 0 || n.run() != nil || n.lenAbove > few {
+		return false
+	}
+	for _, y := range n.readers() {
+		if y.needs(true) && (y.lenEdges > fewEdges || y.reads(n)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Unneeded returns those of nodes that nobody needs, in their memory: they have no value, nothing clean
+// has read them, and nothing can be found valid by what they had, if that is remembered. Its cost
+// follows the edges of what has read them. The graph is locked.
+func (g *Graph) Unneeded(nodes []*Node) []*Node {
+	read := make(map[*Node]bool)      // of those that may have been read: whether they were
+	asked := make(map[*Node]struct{}) // by whom
+	unneeded := nodes[:0]
+	for _, n := range nodes {
+		if n.calm(); n.isNeeded(read, asked) {
+			continue
+		}
+		unneeded = append(unneeded, n)
+	}
+	for y := range asked {
+		edges := y.Edges()
+		if r := y.run(); r != nil {
+			edges = slices.Concat(edges, r.edges)
+		}
+		for _, e := range edges {
+			if _, may := read[e.Node]; may {
+				read[e.Node] = true
+			}
+		}
+	}
+	unneeded = slices.DeleteFunc(unneeded, func(n *Node) bool { return read[n] })
+	for _, n := range unneeded {
+		n.watched = false
+	}
+	return unneeded
+}
+
+// isNeeded is Unneeded for one node, as far as that is known without a look at edges. If it depends on
+// these, it is entered in read, and those that may have read it in asked.
+func (n *Node) isNeeded(read map[*Node]bool, asked map[*Node]struct{}) bool {
+	value := n.Old() != nil
+	if n.run() != nil || n.owner.g.mayBeTold(n) || value && n.roomAbove&unlisted != 0 {
+		return true
+	}
+	for _, y := range n.readers() {
+		switch {
+		case !y.needs(value):
+		case !y.strays && y.run() == nil:
+			return true
+		default:
+			read[n], asked[y] = false, struct{}{}
+		}
+	}
+	return false
 }
 
 // Mark makes everything that was computed from n, directly or through others,
@@ -189,7 +279,7 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 					}
 				}
 				if dead {
-					y.joined = false
+					x.unlist(y)
 					continue
 				}
 				if kept != i { // mostly all are kept, and to write a pointer is not cheap
@@ -201,7 +291,7 @@ func (g *Graph) follow(n *Node) (patient *Run) {
 			}
 			if kept > few && passed < kept/2 {
 				for _, y := range above[:kept] {
-					y.joined = false
+					x.unlist(y)
 				}
 				kept = 0
 				root.broke = root.broke || x != n

@@ -7,9 +7,53 @@ import "github.com/cacheman-go/cacheman/internal/flight"
 // nothing that could be kept, so that each who asks for that is told, and does not
 // begin anew what will not come out otherwise: else two builders that ask for the
 // same two below them, and those likewise, would run twice as often on each level.
+//
+// The graph's lock guards it.
 type Request struct {
 	failed map[*Node]*Run // the last run of each, if it failed or is volatile
 	told   map[told]struct{}
+	parts  int // searches and runs that are parts of it, and whoever has begun it; while there are any, what has failed is not forgotten
+}
+
+// Begin returns a request that several calls of Resolve are to be a part of. It is
+// to be ended.
+func (g *Graph) Begin() *Request {
+	return &Request{parts: 1}
+}
+
+// End ends a request that was begun.
+func (g *Graph) End(q *Request) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leave(q)
+}
+
+// enter notes that there is a part more of q.
+func (q *Request) enter() {
+	if q != nil {
+		q.parts++
+	}
+}
+
+// leave notes that a part of q is over.
+func (g *Graph) leave(q *Request) {
+	if q == nil {
+		return
+	}
+	if q.parts--; q.parts == 0 && q.failed != nil {
+		delete(g.failing, q)
+	}
+}
+
+// mayBeTold reports that somebody may yet ask for n, and be told that it has failed. The graph
+// is locked.
+func (g *Graph) mayBeTold(n *Node) bool {
+	for q := range g.failing {
+		if q.failed[n] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // told says that a run has been told of a failure. Should it ask again, it means
@@ -28,6 +72,7 @@ func (q *Request) note(n *Node, r *Run, asker *flight.Context, asks bool) {
 	if q.failed == nil {
 		q.failed, q.told = make(map[*Node]*Run), make(map[told]struct{})
 	}
+	r.graph().failing[q] = struct{}{}
 	q.failed[n] = r
 	if asks {
 		q.told[told{asker, n}] = struct{}{}

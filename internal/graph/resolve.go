@@ -104,6 +104,7 @@ func (s *search) resolve() (*Run, error) {
 	exits := true
 	defer func() {
 		g.end(s.path)
+		g.leave(s.q)
 		if exits && s.asker != nil && runOf(s.of) == s.asker { // a builder ends the goroutine: who has asked may go on without it
 			s.asker.volatile = true
 		}
@@ -124,9 +125,10 @@ func (s *search) run() (*Run, error) {
 	}
 	if s.asker != nil {
 		s.q = s.asker.request
-		if s.asks && s.of == s.self && !s.asker.mayRead(s.root) {
-			return nil, ErrStale
-		}
+	}
+	s.q.enter()
+	if s.asker != nil && s.asks && s.of == s.self && !s.asker.mayRead(s.root) {
+		return nil, ErrStale
 	}
 	overtaken := 0 // how often a run was superseded that was waited for
 	for steps := 1; len(s.path) > 0; steps++ {
@@ -301,6 +303,7 @@ func (s *search) start(x *Node, why Cause, patient bool) *Run {
 	}
 	if s.q == nil {
 		s.q = &Request{}
+		s.q.enter()
 	}
 	r := s.g.start(s.ctx, s.task, x, why, s.q)
 	if r.patient = patient; patient {
@@ -480,6 +483,8 @@ func (g *Graph) link(ctx context.Context, nodes ...*Node) (failed error) {
 		lists[i] = List{Node: n, Edges: n.Edges(), Saved: n.Saved()}
 	}
 	func() {
+		g.linking.Add(1)
+		defer g.linking.Add(-1)
 		g.mu.Unlock()
 		defer g.mu.Lock()
 		nodes[0].owner.Type.Link(ctx, lists)
@@ -543,6 +548,7 @@ func (s *search) resolveApart() (*Run, error) {
 		a.Init(s.ctx, nil)
 		if s.q == nil {
 			s.q = &a.request
+			s.q.enter() // nobody else has it yet
 		}
 		again := search{g: s.g, ctx: a.Context(), self: a.Context(), of: s.of, root: s.root, q: s.q, asks: s.asks, came: s.came}
 		go func() {

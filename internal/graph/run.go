@@ -127,6 +127,7 @@ func (g *Graph) start(ctx context.Context, t Task, n *Node, why Cause, q *Reques
 	}
 	r.Init(ctx, r)
 	r.node, r.Why, r.request = n, why, q
+	q.enter()
 	r.open, r.began = true, g.Revision()
 	r.called()
 	r.repeats(n.lenEdges > 0)
@@ -189,6 +190,7 @@ func (r *Run) mayRead(n *Node) bool {
 
 // forget takes r from the runs. The graph is locked.
 func (g *Graph) forget(r *Run) {
+	g.leave(r.request)
 	if Debug {
 		assert(g.running[r.at] == r, r.node, "its run is listed in another place")
 	}
