@@ -434,9 +434,9 @@ func (c *Cache[K, V]) Clear() error {
 
 // Invalidate removes keys for good: a value computed before is not served
 // again, also if its builder is running at this moment. Where there is a builder,
-// a fingerprint of what there was is kept, also by the store, until the entry is
-// built or set: if what is built is the same, what was computed from it stays
-// valid. It fails only where Set fails.
+// and something was computed from the value, a fingerprint of it is kept, also by
+// the store, until the entry is built or set: if what is built is the same, what was
+// computed from it stays valid. It fails only where Set fails.
 func (c *Cache[K, V]) Invalidate(keys ...K) error {
 	for _, k := range keys {
 		if err := c.remove("invalidate", k); err != nil {

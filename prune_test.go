@@ -223,6 +223,7 @@ func TestWhatIsReadStays(t *testing.T) {
 			}}))
 		}
 		invalidate := func() {
+			ok(t, d.Load(t.Context()))
 			for k := range n {
 				ok(t, d.Invalidate(k))
 			}

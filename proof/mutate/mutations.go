@@ -97,6 +97,26 @@ var mutations = []mutation{
 		tests: "^TestLimitHoldsUnderLoad$|^TestReloadWhileSaving$|^TestMapVocabulary$",
 	},
 	{
+		name:  "what an entry had is remembered for what may be valid by it",
+		edits: []edit{{"internal/graph/readers.go", "value && !y.dead() && State(y.word.Load()&3) != Dirty", "false"}},
+		tests: "^TestWhatIsReadStays$|^TestReloadWhileSaving$|^TestMapVocabulary$",
+	},
+	{
+		name:  "what is stored may have read what was stored",
+		edits: []edit{{"internal/graph/node.go", "n.roomAbove = unlisted // by what is stored as well", ""}},
+		tests: "^TestWhatIsReadStays$|^TestReloadWhileSaving$|^TestMapVocabulary$",
+	},
+	{
+		name:  "what has failed is not forgotten while somebody may be told",
+		edits: []edit{{"internal/graph/readers.go", " || n.owner.g.mayBeTold(n)", ""}},
+		tests: "^TestFailsOnceHoweverMany$|^TestReloadWhileSaving$|^TestMapVocabulary$",
+	},
+	{
+		name:  "entries without a value that nobody needs go",
+		edits: []edit{{"prune.go", "\t\tc.pruneNow(t, s)\n", ""}},
+		tests: "^TestKeysThatGo$|^TestReloadWhileSaving$|^TestMapVocabulary$",
+	},
+	{
 		name:  "registration of what a run reads",
 		edits: []edit{{"internal/graph/run.go", "n.watched = true\n\t} else {\n\t\tn.join(y)\n\t}", "n.watched = true\n\t}"}},
 		tests: "^TestBuilderSeesOneInstant$",
@@ -273,7 +293,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what is not listed any more is entered again",
-		edits: []edit{{"internal/graph/readers.go", "for _, y := range above[:kept] {\n\t\t\t\t\ty.joined = false\n\t\t\t\t}", ""}},
+		edits: []edit{{"internal/graph/readers.go", "for _, y := range above[:kept] {\n\t\t\t\t\tx.unlist(y)\n\t\t\t\t}", ""}},
 		tests: "^TestLongLists$",
 		in:    "./internal/graph",
 	},
