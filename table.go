@@ -273,7 +273,7 @@ func (e *entry[K, V]) forget() bool {
 	g := e.node.Owner().Graph()
 	g.Lock()
 	defer g.Unlock()
-	return e.node.Old() == nil && e.node.Forget()
+	return e.node.Kind() == graph.Input && e.node.Forget() // what is to be built knows why, and goes with prune
 }
 
 // seen is a bit that no stamp has.

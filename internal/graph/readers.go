@@ -134,7 +134,13 @@ func (n *Node) reads(d *Node) bool {
 // is what it was; or if value is not set, whether there is a value of n. It is known
 // without asking which nodes y has read.
 func (y *Node) needs(value bool) bool {
-	return y.active() || value && !y.dead() && State(y.word.Load()&3) != Dirty
+	switch {
+	case y.epoch == forgotten:
+		return false
+	case y.active() || !value:
+		return y.active()
+	}
+	return y.dead() || State(y.word.Load()&3) != Dirty // what is in the place of a dead one was stored
 }
 
 // Unread reports that nobody needs to know what n, which is to lose its value, had: none

@@ -98,7 +98,7 @@ var mutations = []mutation{
 	},
 	{
 		name:  "what an entry had is remembered for what may be valid by it",
-		edits: []edit{{"internal/graph/readers.go", "value && !y.dead() && State(y.word.Load()&3) != Dirty", "false"}},
+		edits: []edit{{"internal/graph/readers.go", "case y.active() || !value:\n\t\treturn y.active()", "default:\n\t\treturn y.active()"}},
 		tests: "^TestWhatIsReadStays$|^TestReloadWhileSaving$|^TestMapVocabulary$",
 	},
 	{
