@@ -273,7 +273,10 @@ func (e *entry[K, V]) forget() bool {
 	g := e.node.Owner().Graph()
 	g.Lock()
 	defer g.Unlock()
-	return e.node.Kind() == graph.Input && e.node.Forget() // what is to be built knows why, and goes with prune
+	if e.node.Kind() != graph.Input && e.node.Why().Reason == graph.Invalidated {
+		return false // it says why it will be built, and goes with prune
+	}
+	return e.node.Old() == nil && e.node.Forget()
 }
 
 // seen is a bit that no stamp has.
