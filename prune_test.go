@@ -31,20 +31,30 @@ func (c *Cache[K, V]) pruneAll() {
 	}
 }
 
+// pruneEarly is pruneFrom for these tests.
+const pruneEarly = 4
+
+// openPruning opens a Manager that prunes early.
+func openPruning(s store.Store) *Manager {
+	m := openOn(s)
+	m.pruneFrom = pruneEarly
+	return m
+}
+
 // mostWithout is how many entries without a value a cache may have of which nobody needs any.
-const mostWithout = manyShards * (pruneFrom + 1)
+const mostWithout = manyShards * (pruneEarly + 1)
 
 // TestKeysThatGo has keys come and go: of those that have gone nothing is left, in memory or in the
 // store, whatever was computed from them and in whatever order they go.
 func TestKeysThatGo(t *testing.T) {
 	t.Parallel()
-	const n, live = 12_000, 50
+	const n, live = 1500, 50
 	for _, memory := range []bool{false, true} {
 		for _, order := range []string{"in d top", "top d in", "d top in", "in top d"} {
 			t.Run(fmt.Sprint(order, " memory ", memory), func(t *testing.T) {
 				t.Parallel()
 				st := newDisk()
-				m := openOn(st)
+				m := openPruning(st)
 				defer m.Close()
 				in := must(Register(m, "in", Spec[int, int]{Memory: memory}))
 				d := must(Register(m, "d", Spec[int, int]{Memory: memory, Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
@@ -60,7 +70,7 @@ func TestKeysThatGo(t *testing.T) {
 							caches[name].Delete(i - live)
 						}
 					}
-					if i%1000 == 0 {
+					if i%100 == 0 {
 						ok(t, m.Sync(t.Context()))
 					}
 				}
@@ -103,9 +113,9 @@ func records(t *testing.T, st store.Store, cache string) (n int) {
 // TestAbsentKeysThatGo has a builder ask for other keys, that are not there, each time.
 func TestAbsentKeysThatGo(t *testing.T) {
 	t.Parallel()
-	const n, each = 3000, 10
+	const n, each = 200, 10
 	for _, memory := range []bool{false, true} {
-		m := openOn(newDisk())
+		m := openPruning(newDisk())
 		defer m.Close()
 		in := must(Register(m, "in", Spec[int, int]{Memory: memory}))
 		now := must(Register(m, "now", Spec[int, int]{Memory: memory}))
@@ -133,10 +143,10 @@ func TestAbsentKeysThatGo(t *testing.T) {
 // TestFailedKeysThatGo asks for keys that cannot be built.
 func TestFailedKeysThatGo(t *testing.T) {
 	t.Parallel()
-	m := openOn(newDisk())
+	m := openPruning(newDisk())
 	defer m.Close()
 	d := must(Register(m, "d", Spec[int, int]{Build: func(context.Context, int) (int, error) { return 0, errors.New("no") }}))
-	for i := range 20_000 {
+	for i := range 2000 {
 		if _, err := d.Get(t.Context(), i); err == nil {
 			t.Fatal("it was built")
 		}
@@ -150,7 +160,7 @@ func TestFailedKeysThatGo(t *testing.T) {
 // first again: that is not tried again, however many entries there are without a value.
 func TestFailsOnceHoweverMany(t *testing.T) {
 	t.Parallel()
-	m := openOn(newDisk())
+	m := openPruning(newDisk())
 	defer m.Close()
 	tried := make(map[int]int)
 	bad := must(Register(m, "bad", Spec[int, int]{Build: func(_ context.Context, k int) (int, error) {
@@ -162,10 +172,10 @@ func TestFailsOnceHoweverMany(t *testing.T) {
 		return k, nil
 	}}))
 	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) {
-		for i := range 10 * pruneFrom {
+		for i := range 25 * pruneEarly {
 			mid.Get(ctx, i)
 		}
-		for i := range 10 * pruneFrom {
+		for i := range 25 * pruneEarly {
 			bad.Get(ctx, i)
 		}
 		return k, nil
@@ -176,7 +186,7 @@ func TestFailsOnceHoweverMany(t *testing.T) {
 			t.Fatalf("%d was tried %d times", k, n)
 		}
 	}
-	equal(t, "tried", len(tried), 10*pruneFrom)
+	equal(t, "tried", len(tried), 25*pruneEarly)
 }
 
 // TestManyAbsentLinked has an entry that has asked for many keys that are not there: after a restart
@@ -186,11 +196,11 @@ func TestManyAbsentLinked(t *testing.T) {
 	st := newDisk()
 	builds := 0
 	for range 2 {
-		m := openOn(st)
+		m := openPruning(st)
 		in := must(Register(m, "in", Spec[int, int]{}))
 		d := must(Register(m, "d", Spec[int, int]{Build: func(ctx context.Context, _ int) (int, error) {
 			builds++
-			for i := range 10 * pruneFrom {
+			for i := range 25 * pruneEarly {
 				in.Get(ctx, i)
 			}
 			return 1, nil
@@ -208,14 +218,14 @@ func TestManyAbsentLinked(t *testing.T) {
 // were invalidated after it and what was computed from them has not been looked at.
 func TestWhatIsReadStays(t *testing.T) {
 	t.Parallel()
-	const n = 3 * pruneFrom
+	const n = 12 * pruneEarly
 	for _, memory := range []bool{false, true} {
 		st := newDisk()
 		var m *Manager
 		var d, top *Cache[int, int]
 		built := 0
 		open := func() {
-			m = openOn(st)
+			m = openPruning(st)
 			d = must(Register(m, "d", Spec[int, int]{Memory: memory, Build: func(_ context.Context, k int) (int, error) { return k % 7, nil }}))
 			top = must(Register(m, "top", Spec[int, int]{Memory: memory, Build: func(ctx context.Context, k int) (int, error) {
 				built++
@@ -267,7 +277,7 @@ func TestWhatIsReadStays(t *testing.T) {
 // from the store, and was not looked at since it was marked.
 func TestReloadedStillReads(t *testing.T) {
 	t.Parallel()
-	m := openOn(newDisk())
+	m := openPruning(newDisk())
 	defer m.Close()
 	in := must(Register(m, "in", Spec[int, int]{}))
 	d := must(Register(m, "d", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return k, errOf(in.Get(ctx, k)) }}))
@@ -292,7 +302,7 @@ func errOf[T any](_ T, err error) error { return err }
 // TestForgottenOnlyWhereNobodyReads looks at single entries.
 func TestForgottenOnlyWhereNobodyReads(t *testing.T) {
 	t.Parallel()
-	m := openOn(newDisk())
+	m := openPruning(newDisk())
 	defer m.Close()
 	d := must(Register(m, "d", Spec[int, int]{Build: func(_ context.Context, k int) (int, error) { return k, nil }}))
 	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return d.Get(ctx, k) }}))
