@@ -209,10 +209,10 @@
 //
 // One process at a time may have a directory open for writing; others may read
 // it meanwhile, and follow what is saved (see [Options].ReadOnly and
-// [Manager.Follow]). Values are shared and must be treated as immutable. Of what
-// was deleted or evicted a trace stays in memory as long as something that was computed from it may
-// be valid. A builder that reads caches of another Manager makes results that are not kept; and who has read what cannot
-// be recorded, as that or a failure, is not told if it changes meanwhile. What a store that
+// [Manager.Follow]). Values are shared and must be treated as immutable. Of
+// what was deleted or evicted a trace stays in memory as long as something that was
+// computed from it may be valid. A builder that reads caches of another Manager makes
+// results that are not kept; and who has read what cannot be recorded, as that or a failure, is not told if it changes meanwhile. What a store that
 // keeps values only or a Load hook gives back is recognized if it is what was saved: what
 // it was built from is kept in the Manager's own store, unless that keeps values only, too.
 // Another value counts as set by hand, and what is promised of builders and of a Version is

@@ -31,8 +31,8 @@ import (
 // not saved yet does not count as Bytes. What stays of entries that were evicted,
 // or invalidated and not built since, is dropped, in the same order, when it is of
 // as many entries as Entries, or takes a quarter of Bytes; kept errors count as
-// that. Of entries that nobody has read nothing stays. Until the builders that are running have returned, what they need of that
-// stays. What another Version has built counts like what this one has. Values so
+// that. Of entries that nobody has read nothing stays. Until the builders that are
+// running have returned, what they need of that stays. What another Version has built counts like what this one has. Values so
 // small that nothing would be gained go as a whole where Bytes are wanted. It is
 // looked when something was built, set or saved, or contents were loaded as a whole;
 // to find out what there is, contents are loaded when the limit may have been reached.

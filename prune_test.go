@@ -297,6 +297,26 @@ func TestReloadedStillReads(t *testing.T) {
 	equal(t, "built", built, 0)
 }
 
+// TestEvictedUnread has entries evicted: of those that nobody has read nothing is left.
+func TestEvictedUnread(t *testing.T) {
+	t.Parallel()
+	m := openOn(newDisk())
+	defer m.Close()
+	d := must(Register(m, "d", Spec[int, int]{Build: func(_ context.Context, k int) (int, error) { return k, nil }}))
+	top := must(Register(m, "top", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return d.Get(ctx, k) }}))
+	must(d.Get(t.Context(), 1))
+	must(top.Get(t.Context(), 2))
+	for _, r := range d.residents(nil) {
+		_, left, evicted := d.evict(t.Context(), r.entry, r.age, false)
+		equal(t, "evicted", evicted, true)
+		equal(t, "something is left", left > 0, r.entry.(*entry[int, int]).key == 2)
+	}
+	equal(t, "left", len(d.residents(nil)), 1)
+	ok(t, m.Sync(t.Context()))
+	entries, _ := d.without()
+	equal(t, "in the table", entries, 1)
+}
+
 func errOf[T any](_ T, err error) error { return err }
 
 // TestForgottenOnlyWhereNobodyReads looks at single entries.
