@@ -317,6 +317,26 @@ func TestEvictedUnread(t *testing.T) {
 	equal(t, "in the table", entries, 1)
 }
 
+// TestSavedIsNotNeeded deletes entries and prunes before that is saved: what waited for it does not count as
+// needed afterwards, or each time twice as many would come together.
+func TestSavedIsNotNeeded(t *testing.T) {
+	t.Parallel()
+	m := openOn(newDisk())
+	defer m.Close()
+	in := must(Register(m, "in", Spec[int, int]{}))
+	d := must(Register(m, "d", Spec[int, int]{Build: func(ctx context.Context, k int) (int, error) { return in.Get(ctx, k) }}))
+	for k := range 10 {
+		ok(t, in.Set(k, k))
+		must(d.Get(t.Context(), k))
+		ok(t, in.Delete(k))
+	}
+	in.pruneAll()
+	needed := &in.table.Load().shards[0].needed
+	equal(t, "waiting", *needed, 10)
+	ok(t, m.Sync(t.Context()))
+	equal(t, "needed", *needed, 0)
+}
+
 func errOf[T any](_ T, err error) error { return err }
 
 // TestForgottenOnlyWhereNobodyReads looks at single entries.
