@@ -41,7 +41,7 @@ type core struct {
 
 	foreign atomic.Uint64 // no stamp that records of it have of an entry kept elsewhere is above this; see batch.reserve
 
-	reads atomic.Int64 // of single records, while the contents are partial
+	spent atomic.Int64 // on reading single records, while the contents are partial; as loadCost
 
 	limits []*limiter // that c is subject to; not changed once it is registered
 

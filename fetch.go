@@ -15,16 +15,27 @@ import (
 // what the table has of a key, if it has anything, is what there is.
 
 const (
-	// partialFrom is how many records make it worthwhile: fewer are read
-	// nearly as fast as one.
+	// partialFrom is how large they must be for that to be worthwhile, as loadCost: what is
+	// smaller is read nearly as fast as one record.
 	partialFrom = 512
 
-	// readCost is what reading one record costs, in records that are
+	// readCost is what reading one record costs, beside its bytes, in records that are
 	// loaded. When single reads have cost as much as loading would have, the
 	// contents are loaded: thus whatever is asked for, it costs at most twice
 	// what it would have to.
 	readCost = 64
+
+	// recordBytes is how many bytes take about as long to read as a record takes beside its own.
+	recordBytes = 512
 )
+
+// loadCost is what loading all of s costs, in records of few bytes; -1 if it is not known.
+func (s *slot) loadCost() int64 {
+	if s.records < 0 {
+		return -1
+	}
+	return int64(s.records) + max(s.bytes, 0)/recordBytes
+}
 
 // partial reports whether entries can be read from the store one by one. The
 // gate is held exclusively.
@@ -35,7 +46,7 @@ func (c *Cache[K, V]) partial() bool {
 	if _, ok := c.lane.store.(store.Getter); !ok {
 		return false
 	}
-	if c.slot.records >= 0 && c.slot.records < c.m.partialFrom {
+	if cost := c.slot.loadCost(); cost >= 0 && cost < c.m.partialFrom {
 		return false
 	}
 	as := c.readable(c.slot.description)
@@ -70,12 +81,12 @@ func (c *Cache[K, V]) fetch(ctx context.Context, k K) error {
 		return nil
 	}
 	c.m.gate.RLock()
-	epoch, records := c.epoch, c.slot.records
+	epoch, all := c.epoch, c.slot.loadCost()
 	c.m.gate.RUnlock()
-	if records < 0 {
-		records = 1 << 20 // not known
+	if all < 0 {
+		all = 1 << 20
 	}
-	if c.reads.Add(1)*c.m.readCost > int64(records) {
+	if c.spent.Add(c.m.readCost) > all {
 		return c.provide(ctx)
 	}
 	st, r, err := c.readOne(ctx, k)
@@ -123,6 +134,7 @@ func (c *Cache[K, V]) readOne(ctx context.Context, k K) (st state[V], r record, 
 	case err != nil:
 		return st, r, err
 	}
+	c.spent.Add(int64(len(rec.Value)) / recordBytes)
 	if st, r, err = parseEntry[V](rec); err != nil {
 		c.m.emit(Event{Kind: EventDamaged, Cache: c.slot.name, Key: k, Err: err})
 	}

@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -142,11 +143,37 @@ func TestReadManyOfMany(t *testing.T) {
 		equal(t, fmt.Sprint("sum ", i), must(sums.Get(t.Context(), i)), 2*i+1)
 	}
 	equal(t, "builders", *builds, 0)
-	if n := s.gets.Load(); n > 2*2000/readCost+2 {
+	if n, all := s.gets.Load(), in.slot.loadCost()+sums.slot.loadCost(); n > all/readCost+2 {
 		t.Errorf("%d records were read one by one", n)
 	}
 	equal(t, "loads", s.loads.Load(), 2)
 	equal(t, "Len", in.Len(), 1999)
+}
+
+// TestReadOneOfFew: what counts of contents is what there is to be read, not how many they are.
+func TestReadOneOfFew(t *testing.T) {
+	const n, size = 10, 1 << 20
+	d := newDisk()
+	m := d.open(t, Options{})
+	blobs := must(Register(m, "blobs", Spec[int, []byte]{}))
+	for i := range n {
+		ok(t, blobs.Set(i, bytes.Repeat([]byte{byte(i)}, size)))
+	}
+	ok(t, m.Close())
+	s := &counting{disk: d}
+	m = s.reopen(t)
+	blobs = must(Register(m, "blobs", Spec[int, []byte]{}))
+	for range 5 {
+		equal(t, "value", must(blobs.Get(t.Context(), 3))[size-1], 3)
+	}
+	equal(t, "records read", s.gets.Load(), 1)
+	equal(t, "loads", s.loads.Load(), 0)
+	for i := range n {
+		equal(t, "value", must(blobs.Get(t.Context(), i))[0], byte(i))
+	}
+	if s.gets.Load() < n/2 || s.loads.Load() > 1 {
+		t.Errorf("%d records were read one by one, and all %d times", s.gets.Load(), s.loads.Load())
+	}
 }
 
 func TestReadOneFails(t *testing.T) {
@@ -230,7 +257,7 @@ func TestReadOneInvalidated(t *testing.T) {
 // TestNothingRemoved: that what is not there is removed is nothing to be saved.
 func TestNothingRemoved(t *testing.T) {
 	ctx := t.Context()
-	for _, partial := range []int{1, 1000} {
+	for _, partial := range []int64{1, 1000} {
 		d := newDisk()
 		open := func() (m *Manager, in, out *Cache[int, int]) {
 			m = openOn(d)

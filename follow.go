@@ -149,7 +149,7 @@ func (c *Cache[K, V]) follow() {
 	if c.lane != nil && state > statePartial {
 		state = stateUnloaded // or it were seen to be empty before the other caches have gone on
 	}
-	c.reads.Store(0) // they were of other contents
+	c.spent.Store(0) // on other contents
 	c.replace(newTable[K, V](1, c.saves()), state, nil)
 }
 

@@ -156,7 +156,7 @@ func TestFollowRandom(t *testing.T) {
 		}
 		ok(t, w.Sync(t.Context()))
 		r := must(Open(dir, Options{ReadOnly: true}))
-		r.partialFrom, r.readCost = rng.IntN(2)*1000, 0
+		r.partialFrom, r.readCost = rng.Int64N(2)*1000, 0
 		_, sum, _ := sums(t, r, rng.IntN(2) == 0)
 		saved := make([]int, n)
 		for i := range saved {

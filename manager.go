@@ -100,7 +100,7 @@ type Manager struct {
 
 	stamps stamps // that are reserved in stores that are shared
 
-	partialFrom int              // the constants of fetch.go
+	partialFrom int64            // the constants of fetch.go
 	readCost    int64            // and
 	pruneFrom   int              // prune.go, but for tests
 	now         func() time.Time // time.Now, but for tests

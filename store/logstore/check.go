@@ -270,15 +270,15 @@ func (c *checker) snapshot(x *snapshot) bool {
 	}
 	i, total := 0, 0
 	var last []byte
-	for recs, err := range x.all(index, 1) {
+	for read := range x.all(index, 1) {
 		if !c.goOn() {
 			return false
 		}
-		b := index[i]
+		b, err := index[i], read.err
 		total += b.count
 		i++
 		if err == nil {
-			err = x.ordered(b, recs, last)
+			err = x.ordered(b, read.recs, last)
 		}
 		if err != nil {
 			if !c.report(err, b.size, b.count) {
@@ -286,7 +286,7 @@ func (c *checker) snapshot(x *snapshot) bool {
 			}
 			continue
 		}
-		last = bytes.Clone(recs[len(recs)-1].Key)
+		last = bytes.Clone(read.recs[len(read.recs)-1].Key)
 	}
 	if total != x.records {
 		return c.report(x.damage(0, fmt.Sprintf("there are %d records, the manifest says %d", total, x.records)), 0, 0)

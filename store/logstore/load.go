@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/cacheman-go/cacheman/store"
 )
@@ -71,6 +72,9 @@ func (r chunkRef) get(cache string, off uint32) (store.Record, error) {
 	rec, ok := recordAt(payload, off)
 	if !ok {
 		return store.Record{}, &damage{cache, r.j.name, r.off, "record makes no sense"}
+	}
+	if len(rec.Value) > keptBuffer { // so that of the buffer is not used again
+		return rec, nil
 	}
 	return copyRecord(rec.Key, rec.Meta, rec.Value), nil
 }
@@ -185,17 +189,17 @@ func (l *loader) snapshot() bool {
 	if err != nil {
 		return l.fail(err)
 	}
-	for recs, err := range l.v.snap.all(index, readers()) {
+	for b := range l.v.snap.all(index, readers()) {
 		if !l.check() {
 			return false
 		}
-		if err != nil {
-			if !l.fail(err) {
+		if b.err != nil {
+			if !l.fail(b.err) {
 				return false
 			}
 			continue
 		}
-		for _, r := range l.s.uncovered(l.v, recs) {
+		for _, r := range l.s.uncovered(l.v, b.recs) {
 			if !l.yield(r, nil) {
 				return false
 			}
@@ -283,12 +287,14 @@ func (s *Store) places(v *version, k int, i uint32, places []place) ([]place, ui
 }
 
 // chunkReader reads chunks that come in the order of the journal, several with
-// one call if they lie close together. What it returned stays as it is.
+// one call if they lie close together. What it returned stays as it is, unless
+// again is set.
 type chunkReader struct {
-	buf  []byte
-	j    *journal
-	off  int64 // of buf in j
-	last chunkRef
+	again bool // buf is used again
+	buf   []byte
+	j     *journal
+	off   int64 // of buf in j
+	last  chunkRef
 	// payload is that of last; nil if it is damaged.
 	payload []byte
 }
@@ -309,7 +315,11 @@ func (r *chunkReader) read(ref chunkRef, wanted []place) ([]byte, error) {
 			}
 			end = max(end, next)
 		}
-		buf := make([]byte, end-ref.off)
+		var buf []byte
+		if r.again {
+			buf = r.buf[:0]
+		}
+		buf = slices.Grow(buf, int(end-ref.off))[:end-ref.off]
 		r.j, r.off, r.buf = ref.j, ref.off, nil
 		err := readFull(ref.j.f, buf, ref.off)
 		if err == errShort { // perhaps only the others are cut off

@@ -44,20 +44,22 @@ func (c *compaction) merge(name string, v *version) (*snapshot, error) {
 	return x, nil
 }
 
+// mergeInto writes what there is in v: the records of its snapshot and the changes, which take the
+// place of records with the same key.
 func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 	changes := c.s.sorted(v)
 	next := 0 // in changes
-	// upTo writes the changes with a key below that of r, or all.
-	values := valueReader{v: v, budget: max(64<<20, c.size/8)}
-	upTo := func(r *store.Record) error {
-		for next < len(changes) && (r == nil || bytes.Compare(v.keyOf(changes[next]), r.Key) < 0) {
+	values := valueReader{v: v, budget: max(64<<20, c.size/8), single: chunkReader{again: true}}
+	// upTo writes the changes with a key below that, or all.
+	upTo := func(key []byte) error {
+		for next < len(changes) && (key == nil || v.compare(changes[next], key) < 0) {
 			rec, err := values.at(c, changes, next)
 			if err != nil {
 				return err
 			}
 			next++
 			if rec.Key == nil {
-				continue // damaged
+				continue // deleted, or damaged
 			}
 			if err := w.add(rec); err != nil {
 				return err
@@ -65,38 +67,76 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 		}
 		return nil
 	}
-
-	if v.snap != nil {
-		index, err := v.snap.blocks()
-		if err != nil {
-			if err := c.damaged(v.snap.file, err); err != nil {
-				return err
-			}
+	if v.snap == nil {
+		return upTo(nil)
+	}
+	index, err := v.snap.blocks()
+	if err != nil {
+		if err := c.damaged(v.snap.file, err); err != nil {
+			return err
 		}
-		for recs, err := range v.snap.all(index, 1) {
-			if err := c.ctx.Err(); err != nil {
+	}
+	i := -1
+	for b := range v.snap.each(index, 1, v.untouched(index, changes)) {
+		i++
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		if b.err == nil && len(b.stored) > 0 {
+			if err := upTo(index[i].first); err != nil {
 				return err
 			}
-			if err != nil {
-				if err := c.damaged(v.snap.file, err); err != nil {
+			if w.takes(b.stored) {
+				if err := w.copy(index[i].first, b.stored); err != nil {
 					return err
 				}
 				continue
 			}
-			for _, r := range c.s.uncovered(v, recs) {
-				if err := upTo(&r); err != nil {
-					return err
-				}
-				if err := w.add(r); err != nil {
-					return err
-				}
+			b.recs, b.err = v.snap.parseStored(index[i], b.stored, b.recs)
+		}
+		if b.err != nil {
+			if err := c.damaged(v.snap.file, b.err); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, r := range b.recs {
+			if err := upTo(r.Key); err != nil {
+				return err
+			}
+			if next < len(changes) && v.compare(changes[next], r.Key) == 0 {
+				continue
+			}
+			if err := w.add(r); err != nil {
+				return err
 			}
 		}
 	}
 	return upTo(nil)
 }
 
-// sortedChange is a live entry of a version's layers. There may be very many.
+// untouched returns a function that reports whether nothing has changed between the first key of
+// a block and that of the next. It is to be asked for one after the other.
+func (v *version) untouched(index []block, changes []sortedChange) func(int) bool {
+	next := 0
+	return func(i int) bool {
+		if index[i].lost != nil {
+			return false
+		}
+		for next < len(changes) && v.compare(changes[next], index[i].first) < 0 {
+			next++
+		}
+		switch {
+		case next == len(changes):
+			return true
+		case i+1 == len(index) || index[i+1].lost != nil:
+			return false
+		}
+		return v.compare(changes[next], index[i+1].first) >= 0
+	}
+}
+
+// sortedChange is the last entry of a key in a version's layers. There may be very many.
 type sortedChange struct {
 	head uint64 // the first bytes of the key, as a number that sorts like them
 	nth  uint32 // which entry it is, see nth
@@ -125,6 +165,19 @@ func (v *version) placeOf(c sortedChange) place {
 	return t.place(i)
 }
 
+func (v *version) deletes(c sortedChange) bool {
+	t, i := v.nth(c.nth)
+	return t.at(i).dead()
+}
+
+// compare compares the key of a change with another.
+func (v *version) compare(c sortedChange, key []byte) int {
+	if head := headOf(key); c.head != head {
+		return cmp.Compare(c.head, head) // nearly always; the key is somewhere else in memory
+	}
+	return bytes.Compare(v.keyOf(c), key)
+}
+
 // headOf returns the first eight bytes of key, as a number. If those of two keys
 // differ, the numbers are in the order of the keys.
 func headOf(key []byte) uint64 {
@@ -136,7 +189,7 @@ func headOf(key []byte) uint64 {
 	return binary.BigEndian.Uint64(head[:])
 }
 
-// sorted returns the live entries of v's layers in the order of their keys.
+// sorted returns the last entries of keys in v's layers, in the order of these.
 func (s *Store) sorted(v *version) []sortedChange {
 	all := make([]sortedChange, 0, v.overlaid())
 	base := uint32(0)
@@ -144,7 +197,7 @@ func (s *Store) sorted(v *version) []sortedChange {
 		for i := uint32(0); i < l.n; {
 			s.mu.RLock()
 			for end := min(i+batch, l.n); i < end; i++ {
-				if v.live(k, i) {
+				if v.current(k, i) {
 					all = append(all, sortedChange{headOf(l.t.key(i)), base + i})
 				}
 			}
@@ -154,7 +207,7 @@ func (s *Store) sorted(v *version) []sortedChange {
 	}
 	slices.SortFunc(all, func(a, b sortedChange) int {
 		if a.head != b.head {
-			return cmp.Compare(a.head, b.head) // nearly always; the key is somewhere else in memory
+			return cmp.Compare(a.head, b.head) // as in compare
 		}
 		return bytes.Compare(v.keyOf(a), v.keyOf(b))
 	})
@@ -169,27 +222,59 @@ type valueReader struct {
 	budget     int64    // of bytes in memory
 	begin, end int      // the range that is in records
 	records    []store.Record
+	single     chunkReader // of records that are read when it is their turn
+}
+
+// alone returns where the record of a change is, if there is one, large, and nothing else to be
+// read with it.
+func (v *version) alone(c sortedChange) (p place, ok bool) {
+	p = v.placeOf(c)
+	return p, !v.deletes(c) && p.ref.ops == 1 && p.ref.size >= writeSize
 }
 
 // recordSize is about what a record needs in memory, beside its bytes.
 const recordSize = int64(unsafe.Sizeof(store.Record{}) + 8)
 
-// at returns the record of changes[i], where i grows by one with each call. The
-// record is empty, with a nil key, if it is damaged and that was accepted.
+// at returns the record of changes[i], where i grows by one with each call, until the next. The
+// record is empty, with a nil key, if it is deleted, or damaged and that was accepted.
 func (r *valueReader) at(c *compaction, changes []sortedChange, i int) (store.Record, error) {
 	if i >= r.end {
 		if err := r.fill(c, changes, i); err != nil {
 			return store.Record{}, err
 		}
 	}
+	if p, ok := r.v.alone(changes[i]); ok {
+		if err := c.ctx.Err(); err != nil {
+			return store.Record{}, err
+		}
+		return r.read(c, &r.single, p)
+	}
 	return r.records[i-r.begin], nil
+}
+
+// read reads one record. It is empty if it is damaged and that was accepted.
+func (r *valueReader) read(c *compaction, chunks *chunkReader, p place) (store.Record, error) {
+	payload, err := chunks.read(p.ref, []place{p})
+	if err != nil {
+		return store.Record{}, c.damaged(p.ref.j.file, err)
+	}
+	if payload == nil {
+		return store.Record{}, nil
+	}
+	rec, ok := recordAt(payload, p.off)
+	if !ok {
+		return store.Record{}, c.damaged(p.ref.j.file, &damage{file: p.ref.j.name, offset: p.ref.off, what: "record makes no sense"})
+	}
+	return rec, nil
 }
 
 func (r *valueReader) fill(c *compaction, changes []sortedChange, begin int) error {
 	end, total := begin, int64(0) // about how much the records need
 	for ; end < len(changes) && total < r.budget; end++ {
-		ref := r.v.placeOf(changes[end]).ref
-		total += int64(ref.size/ref.ops) + recordSize
+		total += recordSize
+		if p, alone := r.v.alone(changes[end]); !alone && !r.v.deletes(changes[end]) {
+			total += int64(p.ref.size / p.ref.ops)
+		}
 	}
 	order := make([]uint64, end-begin) // nth<<32 | index in changes
 	for i := range order {
@@ -198,28 +283,22 @@ func (r *valueReader) fill(c *compaction, changes []sortedChange, begin int) err
 	slices.Sort(order)
 	r.begin, r.end = begin, end
 	r.records = make([]store.Record, end-begin)
-	var chunks chunkReader
+	chunks := chunkReader{again: true}
 	slab := []byte{}
 	for n, o := range order {
 		if n%batch == 0 && c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
 		i := uint32(o)
-		p := r.v.placeOf(changes[i])
-		payload, err := chunks.read(p.ref, []place{p})
-		if err != nil {
-			if err := c.damaged(p.ref.j.file, err); err != nil {
-				return err
-			}
-		}
-		if payload == nil {
+		p, alone := r.v.alone(changes[i])
+		if alone || r.v.deletes(changes[i]) {
 			continue
 		}
-		rec, ok := recordAt(payload, p.off)
-		if !ok {
-			if err := c.damaged(p.ref.j.file, &damage{file: p.ref.j.name, offset: p.ref.off, what: "record makes no sense"}); err != nil {
-				return err
-			}
+		rec, err := r.read(c, &chunks, p)
+		if err != nil {
+			return err
+		}
+		if rec.Key == nil {
 			continue
 		}
 		size := len(rec.Key) + len(rec.Meta) + len(rec.Value)

@@ -34,9 +34,10 @@ type Options struct {
 	// for it. Zero means one half.
 	CompactShare float64
 
-	// Uncompressed keeps snapshots as they are. Otherwise their blocks are
+	// Uncompressed has records written to snapshots as they are. Otherwise blocks of them are
 	// compressed with zstd at its fastest level, where that saves at least an
-	// eighth. What is there already is read either way.
+	// eighth. What is there already is read either way, and copied as it is where it
+	// need not be taken apart.
 	Uncompressed bool
 
 	// Observe, if not nil, is told what was found at Open and what the store

@@ -3,6 +3,7 @@ package logstore
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -33,6 +34,7 @@ func (p *packer) pack(b, payload []byte) ([]byte, bool) {
 		p.enc = enc
 	}
 	at := len(b)
+	b = slices.Grow(b, binary.MaxVarintLen64+len(payload)) // or it would grow by and by
 	b = binary.AppendUvarint(b, uint64(len(payload)))
 	b = p.enc.EncodeAll(payload, b)
 	size := len(b) - at

@@ -47,6 +47,9 @@ type unpacked struct {
 	payload []byte
 }
 
+// huge reports that u is better not kept: mostly it is one record.
+func (u *unpacked) huge() bool { return len(u.payload) > 2*blockTarget }
+
 func openSnapshot(dir vfs.FS, c *manifestCache) *snapshot {
 	return &snapshot{
 		file:  newFile(dir, snapshotName(c.id, c.gen), nil),
@@ -130,6 +133,23 @@ func (x *snapshot) payload(b block) ([]byte, error) {
 	return p, err
 }
 
+// stored reads a block as it is into buf, or a new array, and checks it.
+func (x *snapshot) stored(b block, buf []byte) ([]byte, error) {
+	if b.lost != nil {
+		return buf[:0], b.lost
+	}
+	buf = slices.Grow(buf[:0], int(b.size))[:b.size]
+	err := x.fetch(b.off, buf)
+	if err == nil {
+		magic := uint32(blockMagic)
+		if le.Uint32(buf) == packedMagic {
+			magic = packedMagic
+		}
+		_, err = x.part(magic, b.off, buf)
+	}
+	return buf, err
+}
+
 // load reads the records of a block into recs, with slices that are parts of
 // one new array.
 func (x *snapshot) load(b block, recs []store.Record) ([]store.Record, error) {
@@ -137,6 +157,19 @@ func (x *snapshot) load(b block, recs []store.Record) ([]store.Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	return x.parseRecords(b, p, recs)
+}
+
+// parseStored is load for a block that was read as it is stored. What recs holds may be a part of that.
+func (x *snapshot) parseStored(b block, stored []byte, recs []store.Record) ([]store.Record, error) {
+	p, err := x.unpack(b.off, stored, nil)
+	if err != nil {
+		return nil, err
+	}
+	return x.parseRecords(b, p, recs)
+}
+
+func (x *snapshot) parseRecords(b block, p []byte, recs []store.Record) (_ []store.Record, err error) {
 	// The count is from the index; a record has three bytes at least.
 	recs = slices.Grow(recs[:0], min(b.count, len(p)/3))
 	if recs, err = parseBlock(p, recs); err != nil {
@@ -173,7 +206,7 @@ func (x *snapshot) get(key []byte) (store.Record, error) {
 			return store.Record{}, err
 		}
 		u = &unpacked{b.off, p}
-		if len(p) <= 2*blockTarget { // and not one huge record
+		if !u.huge() {
 			x.recent[i%len(x.recent)].Store(u)
 		}
 	}
@@ -184,6 +217,9 @@ func (x *snapshot) get(key []byte) (store.Record, error) {
 			return store.Record{}, x.damage(b.off, "record makes no sense")
 		}
 		if string(k) == string(key) {
+			if u.huge() && len(value) > len(u.payload)/2 { // and nobody else has it
+				return store.Record{Key: k, Meta: meta, Value: value}, nil
+			}
 			return copyRecord(k, meta, value), nil
 		}
 	}
@@ -210,9 +246,11 @@ func getBuffer(n int) *[]byte {
 	return b
 }
 
+// keptBuffer is the size up to which buffers are used again.
+const keptBuffer = 1 << 20
+
 func putBuffer(b *[]byte) {
-	const keep = 1 << 20
-	if cap(*b) <= keep {
+	if cap(*b) <= keptBuffer {
 		buffers.Put(b)
 	}
 }

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 
@@ -15,10 +16,12 @@ import (
 type snapshotWriter struct {
 	// Of the caller.
 	raw   rawBlock // that is being filled
+	big   []byte   // the block of a large record, to be filled again
 	total uint64   // of all records
 
 	full   chan rawBlock // to be packed; nil once it is closed
 	spare  chan rawBlock // to be filled again
+	packed chan struct{} // a lent block was
 	done   chan struct{} // closed when the goroutine has ended
 	failed atomic.Bool   // there is no use in going on
 
@@ -33,11 +36,17 @@ type snapshotWriter struct {
 	err    error
 }
 
+// largeRecord is the size from which on a record is packed before the next comes: there should be but
+// one of them in memory.
+const largeRecord = 8 * blockTarget
+
 // rawBlock is the records of a block.
 type rawBlock struct {
 	payload []byte
 	first   []byte // the first key
 	count   uint32
+	stored  bool // payload is all of a block, with its header
+	lent    bool // nothing of it is used after packed
 }
 
 func newSnapshotWriter(f vfs.File, id, gen, tag uint64, packer *packer, pace func()) *snapshotWriter {
@@ -48,7 +57,8 @@ func newSnapshotWriter(f vfs.File, id, gen, tag uint64, packer *packer, pace fun
 	putPreamble(h, snapshotMagic)
 	w := &snapshotWriter{
 		f: f, tag: tag, buf: h, packer: packer, pace: pace,
-		full: make(chan rawBlock, 8), spare: make(chan rawBlock, 9), done: make(chan struct{}),
+		full: make(chan rawBlock, 8), spare: make(chan rawBlock, 9),
+		packed: make(chan struct{}), done: make(chan struct{}),
 	}
 	go w.run(w.full)
 	return w
@@ -62,13 +72,52 @@ func (w *snapshotWriter) add(r store.Record) error {
 		}
 		w.endBlock()
 	}
+	w.total++
+	if size > largeRecord {
+		w.big = appendRecord(w.big[:0], r.Key, r.Meta, r.Value)
+		w.lend(rawBlock{payload: w.big, first: r.Key, count: 1})
+		return nil
+	}
 	if w.raw.count == 0 {
 		w.raw.first = append(w.raw.first, r.Key...)
 	}
 	w.raw.payload = appendRecord(w.raw.payload, r.Key, r.Meta, r.Value)
 	w.raw.count++
-	w.total++
 	return nil
+}
+
+// takes reports that a block of another snapshot can be copied as it is: that leaves no small
+// blocks behind.
+func (w *snapshotWriter) takes(stored []byte) bool {
+	if w.raw.count > 0 && len(w.raw.payload) < blockTarget/2 {
+		return false
+	}
+	size := uint64(len(stored) - blockHeader)
+	if le.Uint32(stored) == packedMagic {
+		size, _ = binary.Uvarint(stored[blockHeader:])
+	}
+	return size >= blockTarget/2
+}
+
+// copy adds such a block, whose first key is first.
+func (w *snapshotWriter) copy(first, stored []byte) error {
+	if w.failed.Load() {
+		return w.stop()
+	}
+	if w.raw.count > 0 {
+		w.endBlock()
+	}
+	count := le.Uint32(stored[12:])
+	w.total += uint64(count)
+	w.lend(rawBlock{payload: stored, first: first, count: count, stored: true})
+	return nil
+}
+
+// lend hands a block over that is in use as long as the goroutine needs it.
+func (w *snapshotWriter) lend(b rawBlock) {
+	b.lent = true
+	w.full <- b
+	<-w.packed
 }
 
 // endBlock hands the block over, and goes on with an empty one.
@@ -92,18 +141,25 @@ func (w *snapshotWriter) run(full <-chan rawBlock) {
 				w.flush()
 			}
 		}
-		const keep = 4 * blockTarget // a larger one was for an unusual record
-		if cap(b.payload) <= keep {
-			select {
-			case w.spare <- rawBlock{payload: b.payload[:0], first: b.first[:0]}:
-			default:
-			}
+		if b.lent {
+			w.packed <- struct{}{}
+			continue
+		}
+		select {
+		case w.spare <- rawBlock{payload: b.payload[:0], first: b.first[:0]}:
+		default:
 		}
 	}
 }
 
 func (w *snapshotWriter) pack(b rawBlock) {
 	at := len(w.buf)
+	if b.stored {
+		w.buf = append(w.buf, b.payload...)
+		putBlockHeader(w.buf[at:], le.Uint32(b.payload), b.count, w.tag, w.base+int64(at))
+		w.index.add(len(b.payload), b.count, b.first)
+		return
+	}
 	w.buf = append(w.buf, make([]byte, blockHeader)...)
 	magic := uint32(blockMagic)
 	if packed, ok := w.packer.pack(w.buf, b.payload); ok {
