@@ -207,6 +207,9 @@ func (c *compaction) run() error {
 		_ = s.fs.Remove(name) // if this fails the next Open sweeps it
 	}
 	s.orphans = nil
+	// No batch comes between, for which there seems to be room where the old files still are.
+	s.applying <- struct{}{}
+	defer s.applying.release()
 	for _, f := range c.adopt() {
 		if slices.Contains(c.broken, f.name) {
 			f.unpin() // and let it be set aside
@@ -236,11 +239,10 @@ func (c *compaction) abandon(err error) {
 	}
 }
 
-// adopt is what follows step 3 in memory. It returns the files for step 4.
+// adopt is what follows step 3 in memory. It returns the files for step 4. The caller
+// holds applying.
 func (c *compaction) adopt() (obsolete []*file) {
 	s := c.s
-	s.applying <- struct{}{}
-	defer s.applying.release()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
