@@ -1,9 +1,12 @@
 package cacheman
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // dependent is a cache that is to be invalidated with another.
@@ -284,11 +287,33 @@ func (c *core) describeLacking() []byte {
 }
 
 func (d description) encode() []byte {
+	if data, ok := d.appendPlain(nil); ok {
+		return data
+	}
 	data, err := json.Marshal(d)
 	if err != nil {
 		panic(fmt.Sprintf("cacheman: a description does not encode: %v", err))
 	}
 	return data
+}
+
+// appendPlain is encode of most descriptions. To use package json for the first time takes as long
+// as to open a store does otherwise.
+func (d description) appendPlain(b []byte) (_ []byte, ok bool) {
+	ok = d.DependsOn == nil && len(d.Whole) == 0 && !d.Unbuilt
+	text := func(name, s string, always bool) {
+		ok = ok && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune(`"\<>&`, r) })
+		if s != "" || always {
+			b = append(append(append(append(append(b, `,"`...), name...), `":"`...), s...), '"')
+		}
+	}
+	b = strconv.AppendInt(append(b, `{"format":`...), int64(d.Format), 10)
+	text("type", d.Type, true)
+	text("version", d.Version, false)
+	text("keyCodec", d.KeyCodec, true)
+	text("codec", d.Codec, true)
+	text("schema", d.Schema, false)
+	return append(b, '}'), ok
 }
 
 // describeUnregistered returns the description that the store is to have of s, which nobody
@@ -317,6 +342,9 @@ func parseDescription(data []byte) (d description, err error) {
 
 // restoreDependencies makes the edges that the description of s tells of.
 func (m *Manager) restoreDependencies(s *slot) {
+	if !bytes.Contains(s.description, []byte(`"dependsOn"`)) { // mostly; see appendPlain
+		return
+	}
 	d, err := parseDescription(s.description)
 	if err != nil {
 		return // the cache will be found unreadable when it is loaded

@@ -2,6 +2,7 @@ package cacheman
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,6 +48,40 @@ func full(caches map[string]*Cache[int, int]) string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, " ")
+}
+
+// TestDescriptionsAreJSON: however they are made.
+func TestDescriptionsAreJSON(t *testing.T) {
+	plain := 0
+	for _, text := range []string{"", "map[string]*a/b.T", "v1", `a"b`, `a\b`, "a<b>", "é", "\x7f", "a\nb", "\u2028", "\xff"} {
+		for i := range 64 {
+			some := func(bit int) string {
+				if i&(1<<bit) != 0 {
+					return text
+				}
+				return "x y"
+			}
+			d := description{Format: i, Type: some(0), Version: some(1), KeyCodec: some(2), Codec: some(3), Schema: some(4)}
+			if i&32 != 0 {
+				d.Unbuilt = i&1 != 0
+				d.Whole = []byte(some(2))
+				if i&3 == 3 {
+					d.DependsOn = []dependency{{Cache: text}}
+				}
+			}
+			if _, is := d.appendPlain(nil); is {
+				plain++
+			}
+			equal(t, "description", string(d.encode()), string(must(json.Marshal(d))))
+			if text != "\xff" {
+				again := must(parseDescription(d.encode()))
+				equal(t, "type", again.Type, d.Type)
+			}
+		}
+	}
+	if plain < 100 {
+		t.Errorf("%d descriptions were made without package json", plain)
+	}
 }
 
 func TestVerbsAndDependents(t *testing.T) {

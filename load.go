@@ -1,6 +1,7 @@
 package cacheman
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -543,7 +544,10 @@ func (c *Cache[K, V]) readable(stored []byte) (r readable) {
 	if len(stored) == 0 {
 		return r
 	}
-	d, err := parseDescription(stored)
+	d, err := c.described, error(nil)
+	if !bytes.Equal(stored, d.encode()) { // mostly; see appendPlain
+		d, err = parseDescription(stored)
+	}
 	if err != nil {
 		r.reason = "its description cannot be read: " + err.Error()
 		return r

@@ -238,8 +238,12 @@ func (p *tablePart[K, V]) write(ctx context.Context, yield func(store.Op, error)
 	var key, value, meta []byte
 	records := recorder{m: p.c.m, g: p.c.m.graph, c: &p.c.core}
 	valuesOnly := !p.c.lane.store.Caps().Described
-	var some [256]saving[K, V]
-	var sizes [len(some)]uint32
+	most := 0
+	for i := range p.t.shards {
+		most = max(most, len(p.t.shards[i].taken))
+	}
+	some := make([]saving[K, V], min(most, 256)) // not on the stack: it would be made larger for one entry
+	sizes := make([]uint32, len(some))
 	fail := func(e *saving[K, V], err error) {
 		err = p.c.err(ctx, "sync", e.key, err)
 		errs.add(err)

@@ -79,13 +79,13 @@ func TestCloseCompacts(t *testing.T) {
 		snapshot, journal int // how many values there are
 		compacts, next    bool
 	}{
-		{0, 8, false, false},
+		{0, 7, false, false},
 		{0, 12, true, false},
 		{0, 70, true, false},
 		{30, 20, false, false}, // it is not due
 		{30, 40, true, false},
 		{60, 70, false, true}, // it is long
-		{60, 50, false, false},
+		{60, 40, false, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			fs := faultfs.New()

@@ -92,7 +92,7 @@ func (s *Store) compact(ctx context.Context, r request) error {
 		c.abandon(err)
 		if s.check(ctx) == nil {
 			s.applying <- struct{}{}
-			size := s.journalSize()
+			size := s.replaySize()
 			s.retryAt = size + max(defaultCompactAt/4, size/4)
 			s.applying.release()
 			s.note(Event{Kind: CompactionFailed, Err: err})

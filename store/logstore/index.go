@@ -107,6 +107,9 @@ func parseRoot(b []byte, end int64) ([]indexPart, bool) {
 		if d.bad || size < blockHeader || size > uint64(end) || all < blockHeader || all > uint64(end-off) || count > all<<10 {
 			return nil, false
 		}
+		if parts == nil {
+			parts = make([]indexPart, 0, len(b)/(len(b)-len(d.b))+2) // entries are about as long
+		}
 		parts = append(parts, indexPart{size: int64(size), all: block{off: off, size: int64(all), count: int(count), first: first}})
 		off += int64(all)
 	}

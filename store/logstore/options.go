@@ -14,8 +14,8 @@ type Options struct {
 	Damage Policy
 
 	// CompactAt is the size in bytes that the journal may reach before it is
-	// compacted in the background; below the total size of the snapshots it
-	// never is. Close compacts before it returns at eight times the larger of
+	// compacted in the background, where each batch counts as 256 bytes more than it has; below
+	// the total size of the snapshots it never is. Close compacts before it returns at eight times the larger of
 	// both, and also below that if journal and snapshots together have at most
 	// eight times CompactAt, which takes some tenths of a second at most; and
 	// where the journal was too large already when the store was opened, and was

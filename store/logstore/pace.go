@@ -20,9 +20,10 @@ func (s *Store) background() {
 // wakeIfLarge starts a compaction in the background if the journals have grown
 // large enough, and reports whether they have. The caller holds applying.
 func (s *Store) wakeIfLarge() bool {
-	if s.opts.CompactAt < 0 || s.journalSize() <= max(s.limit(), s.retryAt) {
+	if s.opts.CompactAt < 0 || s.replaySize() <= max(s.limit(), s.retryAt) {
 		return false
 	}
+	s.woken.Do(func() { go s.background() })
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -54,9 +55,24 @@ func (s *Store) overdue(ctx context.Context) bool {
 		return false
 	}
 	defer s.applying.release()
-	size, limit := s.journalSize(), s.limit()
-	little := size+s.snapshotSize() <= 8*s.opts.CompactAt
+	size, limit := s.replaySize(), s.limit()
+	little := s.journalSize()+s.snapshotSize() <= 8*s.opts.CompactAt
 	return s.retryAt == 0 && (size > 8*limit || size > limit && (little || s.late))
+}
+
+// frameSize is what a frame costs a replay beside its bytes, in bytes.
+const frameSize = 256
+
+// replaySize is what a replay would cost, in bytes of long frames. The caller holds applying.
+func (s *Store) replaySize() int64 {
+	frames := int64(0)
+	for _, j := range s.journals {
+		frames += max(int64(j.frame)-1, 0) // it has none if what it had was given up
+	}
+	if len(s.journals) > 0 && s.journals[0].seq == s.start.seq {
+		frames -= int64(s.start.frame) - 1
+	}
+	return s.journalSize() + max(frames, 0)*frameSize
 }
 
 // journalSize is what a replay would read. The caller holds applying.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,6 +72,28 @@ func TestDiskIsBounded(t *testing.T) {
 			if n := occupied(); n > limit {
 				t.Fatalf("%d bytes, more than %d", n, limit)
 			}
+		}
+	})
+}
+
+// TestShortBatches: what a start has to go through is as much a matter of how many batches there are as of
+// their bytes.
+func TestShortBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const at = 10_000
+		var compacted atomic.Bool
+		s := open(t, logstore.Options{FS: faultfs.New(), CompactAt: at, Observe: func(e logstore.Event) {
+			compacted.Store(compacted.Load() || e.Kind == logstore.Compacted)
+		}})
+		defer s.Close()
+		n := 0
+		for ; !compacted.Load(); n++ {
+			apply(t, s, put("c", "key", "v"))
+			synctest.Wait()
+		}
+		if n < at/400 || n > at/256+1 {
+			t.Errorf("%d batches were compacted", n)
 		}
 	})
 }

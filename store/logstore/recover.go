@@ -351,14 +351,24 @@ func (r *recovery) replay(i int, j *journal) error {
 	if !newest {
 		next = position{r.heads[i+1].seq, journalHeader, 1}
 	}
+	short := stage{s: r.s}
 	for off < w.end {
-		st := stage{s: r.s}
-		end, ok, err := w.frame(&st, j, off, frame)
+		end, ok, err := w.shortFrame(&short, j, off, frame)
 		if err != nil {
 			return err
 		}
+		var st stage
+		if !ok {
+			short.publish()
+			short, st = stage{s: r.s}, stage{s: r.s}
+			if end, ok, err = w.frame(&st, j, off, frame); err != nil {
+				return err
+			}
+			if ok {
+				st.publish()
+			}
+		}
 		if ok {
-			st.publish()
 			j.last, j.salt = off, w.salt
 			off, frame = end, frame+1
 			continue
@@ -399,6 +409,7 @@ func (r *recovery) replay(i int, j *journal) error {
 		}
 		off = w.end
 	}
+	short.publish()
 	if !newest && off < r.ends[i] {
 		d := &damage{file: j.name, offset: off, what: "journal is cut off"}
 		if err := r.damage(d, next); err != nil {

@@ -79,6 +79,18 @@ func (w *window) search(off int64, want func(chunk) bool) (int64, error) {
 	return -1, nil
 }
 
+// shortFrame is frame for one of a single chunk, of which st may carry out any number: either
+// all of it counts, or nothing of it is carried out.
+func (w *window) shortFrame(st *stage, j *journal, off int64, frame uint64) (end int64, ok bool, err error) {
+	c, payload, ok, err := w.chunk(off)
+	if !ok || err != nil || c.journal != j.id || c.frame != frame || c.no != 0 || c.flags != flagCommit || !makeSense(payload) {
+		return 0, false, err
+	}
+	w.salt = c.salt
+	size := chunkHeader + c.size
+	return off + int64(size), st.replay(chunkRef{j: j, off: off, size: size, salt: c.salt}, payload), nil
+}
+
 // frame carries out the frame that should be at off in st, and returns where it
 // ends. It reports false if there is no whole frame of that number.
 func (w *window) frame(st *stage, j *journal, off int64, frame uint64) (end int64, ok bool, err error) {

@@ -37,6 +37,7 @@ type Store struct {
 	cancel context.CancelFunc
 	closed atomic.Bool
 	wake   chan struct{} // asks for a compaction in the background
+	woken  sync.Once     // whoever does that starts what waits for it: most processes end without one
 	hurry  atomic.Int32  // how many wait for a compaction
 
 	compacting semaphore // held by a compaction
@@ -168,9 +169,6 @@ func openWith(dir string, opts Options, takeLock func(vfs.FS, string) (io.Closer
 		return nil, err
 	}
 	s.late = s.wakeIfLarge() // nobody else has s yet
-	if opts.CompactAt > 0 {
-		go s.background()
-	}
 	return s, nil
 }
 
