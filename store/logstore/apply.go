@@ -13,6 +13,10 @@ import (
 // writeSize is how much of a frame is written with one call.
 const writeSize = 1 << 20
 
+// enterBeside is how many changes are worth a goroutine that puts them into the tables while
+// the disk is at work.
+const enterBeside = 64
+
 // Apply implements store.Store. The ops must not call Apply, Compact
 // or Close.
 func (s *Store) Apply(ctx context.Context, ops iter.Seq2[store.Op, error]) error {
@@ -187,6 +191,9 @@ func (w *frameWriter) commit() error {
 	}
 	w.endChunk(flagCommit)
 	w.committed = true
+	if len(w.stage.next.changes) >= enterBeside {
+		w.stage.enter()
+	}
 	if err := w.flush(); err != nil {
 		return w.fail(err)
 	}
