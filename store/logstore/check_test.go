@@ -2,7 +2,9 @@ package logstore_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -109,6 +111,31 @@ func TestCheckFindsEveryBit(t *testing.T) {
 				s.Close()
 			}
 		})
+	}
+}
+
+// TestRepairNonsense: what makes no sense under a right checksum is gone after Repair, as it does
+// not copy blocks as they are.
+func TestRepairNonsense(t *testing.T) {
+	t.Parallel()
+	fs, s, n := manyBlocks(t)
+	s.Close()
+	snap := fs.Files()["c1-2.snap"]
+	block := snap[64:][:32+binary.LittleEndian.Uint32(snap[64+8:])]
+	block[32] = 0x7f // the length of the first key
+	binary.LittleEndian.PutUint32(block[4:], crc32.Checksum(block[8:], crc32.MakeTable(crc32.Castagnoli)))
+	fs.WriteFile("c1-2.snap", snap)
+	found, err := logstore.Repair(t.Context(), "dir", logstore.Options{FS: fs, CompactAt: -1, Uncompressed: true})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	if again := check(t, fs); len(again) > 0 {
+		t.Errorf("after Repair: %v", again)
+	}
+	s = open(t, quiet(fs))
+	defer s.Close()
+	if got, _ := dump(t, s); len(got["a"]) == 0 || len(got["a"]) >= n {
+		t.Errorf("%d records of %d are left", len(got["a"]), n)
 	}
 }
 

@@ -76,8 +76,12 @@ func (c *compaction) mergeInto(w *snapshotWriter, v *version) error {
 			return err
 		}
 	}
+	asStored := v.untouched(index, changes)
+	if c.force[v.snap.cache] { // for what is in a block may not make sense
+		asStored = func(int) bool { return false }
+	}
 	i := -1
-	for b := range v.snap.each(index, 1, v.untouched(index, changes)) {
+	for b := range v.snap.each(index, 1, asStored) {
 		i++
 		if err := c.ctx.Err(); err != nil {
 			return err

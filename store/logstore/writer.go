@@ -74,6 +74,9 @@ func (w *snapshotWriter) add(r store.Record) error {
 	}
 	w.total++
 	if size > largeRecord {
+		if w.failed.Load() {
+			return w.stop()
+		}
 		w.big = appendRecord(w.big[:0], r.Key, r.Meta, r.Value)
 		w.lend(rawBlock{payload: w.big, first: r.Key, count: 1})
 		return nil
