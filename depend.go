@@ -297,8 +297,8 @@ func (d description) encode() []byte {
 	return data
 }
 
-// appendPlain is encode of most descriptions. To use package json for the first time takes as long
-// as to open a store does otherwise.
+// appendPlain is encode of most descriptions. It spares most starts package json, whose first use
+// is slow.
 func (d description) appendPlain(b []byte) (_ []byte, ok bool) {
 	ok = d.DependsOn == nil && len(d.Whole) == 0 && !d.Unbuilt
 	text := func(name, s string, always bool) {
